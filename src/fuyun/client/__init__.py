@@ -1,0 +1,1 @@
+"""Python client of the API and the gateway; the CLI reaches the platform through this only."""

@@ -1,0 +1,216 @@
+"""Functions, versions and aliases, and the rules a valid one keeps."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from fuyun.domain.errors import BadRequest
+from fuyun.domain.names import LATEST, check_name
+
+MIB = 1024 * 1024
+
+Isolation = Literal["sandbox", "process"]
+Auth = Literal["public", "key"]
+StartPolicy = Literal["auto", "template", "blank"]
+
+
+class Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of everything that crosses a wire or a disk."""
+
+
+class Cors(Wire, frozen=True, kw_only=True):
+    """Cross-origin rules of one HTTP trigger. `["*"]` allows any; credentials then echo the origin."""
+
+    allow_origins: tuple[str, ...] = ("*",)
+    allow_methods: tuple[str, ...] = ("*",)
+    allow_headers: tuple[str, ...] = ("*",)
+    expose_headers: tuple[str, ...] = ()
+    allow_credentials: bool = False
+    max_age_s: int = 600
+
+
+class HttpTrigger(Wire, frozen=True, kw_only=True):
+    """Binds a path of the gateway to the function. `path` may end in `/*` to take everything below it."""
+
+    path: str
+    methods: tuple[str, ...] = ("ANY",)
+    auth: Auth = "key"
+    cors: Cors | None = None
+    alias: str = ""  # qualifier that serves it; "" is $LATEST
+
+
+class Trigger(Wire, frozen=True, kw_only=True):
+    """One trigger of a function; exactly one field is set. Other kinds join HTTP in later releases."""
+
+    http: HttpTrigger | None = None
+
+
+class Hooks(Wire, frozen=True, kw_only=True):
+    """Lifecycle hooks as `module.callable`, each with a limit in seconds."""
+
+    initializer: str = ""
+    initializer_timeout_s: float = 30.0
+    pre_freeze: str = ""
+    pre_freeze_timeout_s: float = 3.0
+    pre_stop: str = ""
+    pre_stop_timeout_s: float = 3.0
+
+
+class FunctionSpec(Wire, frozen=True, kw_only=True):
+    """Everything a version freezes, except its code. Sizes in bytes, durations in seconds."""
+
+    runtime: str = "python3"
+    handler: str = "handler.handler"
+    memory_bytes: int = 256 * MIB
+    timeout_s: float = 30.0
+    concurrency: int = 1
+    min_instances: int = 0
+    max_instances: int = 100
+    idle_timeout_s: float = 300.0
+    cpu: float = 1.0  # cores at most (quota); shares follow memory
+    pids: int = 128
+    tmp_bytes: int = 64 * MIB
+    payload_bytes: int = 6 * MIB  # largest request body
+    output_bytes: int = 6 * MIB  # largest buffered result; streamed results are not limited
+    log_bytes: int = 1 * MIB  # log text kept of one invocation
+    isolation: Isolation = "sandbox"
+    start: StartPolicy = "auto"
+    env: dict[str, str] = {}
+    secrets: dict[str, str] = {}  # environment name -> name of a secret of the namespace
+    layers: tuple[str, ...] = ()
+    hooks: Hooks = Hooks()
+    tags: dict[str, str] = {}
+    triggers: tuple[Trigger, ...] = ()
+    description: str = ""
+
+
+class Artifact(Wire, frozen=True, kw_only=True):
+    """Immutable bytes a version mounts: its code or a built layer. `digest` is sha256 in hex."""
+
+    digest: str
+    size_bytes: int
+
+
+class Version(Wire, frozen=True, kw_only=True):
+    """An immutable snapshot; `number` 0 is the draft `$LATEST`, the only one that changes."""
+
+    namespace: str
+    function: str
+    number: int
+    spec: FunctionSpec
+    code: Artifact
+    layers: tuple[Artifact, ...] = ()  # built dependencies and layers, in mount order
+    created_s: float
+    description: str = ""
+    revision: int = 1  # rises with every change of the draft; never reused
+
+    @property
+    def qualifier(self) -> str:
+        """`$LATEST` or the number as text."""
+        return LATEST if self.number == 0 else str(self.number)
+
+    @property
+    def key(self) -> str:
+        """Names one immutable content: a draft's key changes with its revision."""
+        return f"{self.namespace}/{self.function}@{self.number or f'0.{self.revision}'}"
+
+
+class Weight(Wire, frozen=True, kw_only=True):
+    """A share of an alias's traffic. `version` 0 is `$LATEST`; weights of one alias sum to 100."""
+
+    version: int
+    weight: float
+
+
+class Alias(Wire, frozen=True, kw_only=True):
+    """A mutable name for one version, or several by weight. `revision` is what If-Match compares (`"<revision>"`)."""
+
+    namespace: str
+    function: str
+    name: str
+    weights: tuple[Weight, ...]
+    previous: tuple[Weight, ...] = ()  # where `rollback` goes
+    sticky_header: str = ""  # requests with the same value of this header meet the same version
+    revision: int = 1
+    updated_s: float = 0.0
+
+
+class Function(Wire, frozen=True, kw_only=True):
+    """A function's name and its counters. The draft is version 0; `last_version` is the highest number ever given."""
+
+    namespace: str
+    name: str
+    last_version: int
+    created_s: float
+    updated_s: float
+
+
+RUNTIMES = ("python3", "python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
+
+
+def _require(ok: bool, path: str, detail: str, hint: str) -> None:
+    if not ok:
+        raise BadRequest(f"{path}: {detail}", hint=hint, path=path)
+
+
+def _between(path: str, value: float, low: float, high: float, unit: str) -> None:
+    _require(low <= value <= high, path, f"{value:g} {unit} is out of range", f"use {low:g} to {high:g} {unit}".strip())
+
+
+def check_spec(spec: FunctionSpec) -> FunctionSpec:
+    """`spec` itself when it keeps every rule, else BadRequest naming the field, what was found and what is valid."""
+    _require(
+        spec.runtime in RUNTIMES, "runtime", f"{spec.runtime!r} is not a runtime", f"use one of {', '.join(RUNTIMES)}"
+    )
+    for path, name in (("handler", spec.handler), ("hooks.initializer", spec.hooks.initializer),
+                       ("hooks.pre_freeze", spec.hooks.pre_freeze), ("hooks.pre_stop", spec.hooks.pre_stop)):  # fmt: skip
+        if path == "handler" or name:
+            module, _, attribute = name.replace(":", ".").rpartition(".")
+            ok = bool(module) and all(part.isidentifier() for part in [*module.replace("/", ".").split("."), attribute])
+            _require(ok, path, f"{name!r} is not MODULE.CALLABLE", "write app.handler, pkg/mod.fn or app:app")
+    _between("memory_bytes", spec.memory_bytes, 16 * MIB, 64 * 1024 * MIB, "bytes")
+    _between("timeout_s", spec.timeout_s, 0.1, 86400, "seconds")
+    _between("concurrency", spec.concurrency, 1, 1000, "")
+    _between("max_instances", spec.max_instances, 1, 10000, "")
+    _between("min_instances", spec.min_instances, 0, spec.max_instances, "")
+    _between("idle_timeout_s", spec.idle_timeout_s, 1, 86400, "seconds")
+    _between("cpu", spec.cpu, 0.05, 64, "cores")
+    _between("pids", spec.pids, 4, 32768, "")
+    _between("tmp_bytes", spec.tmp_bytes, 0, 64 * 1024 * MIB, "bytes")
+    _between("payload_bytes", spec.payload_bytes, 0, 1024 * MIB, "bytes")
+    _between("output_bytes", spec.output_bytes, 0, 1024 * MIB, "bytes")
+    _between("log_bytes", spec.log_bytes, 0, 64 * MIB, "bytes")
+    for hook in ("initializer", "pre_freeze", "pre_stop"):
+        _between(f"hooks.{hook}_timeout_s", getattr(spec.hooks, f"{hook}_timeout_s"), 0.1, 900, "seconds")
+    for name in [*spec.env, *spec.secrets]:
+        _require(name.isidentifier(), f"env.{name}", f"{name!r} is not an environment variable name", "use A-Z, 0-9 and _")
+        _require(not name.startswith("FUYUN_"), f"env.{name}", "names starting with FUYUN_ are the platform's", "choose another name")
+    for index, trigger in enumerate(spec.triggers):
+        path = f"triggers[{index}].http"
+        _require(trigger.http is not None, path, "the trigger has no kind", "add http: {path: /...}")
+        if trigger.http is not None:
+            _require(
+                trigger.http.path.startswith("/") and not trigger.http.path.startswith("/fn/"),
+                f"{path}.path",
+                f"{trigger.http.path!r} cannot be a trigger path",
+                "start it with / and keep out of /fn/",
+            )
+            _require("*" not in trigger.http.path.removesuffix("/*"), f"{path}.path", "* only stands at the end", "end it with /*")
+    return spec
+
+
+def check_weights(weights: tuple[Weight, ...]) -> tuple[Weight, ...]:
+    """`weights` itself when 1 to 8 different versions share exactly 100, else BadRequest."""
+    _require(1 <= len(weights) <= 8, "weights", f"{len(weights)} versions", "give an alias 1 to 8 versions")
+    _require(len({w.version for w in weights}) == len(weights), "weights", "a version stands twice", "name each version once")
+    _require(all(0 <= w.weight <= 100 for w in weights), "weights", "a weight is out of range", "use 0 to 100")
+    total = sum(w.weight for w in weights)
+    _require(abs(total - 100) < 1e-6, "weights", f"the weights sum to {total:g}", "let them sum to 100")
+    return weights
+
+
+def check_function_name(name: str) -> str:
+    """`name` itself or BadRequest."""
+    return check_name("function", name)

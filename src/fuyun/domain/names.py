@@ -1,0 +1,43 @@
+"""What may be a name, and the nearest valid one when it is not."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+from fuyun.domain.errors import BadRequest
+
+LATEST = "$LATEST"
+DEFAULT_NAMESPACE = "default"
+
+_NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_QUALIFIER = re.compile(r"\$LATEST|[1-9][0-9]{0,9}|[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def check_name(kind: str, name: str) -> str:
+    """`name` itself, or BadRequest: 1-63 of a-z, 0-9 and -, starting with a letter, not ending with -."""
+    if not _NAME.fullmatch(name):
+        raise BadRequest(
+            f"{name!r} is not a valid {kind} name",
+            hint="use 1 to 63 of a-z, 0-9 and '-', starting with a letter and not ending with '-'",
+            path=kind,
+        )
+    return name
+
+
+def check_qualifier(qualifier: str) -> str:
+    """`qualifier` itself (`$LATEST`, a version number or an alias), or BadRequest."""
+    if not _QUALIFIER.fullmatch(qualifier):
+        raise BadRequest(
+            f"{qualifier!r} is neither $LATEST, a version number nor an alias name",
+            hint="write NAME:$LATEST, NAME:3 or NAME:live",
+            path="qualifier",
+        )
+    return qualifier
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word most like `word`, or None when none is close."""
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return found[0] if found else None

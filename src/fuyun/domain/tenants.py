@@ -1,0 +1,81 @@
+"""Namespaces, keys, roles and quotas."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fuyun.domain.errors import Forbidden
+from fuyun.domain.functions import Wire
+
+Role = Literal["admin", "developer", "invoker", "viewer"]
+
+#: What each role may do inside its namespace. `*` as a key's namespace is the whole platform.
+ROLE_ACTIONS: dict[str, frozenset[str]] = {
+    "admin": frozenset({"read", "invoke", "deploy", "delete", "keys", "namespaces", "secrets"}),
+    "developer": frozenset({"read", "invoke", "deploy", "delete", "secrets"}),
+    "invoker": frozenset({"invoke"}),
+    "viewer": frozenset({"read"}),
+}
+
+
+class Quotas(Wire, frozen=True, kw_only=True):
+    """Limits of a namespace. 0 means none of it."""
+
+    functions: int = 1000
+    concurrency: int = 1000  # requests inside functions at once
+    instances: int = 500
+    memory_bytes: int = 64 * 2**30  # sum of the limits of running instances
+    storage_bytes: int = 10 * 2**30  # code and layers
+
+
+class Namespace(Wire, frozen=True, kw_only=True):
+    """A tenant's boundary."""
+
+    name: str
+    quotas: Quotas = Quotas()
+    created_s: float
+    revision: int = 1
+
+
+class Key(Wire, frozen=True, kw_only=True):
+    """A key without its secret. The token `fk_<id>_<secret>` is shown once; only its SHA-256 is stored."""
+
+    id: str
+    namespace: str  # "*" is the platform's own: admin of everything
+    role: Role
+    name: str = ""
+    created_s: float
+    expires_s: float | None = None
+
+
+class Principal(Wire, frozen=True, kw_only=True):
+    """Who is asking: what a token proves."""
+
+    key_id: str
+    namespace: str
+    role: Role
+
+    def may(self, action: str, namespace: str) -> bool:
+        """True when this principal may do `action` in `namespace` (`*` for platform-wide actions)."""
+        return self.namespace in ("*", namespace) and action in ROLE_ACTIONS[self.role]
+
+    def require(self, action: str, namespace: str) -> None:
+        """Forbidden unless `may`. The message never says whether the thing exists."""
+        if not self.may(action, namespace):
+            raise Forbidden(
+                f"this key may not {action} in namespace {namespace!r}",
+                hint=f"use a key of {namespace!r} whose role allows it; this one is {self.role} of {self.namespace!r}",
+            )
+
+
+class AuditEntry(Wire, frozen=True, kw_only=True):
+    """One change: who, what, when, from where."""
+
+    id: str
+    at_s: float
+    key_id: str
+    namespace: str
+    action: str  # "function.deploy", "alias.set", "key.create" ...
+    target: str
+    source: str  # address the request came from
+    detail: str = ""

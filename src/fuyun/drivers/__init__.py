@@ -1,0 +1,1 @@
+"""Technologies behind the ports: `drivers/<port>/<technology>.py`. Never a service, never another port's driver."""

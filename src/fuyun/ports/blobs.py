@@ -1,0 +1,37 @@
+"""Content-addressed bytes: code archives and built layers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from fuyun.domain.functions import Artifact
+
+
+class BlobStore(Protocol):
+    """Immutable trees of files, named by the SHA-256 of their archive.
+
+    An archive is the deterministic zip of `drivers/blobs/archive.py`. `put` is atomic and idempotent: when it returns the
+    bytes are on disk, and a crash leaves either all or nothing. `path` is where instances mount it, read-only, world
+    readable, owned by nobody's namespace. Unpacking refuses absolute paths, `..`, links, devices and bombs (BadRequest).
+    """
+
+    async def put(self, archive: bytes, limit_bytes: int) -> Artifact:
+        """Store and unpack an archive; BadRequest when it is unsafe, PayloadTooLarge over `limit_bytes` unpacked."""
+        ...
+
+    async def adopt(self, tree: Path, key: str) -> Artifact:
+        """Move a finished directory in under the artifact name sha256(key) (dependency builds); keeps an existing one."""
+        ...
+
+    async def find(self, digest: str) -> Artifact | None:
+        """The artifact, or None."""
+        ...
+
+    def path(self, digest: str) -> Path:
+        """Directory with the unpacked tree, `<root>/<first two>/<digest>`."""
+        ...
+
+    async def collect(self, keep: frozenset[str], older_than_s: float) -> int:
+        """Remove artifacts not in `keep` and older than the age; bytes freed."""
+        ...

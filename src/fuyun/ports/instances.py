@@ -1,0 +1,135 @@
+"""Instances: where functions run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from fuyun.domain.functions import Version, Wire
+from fuyun.domain.invocations import StartKind
+
+
+class StartReport(Wire, frozen=True, kw_only=True):
+    """How an instance came to be, in milliseconds, and what it is."""
+
+    kind: StartKind
+    place_ms: float = 0.0
+    start_ms: float = 0.0
+    init_ms: float = 0.0
+    mode: str = "event"  # event, wsgi, asgi
+    forkable: bool = False
+    unforkable_reason: str = ""
+    memory_bytes: int = 0
+
+
+class Head(Wire, frozen=True, kw_only=True):
+    """The head of a request for a function, as the instance gets it (JSON in the INVOKE frame)."""
+
+    id: str
+    kind: str = "http"  # "http" or "event"
+    deadline_ms: int = 0  # wall clock, milliseconds
+    function: str = ""
+    version: str = ""
+    alias: str = ""
+    attempt: int = 1
+    trace: str = ""  # W3C traceparent
+    method: str = "POST"
+    path: str = "/"
+    base: str = ""  # part of the path that named the function (SCRIPT_NAME / root_path)
+    query: str = ""
+    headers: list[tuple[str, str]] = []
+    source: str = ""  # client address
+    scheme: str = "http"
+
+
+class ReplySink(Protocol):
+    """Receives one invocation's answer, on the loop, in order: log*, then head once, body*, end once - or fail once.
+
+    `result` is the whole answer in one call (the common case) and replaces head/body/end.
+    """
+
+    def on_result(self, status: int, headers: list[tuple[str, str]] | None, body: bytes, usage: tuple[int, int, int]) -> None:
+        """A buffered answer. headers None means `content-type: application/json`. usage: run µs, cpu µs, peak KiB."""
+        ...
+
+    def on_head(self, status: int, headers: list[tuple[str, str]]) -> None:
+        """A streamed answer begins."""
+        ...
+
+    def on_body(self, chunk: bytes) -> None:
+        """A piece of it; acknowledge with `call.consumed(len(chunk))` when the client has taken it."""
+        ...
+
+    def on_end(self, usage: tuple[int, int, int]) -> None:
+        """It is complete."""
+        ...
+
+    def on_fail(self, error: Exception) -> None:
+        """A FuyunError instead of, or in the middle of, an answer."""
+        ...
+
+    def on_credit(self, size_bytes: int) -> None:
+        """The instance took this much of the request body; that much more may be sent."""
+        ...
+
+
+class Call(Protocol):
+    """An invocation inside an instance."""
+
+    def send_body(self, chunk: bytes, end: bool) -> None:
+        """More of the request body (only after an INVOKE without its end)."""
+        ...
+
+    def consumed(self, size_bytes: int) -> None:
+        """The client took this much of a streamed answer."""
+        ...
+
+    def cancel(self) -> None:
+        """The client is gone: free the slot as soon as the handler can be stopped."""
+        ...
+
+
+class Instance(Protocol):
+    """One sandboxed process of one version. All calls on the loop; none blocks."""
+
+    id: str
+    pid: int
+    report: StartReport
+    inflight: int
+
+    def invoke(self, head: bytes, body: bytes, end: bool, sink: ReplySink) -> Call:
+        """Send an invocation: `head` is a JSON `Head`. `end` says that `body` is all of it."""
+        ...
+
+    def kill(self, reason: str) -> None:
+        """End it now (SIGKILL to all it holds); every open sink fails."""
+        ...
+
+    async def stop(self, timeout_s: float) -> None:
+        """Run `pre_stop`, then end it."""
+        ...
+
+
+class InstanceHost(Protocol):
+    """Starts instances. One per node; behind it are the warden, zygotes, blanks and templates."""
+
+    async def start(self, version: Version, env: dict[str, str], on_gone: Callable[[Instance, Exception], None]) -> Instance:
+        """A ready instance, by the quickest rung that is free. Raises FunctionLoadFailed, HandlerMissing,
+        FunctionInitFailed, FunctionOutOfMemory, HostUnable, Unavailable. `on_gone` is called once when it ends by itself."""
+        ...
+
+    async def prepare(self, version: Version, env: dict[str, str]) -> StartReport:
+        """Warm: start once, make a template where the version can be forked and it pays; the report of that start."""
+        ...
+
+    def forget(self, version_key: str) -> None:
+        """Drop the version's template and rungs."""
+        ...
+
+    def inventory(self) -> dict[str, Any]:
+        """Zygotes, blanks, templates and instances with pids and memory, for `status` and metrics."""
+        ...
+
+    async def close(self) -> None:
+        """End every process it started and remove every cgroup."""
+        ...

@@ -1,0 +1,60 @@
+"""Invocation records and log lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from fuyun.domain.functions import Wire
+from fuyun.domain.invocations import Invocation, LogLine
+
+
+class RecordQuery(Wire, frozen=True, kw_only=True):
+    """What to list. Times are wall-clock seconds; the newest `limit` matching items come back, oldest first."""
+
+    namespace: str
+    function: str
+    since_s: float = 0.0
+    until_s: float = 4102444800.0
+    request: str = ""
+    status: str = ""
+    limit: int = 1000
+
+
+class RecordStore(Protocol):
+    """Append-only history per function.
+
+    `append_nowait` only queues: it never blocks, never fails and never drops below its bound (100,000 items; beyond it the
+    oldest queued are counted in `dropped` and discarded). Queued items reach the disk within a second, and at `close`.
+    Reads see everything queued before the read began. Retention removes whole segments.
+    """
+
+    dropped: int
+
+    def append_nowait(self, item: Invocation | LogLine) -> None:
+        """Queue a record or a line."""
+        ...
+
+    async def list_invocations(self, query: RecordQuery) -> list[Invocation]:
+        """Matching records."""
+        ...
+
+    async def list_logs(self, query: RecordQuery) -> list[LogLine]:
+        """Matching lines."""
+        ...
+
+    async def find_invocation(self, namespace: str, function: str, id_: str) -> Invocation | None:
+        """The record with this id, or None."""
+        ...
+
+    def follow(self, namespace: str, function: str, listener: Callable[[Sequence[Invocation | LogLine]], None]) -> Callable[[], None]:
+        """Call `listener` (on the loop) with items as they are queued, in batches; returns the call that stops it."""
+        ...
+
+    async def prune(self, before_s: float) -> int:
+        """Drop segments that ended before; files removed."""
+        ...
+
+    async def close(self) -> None:
+        """Flush and stop."""
+        ...

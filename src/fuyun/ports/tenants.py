@@ -1,0 +1,51 @@
+"""Namespaces, keys, secrets and the audit log, durably."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from fuyun.domain.tenants import AuditEntry, Key, Namespace, Quotas
+
+
+class TenantStore(Protocol):
+    """The truth about tenants. Same durability and errors as `ports.catalog.Catalog`. Secrets arrive sealed."""
+
+    async def create_namespace(self, namespace: Namespace) -> None:
+        """Conflict when the name is taken."""
+        ...
+
+    async def list_namespaces(self) -> list[Namespace]:
+        """All, by name."""
+        ...
+
+    async def set_quotas(self, name: str, quotas: Quotas) -> Namespace:
+        """Replace the quotas; NotFound when absent."""
+        ...
+
+    async def delete_namespace(self, name: str) -> None:
+        """Conflict while it holds functions; NotFound when absent. Its keys and secrets go with it."""
+        ...
+
+    async def create_key(self, key: Key, token_sha256: bytes) -> None:
+        """Store a key by the SHA-256 (32 bytes) of its token."""
+        ...
+
+    async def list_keys(self) -> list[tuple[Key, bytes]]:
+        """All keys with their token hashes, by id; the platform authenticates from memory."""
+        ...
+
+    async def delete_key(self, key_id: str) -> None:
+        """NotFound when absent."""
+        ...
+
+    async def put_secret(self, namespace: str, name: str, sealed: bytes | None) -> None:
+        """Store, replace or (None) delete a sealed secret; deleting an absent one raises NotFound."""
+        ...
+
+    async def list_secrets(self, namespace: str) -> dict[str, bytes]:
+        """Name -> sealed bytes."""
+        ...
+
+    async def audit(self, entry: AuditEntry | None, namespace: str = "*", after: str = "", limit: int = 100) -> list[AuditEntry]:
+        """Append `entry` when given (returns []); else a page of entries with id > `after`, oldest first."""
+        ...

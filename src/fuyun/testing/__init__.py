@@ -1,0 +1,1 @@
+"""Shipped fakes, the zoo of bad functions, contract suites for every port."""
