@@ -22,23 +22,35 @@ class Settings(Wire, frozen=True, kw_only=True):
     """All of them."""
 
     data: Annotated[str, _doc("data directory; one directory is the whole state, so that backup is a copy")] = ""
-    host: Annotated[str, _doc("address both servers listen on; loopback, so that nothing is exposed by accident")] = "127.0.0.1"
+    host: Annotated[str, _doc("address both servers listen on; loopback, so that nothing is exposed by accident")] = (
+        "127.0.0.1"
+    )
     port: Annotated[int, _doc("port of the gateway (functions); 0 takes a free one")] = 8080
     api_port: Annotated[int, _doc("port of the control API; 0 takes a free one")] = 8081
     drain_s: Annotated[float, _doc("seconds running requests get to finish when the platform stops")] = 20.0
-    body_idle_s: Annotated[float, _doc("seconds a client may pause while sending a request; slow-loris protection")] = 20.0
+    body_idle_s: Annotated[float, _doc("seconds a client may pause while sending a request; slow-loris protection")] = (
+        20.0
+    )
     keepalive_s: Annotated[float, _doc("seconds an idle connection is kept; above most clients' own")] = 75.0
     head_bytes: Annotated[int, _doc("bytes of request line and headers; 431 above, as in most servers")] = 65536
     target_bytes: Annotated[int, _doc("bytes of request target; 414 above")] = 8192
-    connections: Annotated[int, _doc("connections the gateway holds at once; 503 above, so that descriptors suffice")] = 10000
+    connections: Annotated[
+        int, _doc("connections the gateway holds at once; 503 above, so that descriptors suffice")
+    ] = 10000
     queue_length: Annotated[int, _doc("requests that wait for an instance per version; 429 above")] = 1000
     queue_wait_s: Annotated[float, _doc("seconds a request waits for an instance; 503 with Retry-After above")] = 30.0
     blanks: Annotated[int, _doc("prepared sandboxes kept per interpreter; each costs about 1 MB")] = 4
-    template_budget_bytes: Annotated[int, _doc("memory that templates may hold together; the least used go first")] = 2**30
-    template_from_ms: Annotated[float, _doc("a version whose init takes longer gets a template; a fork costs about this")] = 8.0
+    template_budget_bytes: Annotated[int, _doc("memory that templates may hold together; the least used go first")] = (
+        2**30
+    )
+    template_from_ms: Annotated[
+        float, _doc("a version whose init takes longer gets a template; a fork costs about this")
+    ] = 8.0
     interpreters: Annotated[str, _doc("folders searched for python3.x besides PATH, separated by ':'")] = ""
     limits: Annotated[str, _doc("auto, cgroup1, cgroup2 or rlimit: who enforces memory, cpu and pids")] = "auto"
-    uid_base: Annotated[int, _doc("first host uid of sandboxes when run as root; above Debian's subuid ranges")] = 2_000_000_000
+    uid_base: Annotated[int, _doc("first host uid of sandboxes when run as root; above Debian's subuid ranges")] = (
+        2_000_000_000
+    )
     upload_bytes: Annotated[int, _doc("largest code archive, unpacked; 413 above")] = 512 * 2**20
     retention_s: Annotated[float, _doc("seconds records and logs are kept; a week shows last week")] = 7 * 86400.0
     log_level: Annotated[str, _doc("debug, info, warning or error of the platform's own log")] = "info"

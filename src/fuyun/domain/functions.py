@@ -164,8 +164,10 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
     _require(
         spec.runtime in RUNTIMES, "runtime", f"{spec.runtime!r} is not a runtime", f"use one of {', '.join(RUNTIMES)}"
     )
-    for path, name in (("handler", spec.handler), ("hooks.initializer", spec.hooks.initializer),
-                       ("hooks.pre_freeze", spec.hooks.pre_freeze), ("hooks.pre_stop", spec.hooks.pre_stop)):  # fmt: skip
+    callables = {"handler": spec.handler}
+    for hook in ("initializer", "pre_freeze", "pre_stop"):
+        callables[f"hooks.{hook}"] = getattr(spec.hooks, hook)
+    for path, name in callables.items():
         if path == "handler" or name:
             module, _, attribute = name.replace(":", ".").rpartition(".")
             ok = bool(module) and all(part.isidentifier() for part in [*module.replace("/", ".").split("."), attribute])
@@ -185,8 +187,15 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
     for hook in ("initializer", "pre_freeze", "pre_stop"):
         _between(f"hooks.{hook}_timeout_s", getattr(spec.hooks, f"{hook}_timeout_s"), 0.1, 900, "seconds")
     for name in [*spec.env, *spec.secrets]:
-        _require(name.isidentifier(), f"env.{name}", f"{name!r} is not an environment variable name", "use A-Z, 0-9 and _")
-        _require(not name.startswith("FUYUN_"), f"env.{name}", "names starting with FUYUN_ are the platform's", "choose another name")
+        _require(
+            name.isidentifier(), f"env.{name}", f"{name!r} is not an environment variable name", "use A-Z, 0-9 and _"
+        )
+        _require(
+            not name.startswith("FUYUN_"),
+            f"env.{name}",
+            "names starting with FUYUN_ are the platform's",
+            "choose another name",
+        )
     for index, trigger in enumerate(spec.triggers):
         path = f"triggers[{index}].http"
         _require(trigger.http is not None, path, "the trigger has no kind", "add http: {path: /...}")
@@ -197,14 +206,21 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
                 f"{trigger.http.path!r} cannot be a trigger path",
                 "start it with / and keep out of /fn/",
             )
-            _require("*" not in trigger.http.path.removesuffix("/*"), f"{path}.path", "* only stands at the end", "end it with /*")
+            _require(
+                "*" not in trigger.http.path.removesuffix("/*"),
+                f"{path}.path",
+                "* only stands at the end",
+                "end it with /*",
+            )
     return spec
 
 
 def check_weights(weights: tuple[Weight, ...]) -> tuple[Weight, ...]:
     """`weights` itself when 1 to 8 different versions share exactly 100, else BadRequest."""
     _require(1 <= len(weights) <= 8, "weights", f"{len(weights)} versions", "give an alias 1 to 8 versions")
-    _require(len({w.version for w in weights}) == len(weights), "weights", "a version stands twice", "name each version once")
+    _require(
+        len({w.version for w in weights}) == len(weights), "weights", "a version stands twice", "name each version once"
+    )
     _require(all(0 <= w.weight <= 100 for w in weights), "weights", "a weight is out of range", "use 0 to 100")
     total = sum(w.weight for w in weights)
     _require(abs(total - 100) < 1e-6, "weights", f"the weights sum to {total:g}", "let them sum to 100")

@@ -11,9 +11,10 @@ from fuyun.domain.functions import Artifact
 class BlobStore(Protocol):
     """Immutable trees of files, named by the SHA-256 of their archive.
 
-    An archive is the deterministic zip of `drivers/blobs/archive.py`. `put` is atomic and idempotent: when it returns the
-    bytes are on disk, and a crash leaves either all or nothing. `path` is where instances mount it, read-only, world
-    readable, owned by nobody's namespace. Unpacking refuses absolute paths, `..`, links, devices and bombs (BadRequest).
+    An archive is the deterministic zip of `drivers/blobs/archive.py`. `put` is atomic and idempotent: when it returns
+    the bytes are on disk, and a crash leaves either all or nothing. `path` is where instances mount it, read-only, world
+    readable, owned by nobody's namespace. Unpacking refuses absolute paths, `..`, links, devices and bombs
+    (BadRequest).
     """
 
     async def put(self, archive: bytes, limit_bytes: int) -> Artifact:
@@ -21,7 +22,7 @@ class BlobStore(Protocol):
         ...
 
     async def adopt(self, tree: Path, key: str) -> Artifact:
-        """Move a finished directory in under the artifact name sha256(key) (dependency builds); keeps an existing one."""
+        """Move a finished directory in under the name sha256(key) (dependency builds); keeps an existing one."""
         ...
 
     async def find(self, digest: str) -> Artifact | None:

@@ -16,7 +16,13 @@ class Catalog(Protocol):
     """
 
     async def put_draft(
-        self, namespace: str, function: str, spec: FunctionSpec, code: Artifact, layers: tuple[Artifact, ...], now_s: float
+        self,
+        namespace: str,
+        function: str,
+        spec: FunctionSpec,
+        code: Artifact,
+        layers: tuple[Artifact, ...],
+        now_s: float,
     ) -> Version:
         """Create the function or replace its draft (`$LATEST`, number 0); its revision rises by one."""
         ...

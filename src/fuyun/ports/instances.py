@@ -48,7 +48,9 @@ class ReplySink(Protocol):
     `result` is the whole answer in one call (the common case) and replaces head/body/end.
     """
 
-    def on_result(self, status: int, headers: list[tuple[str, str]] | None, body: bytes, usage: tuple[int, int, int]) -> None:
+    def on_result(
+        self, status: int, headers: list[tuple[str, str]] | None, body: bytes, usage: tuple[int, int, int]
+    ) -> None:
         """A buffered answer. headers None means `content-type: application/json`. usage: run µs, cpu µs, peak KiB."""
         ...
 
@@ -113,9 +115,12 @@ class Instance(Protocol):
 class InstanceHost(Protocol):
     """Starts instances. One per node; behind it are the warden, zygotes, blanks and templates."""
 
-    async def start(self, version: Version, env: dict[str, str], on_gone: Callable[[Instance, Exception], None]) -> Instance:
+    async def start(
+        self, version: Version, env: dict[str, str], on_gone: Callable[[Instance, Exception], None]
+    ) -> Instance:
         """A ready instance, by the quickest rung that is free. Raises FunctionLoadFailed, HandlerMissing,
-        FunctionInitFailed, FunctionOutOfMemory, HostUnable, Unavailable. `on_gone` is called once when it ends by itself."""
+        FunctionInitFailed, FunctionOutOfMemory, HostUnable, Unavailable. `on_gone` is called once when it ends
+        by itself."""
         ...
 
     async def prepare(self, version: Version, env: dict[str, str]) -> StartReport:

@@ -24,8 +24,8 @@ class RecordQuery(Wire, frozen=True, kw_only=True):
 class RecordStore(Protocol):
     """Append-only history per function.
 
-    `append_nowait` only queues: it never blocks, never fails and never drops below its bound (100,000 items; beyond it the
-    oldest queued are counted in `dropped` and discarded). Queued items reach the disk within a second, and at `close`.
+    `append_nowait` only queues: it never blocks, never fails and never drops below its bound (100,000 items; beyond it
+    the oldest queued are counted in `dropped` and discarded). Queued items reach the disk within a second, and at `close`.
     Reads see everything queued before the read began. Retention removes whole segments.
     """
 
@@ -47,7 +47,9 @@ class RecordStore(Protocol):
         """The record with this id, or None."""
         ...
 
-    def follow(self, namespace: str, function: str, listener: Callable[[Sequence[Invocation | LogLine]], None]) -> Callable[[], None]:
+    def follow(
+        self, namespace: str, function: str, listener: Callable[[Sequence[Invocation | LogLine]], None]
+    ) -> Callable[[], None]:
         """Call `listener` (on the loop) with items as they are queued, in batches; returns the call that stops it."""
         ...
 

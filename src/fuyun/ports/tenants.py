@@ -46,6 +46,8 @@ class TenantStore(Protocol):
         """Name -> sealed bytes."""
         ...
 
-    async def audit(self, entry: AuditEntry | None, namespace: str = "*", after: str = "", limit: int = 100) -> list[AuditEntry]:
+    async def audit(
+        self, entry: AuditEntry | None, namespace: str = "*", after: str = "", limit: int = 100
+    ) -> list[AuditEntry]:
         """Append `entry` when given (returns []); else a page of entries with id > `after`, oldest first."""
         ...

@@ -36,7 +36,7 @@ class Flight(Protocol):
 
     @property
     def timing(self) -> str:
-        """Value of the Server-Timing header so far, e.g. `queue;dur=0.01, start;dur=1.90, init;dur=2.10, run;dur=0.05`."""
+        """Value of the Server-Timing header so far: `queue;dur=0.01, start;dur=1.90, init;dur=2.10, run;dur=0.05`."""
         ...
 
     @property
@@ -93,6 +93,6 @@ class Invoker(Protocol):
         end: bool,
         responder: Responder,
     ) -> Flight:
-        """Start an invocation. Errors, also immediate ones (Throttled, Unavailable), arrive at `responder.on_fail`, never
-        before `begin` returned."""
+        """Start an invocation. Errors, also immediate ones (Throttled, Unavailable), arrive at `responder.on_fail`,
+        never before `begin` returned."""
         ...
