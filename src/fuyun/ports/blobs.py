@@ -12,8 +12,8 @@ class BlobStore(Protocol):
     """Immutable trees of files, named by the SHA-256 of their archive.
 
     An archive is the deterministic zip of `drivers/blobs/archive.py`. `put` is atomic and idempotent: when it returns
-    the bytes are on disk, and a crash leaves either all or nothing. `path` is where instances mount it, read-only, world
-    readable, owned by nobody's namespace. Unpacking refuses absolute paths, `..`, links, devices and bombs
+    the bytes are on disk, and a crash leaves either all or nothing. `path` is where instances mount it, read-only,
+    world readable, owned by nobody's namespace. Unpacking refuses absolute paths, `..`, links, devices and bombs
     (BadRequest).
     """
 

@@ -25,7 +25,8 @@ class RecordStore(Protocol):
     """Append-only history per function.
 
     `append_nowait` only queues: it never blocks, never fails and never drops below its bound (100,000 items; beyond it
-    the oldest queued are counted in `dropped` and discarded). Queued items reach the disk within a second, and at `close`.
+    the oldest queued are counted in `dropped` and discarded). Queued items reach the disk within a second, and at
+    `close`.
     Reads see everything queued before the read began. Retention removes whole segments.
     """
 

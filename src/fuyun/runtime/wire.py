@@ -1,8 +1,8 @@
 """Frames between the platform and an instance, over one Unix stream socket.
 
 A frame is a 12-byte little-endian header `length u32, kind u8, flags u8, reserved u16, stream u32` and `length` bytes
-of payload. `stream` numbers an invocation on its connection (the platform counts from 1); 0 is the instance itself. Both
-sides may interleave streams. Source of the numbers: `docs/contracts/runtime.md`, section "Frames".
+of payload. `stream` numbers an invocation on its connection (the platform counts from 1); 0 is the instance itself.
+Both sides may interleave streams. Source of the numbers: `docs/contracts/runtime.md`, section "Frames".
 
 Flow control: each direction of each stream starts with a window of `WINDOW` bytes of BODY (request) or CHUNK (answer)
 payload; the receiver returns room with CREDIT. INVOKE and RESULT bodies do not count against the window.
