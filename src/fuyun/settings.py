@@ -6,12 +6,16 @@ flags of `fuyun up` win over both.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
+from fuyun.domain.errors import BadRequest
 from fuyun.domain.functions import Wire
+from fuyun.domain.names import nearest
 
 
 def _doc(text: str) -> msgspec.Meta:
@@ -58,4 +62,49 @@ class Settings(Wire, frozen=True, kw_only=True):
     @property
     def data_path(self) -> Path:
         """The data directory: the setting, or $XDG_DATA_HOME/fuyun, or ~/.local/share/fuyun."""
-        return Path(self.data).expanduser().absolute()
+        if self.data:
+            return Path(self.data).expanduser().absolute()
+        base = os.environ.get("XDG_DATA_HOME", "")
+        return (Path(base) if base.startswith("/") else Path.home() / ".local" / "share") / "fuyun"
+
+
+def load(flags: Mapping[str, str | int | float], env: Mapping[str, str]) -> Settings:
+    """The settings from `flags` over `env` (FUYUN_<NAME>) over `<data>/config.yaml` over the defaults.
+
+    Raises BadRequest naming the source (flag, variable, or file), what was found and the nearest valid name.
+    """
+    names = Settings.__struct_fields__
+    from_env = {name: env[f"FUYUN_{name.upper()}"] for name in names if f"FUYUN_{name.upper()}" in env}
+    data = Settings(data=str(flags.get("data", from_env.get("data", "")))).data_path
+    path = data / "config.yaml"
+    merged = _read(path) | from_env | dict(flags) | {"data": str(data)}
+    try:
+        return msgspec.convert(merged, Settings, strict=False)
+    except msgspec.ValidationError as exc:
+        field = str(exc).rpartition("`$.")[2].rstrip("`")
+        source = "the command line" if field in flags else f"FUYUN_{field.upper()}" if field in from_env else str(path)
+        raise BadRequest(
+            f"{source}: setting {field!r} is {merged.get(field)!r}: {str(exc).partition(' - at')[0]}",
+            hint="`fuyun config settings` lists every setting with its unit and default",
+        ) from exc
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    import yaml
+
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+        raise BadRequest(f"{path} is not YAML: {exc}", hint="write it as `name: value` lines") from exc
+    if not isinstance(found, dict):
+        raise BadRequest(f"{path} holds no `name: value` lines", hint="write lines such as `drain_s: 30`")
+    for name in found:
+        if name not in Settings.__struct_fields__ or name == "data":
+            close = nearest(str(name), [known for known in Settings.__struct_fields__ if known != "data"])
+            raise BadRequest(
+                f"{path}: {name!r} is not a setting" + (f"; did you mean {close!r}?" if close else ""),
+                hint="`fuyun config settings` lists every setting",
+            )
+    return found
