@@ -1,4 +1,4 @@
-"""Dependencies turned into a read-only layer."""
+"""Dependency builds: from a requirements text to a read-only layer, and from code to code with bytecode."""
 
 from __future__ import annotations
 
@@ -18,4 +18,36 @@ class Builder(Protocol):
 
     async def build(self, requirements: str, interpreter: Path, progress: Callable[[str], None]) -> Artifact:
         """The layer for a requirements.txt text; `progress` gets lines for people ("resolving", "pillow 11.3")."""
+        ...
+
+    async def compile(self, code: Artifact, interpreter: Path, progress: Callable[[str], None]) -> Artifact:
+        """`code` with the bytecode of its modules for `interpreter` beside them, never checked against their times.
+
+        Modules that do not compile are left as they are and reported through `progress`; they fail when imported. The
+        same code and the same kind of interpreter give the same artifact. NotFound when `code` is not stored.
+        """
+        ...
+
+
+class Sandboxed(Protocol):
+    """Runs one command that is not trusted, to its end.
+
+    The command sees the host's system libraries, the paths in `ro` (read-only) and `rw` (writable by the user it runs
+    as), each at its own path, and exactly `env`. Nothing it started outlives the call: not when it returns, times out or
+    is cancelled. Raises TimeoutError after `timeout_s` and HostUnable when the host cannot give the isolation.
+    """
+
+    async def __call__(
+        self,
+        argv: list[str],
+        *,
+        ro: list[str],
+        rw: list[str],
+        env: dict[str, str],
+        cwd: str,
+        network: bool,
+        timeout_s: float,
+        output: Callable[[str], None],
+    ) -> int:
+        """The exit code (128 + signal for one killed by it); `output` gets each line of stdout and stderr, stripped."""
         ...

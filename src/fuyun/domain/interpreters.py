@@ -1,0 +1,44 @@
+"""A Python interpreter found on the host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """One CPython of the host, as it described itself. Paths are absolute and free of symbolic links.
+
+    `mounts` are the files and folders that a sandbox must show for it to run, besides the system's libraries. When
+    `works` is False only `name`, `executable` and `problem` mean anything.
+    """
+
+    name: str  # "python3.12"
+    executable: str
+    works: bool
+    problem: str = ""
+    version: tuple[int, int, int] = (0, 0, 0)
+    final: bool = True  # False for alphas, betas and release candidates
+    prefix: str = ""
+    stdlib: str = ""
+    platstdlib: str = ""
+    dynload: str = ""  # extension modules of the standard library
+    soabi: str = ""  # "cpython-312-x86_64-linux-gnu"
+    cache_tag: str = ""  # "cpython-312"; names the bytecode files it reads
+    libpython: str = ""  # folder of a shared libpython, "" when it is linked in
+    mounts: tuple[str, ...] = ()
+
+    @property
+    def runtime(self) -> str:
+        """The runtime it serves, such as `python3.12`."""
+        return self.name
+
+    @property
+    def version_text(self) -> str:
+        """`3.12.1`."""
+        return ".".join(map(str, self.version))
+
+    @property
+    def abi(self) -> str:
+        """What a built layer depends on: two interpreters with the same `abi` load each other's layers."""
+        return f"{self.soabi}-{self.cache_tag}{'' if self.final else '-' + self.version_text}"
