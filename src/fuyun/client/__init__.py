@@ -1,1 +1,4 @@
-"""Python client of the API and the gateway; the CLI reaches the platform through this only."""
+"""Python client of the platform: configuration, HTTP, the `Platform` façade, and the project file.
+
+It knows `domain` and `base` only: what it learns of a platform, it learns over HTTP.
+"""
