@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -143,7 +143,7 @@ class Http:
         except httpx.HTTPError as exc:
             raise self._translated(exc) from exc
 
-    def lines(self, request: Request) -> Iterator[dict[str, Any]]:
+    def lines(self, request: Request) -> Generator[dict[str, Any], None, None]:
         """The objects of an `application/x-ndjson` answer as they arrive; a `problem` line raises its error."""
         with self.open(request) as response:
             for line in response.iter_lines():

@@ -3,8 +3,8 @@
     with Platform() as platform:
         print(platform.invoke("hello", b'{"name": "Ada"}').body)
 
-Every method may raise Unavailable (no platform, or it stopped), Unauthenticated, Forbidden, and what its docstring adds;
-the classes are those of `fuyun.domain.errors`.
+Every method may raise Unavailable (no platform, or it stopped), Unauthenticated, Forbidden, and what its docstring
+adds; the classes are those of `fuyun.domain.errors`.
 """
 
 from __future__ import annotations
@@ -249,7 +249,7 @@ class Platform:
         sticky_header: str = "",
         expected_revision: int | None = None,
     ) -> Alias:
-        """Create or move an alias. PreconditionFailed unless it is at `expected_revision` (0: must not exist; None: any)."""
+        """Create or move an alias. PreconditionFailed unless it is at `expected_revision` (0: absent; None: any)."""
         body = {"weights": [msgspec.to_builtins(weight) for weight in weights], "sticky_header": sticky_header}
         headers = {}
         if expected_revision is not None:
