@@ -88,6 +88,43 @@ class PayloadTooLarge(CallerError):
     code = "payload_too_large"
 
 
+class TargetTooLong(CallerError):
+    """The request target (path and query) is over the limit. Fields: `limit_bytes`."""
+
+    code = "target_too_long"
+
+
+class HeadTooLarge(CallerError):
+    """Request line and headers together are over the limit. Fields: `limit_bytes`."""
+
+    code = "head_too_large"
+
+
+class RequestTimedOut(CallerError):
+    """The client did not finish sending its request in time. Fields: `timeout_s`."""
+
+    code = "request_timed_out"
+    retryable = True
+
+
+class ExpectationFailed(CallerError):
+    """`Expect` asked for something other than 100-continue."""
+
+    code = "expectation_failed"
+
+
+class Unsupported(CallerError):
+    """A method, transfer coding or protocol upgrade that is not implemented here."""
+
+    code = "unsupported"
+
+
+class VersionUnsupported(CallerError):
+    """An HTTP version other than 1.0 and 1.1."""
+
+    code = "http_version_unsupported"
+
+
 class QuotaExceeded(CallerError):
     """A quota of the namespace is used up. Fields: `quota`, `limit`."""
 

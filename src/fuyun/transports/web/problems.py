@@ -45,4 +45,4 @@ def problem_headers(error: FuyunError) -> dict[str, str]:
 
 def problem_answer(error: FuyunError, request_id: str) -> tuple[int, dict[str, str], bytes]:
     """(status, headers without the content type, body) of the answer that reports `error`."""
-    return status_of(error), problem_headers(error), msgspec.json.encode(problem(error, request_id))
+    return status_of(error), problem_headers(error), msgspec.json.encode(problem(error, request_id), enc_hook=str)

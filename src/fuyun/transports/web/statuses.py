@@ -17,6 +17,12 @@ STATUSES: dict[str, int] = {
     "precondition_failed": 412,
     "payload_too_large": 413,
     "unsupported_media_type": 415,
+    "target_too_long": 414,
+    "head_too_large": 431,
+    "request_timed_out": 408,
+    "expectation_failed": 417,
+    "unsupported": 501,
+    "http_version_unsupported": 505,
     "quota_exceeded": 403,
     "throttled": 429,
     "function_error": 502,
@@ -43,5 +49,5 @@ STATUSES: dict[str, int] = {
 
 
 def status_of(error: FuyunError | type[FuyunError]) -> int:
-    """The HTTP status of an error or of a class of errors."""
-    return STATUSES[error.code]
+    """The HTTP status of an error or of a class of errors; a code without a row is our bug: 500."""
+    return STATUSES.get(error.code, 500)
