@@ -1,0 +1,149 @@
+"""What a namespace and a function may use: admission on the invoke path, checks when something is added.
+
+Concurrency is counted in `Gate`s owned by the services (one per namespace, one per function); a request passes both or
+none. A rate is a token `Bucket`. Quotas of things that are kept are checked against what the caller counted.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import msgspec
+
+from fuyun.domain.errors import Internal, QuotaExceeded, Throttled
+from fuyun.domain.tenants import Quotas
+
+Refusal = Literal["namespace_concurrency", "function_concurrency", "rate"]
+
+_EXPLAINED: dict[str, tuple[str, str]] = {
+    "namespace_concurrency": (
+        "the namespace has {limit} requests inside functions, as many as it may",
+        "retry after {retry:g} s, or raise the namespace's `concurrency` quota",
+    ),
+    "function_concurrency": (
+        "{limit} requests run or wait in this function, as many as it may hold",
+        "retry after {retry:g} s, or raise the function's `max_instances` or `concurrency`",
+    ),
+    "rate": (
+        "more than {limit} requests a second",
+        "retry after {retry:g} s",
+    ),
+}
+
+
+class Gate:
+    """Counts what is inside against a limit. `limit` may be changed at any time; nothing inside is thrown out."""
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+    @property
+    def free(self) -> int:
+        """How many more would be let in."""
+        return max(0, self.limit - self.used)
+
+
+def admit(namespace: Gate, function: Gate) -> Refusal | None:
+    """Count one request into both gates, or into neither and say which one is full."""
+    if namespace.used >= namespace.limit:
+        return "namespace_concurrency"
+    if function.used >= function.limit:
+        return "function_concurrency"
+    namespace.used += 1
+    function.used += 1
+    return None
+
+
+def release(namespace: Gate, function: Gate) -> None:
+    """Take one admitted request out of both gates. Internal when none is inside."""
+    if namespace.used <= 0 or function.used <= 0:
+        raise Internal(
+            f"released more requests than were admitted ({namespace.used} in the namespace, {function.used} in the"
+            " function)",
+            hint="this is a bug in the invoke path; report it with the request id",
+        )
+    namespace.used -= 1
+    function.used -= 1
+
+
+def throttled(refusal: Refusal, limit: float, retry_after_s: float = 1.0) -> Throttled:
+    """The error for a refusal. Fields `retry_after_s`, `limit`, `reason`."""
+    detail, hint = _EXPLAINED[refusal]
+    return Throttled(
+        detail.format(limit=f"{limit:g}"),
+        hint=hint.format(retry=retry_after_s),
+        retry_after_s=retry_after_s,
+        limit=limit,
+        reason=refusal,
+    )
+
+
+class Bucket(msgspec.Struct, frozen=True):
+    """A token bucket: `rate_per_s` flow in, at most `burst` stay. A new one is full; `at_s` is on the caller's clock."""
+
+    rate_per_s: float
+    burst: float
+    tokens: float
+    at_s: float
+
+
+def new_bucket(rate_per_s: float, burst: float, now_s: float) -> Bucket:
+    """A full bucket. rate_per_s and burst are positive."""
+    return Bucket(rate_per_s, burst, burst, now_s)
+
+
+def take(bucket: Bucket, now_s: float, tokens: float = 1.0) -> tuple[Bucket, float]:
+    """(bucket, 0.0) with the tokens taken, or (bucket, seconds until they will be there); infinity: never, the burst is
+    smaller. A clock that stands still or goes back adds nothing."""
+    passed_s = max(0.0, now_s - bucket.at_s)
+    filled = min(bucket.burst, bucket.tokens + passed_s * bucket.rate_per_s)
+    at_s = max(now_s, bucket.at_s)
+    if tokens <= filled:
+        return Bucket(bucket.rate_per_s, bucket.burst, filled - tokens, at_s), 0.0
+    wait_s = (tokens - filled) / bucket.rate_per_s if tokens <= bucket.burst else math.inf
+    return Bucket(bucket.rate_per_s, bucket.burst, filled, at_s), wait_s
+
+
+def room(quotas: Quotas, instances: int, memory_bytes: int, each_bytes: int, most: int) -> int:
+    """How many more instances may start now.
+
+    instances, memory_bytes: what the namespace runs, and the sum of its limits. each_bytes: the limit of one more.
+    most: what else bounds it, such as `max_instances` less the function's own.
+    """
+    by_memory = (quotas.memory_bytes - memory_bytes) // each_bytes
+    return max(0, min(most, quotas.instances - instances, by_memory))
+
+
+def check_functions(quotas: Quotas, existing: int) -> None:
+    """QuotaExceeded when one more function is one too many."""
+    if existing + 1 > quotas.functions:
+        raise _exceeded("functions", quotas.functions, f"the namespace has {existing} functions", "delete one")
+
+
+def check_storage(quotas: Quotas, used_bytes: int, adding_bytes: int) -> None:
+    """QuotaExceeded when `adding_bytes` more code and layers do not fit. Adding nothing always fits."""
+    if adding_bytes > 0 and used_bytes + adding_bytes > quotas.storage_bytes:
+        found = f"{adding_bytes} bytes do not fit beside the {used_bytes} stored"
+        raise _exceeded("storage_bytes", quotas.storage_bytes, found, "delete functions or make the code smaller")
+
+
+def check_instances(quotas: Quotas, running: int, memory_bytes: int, each_bytes: int) -> None:
+    """QuotaExceeded when one more instance with a limit of `each_bytes` is too many or too large for the namespace."""
+    if running + 1 > quotas.instances:
+        raise _exceeded("instances", quotas.instances, f"the namespace runs {running} instances", "wait for one to end")
+    if memory_bytes + each_bytes > quotas.memory_bytes:
+        found = f"an instance of {each_bytes} bytes does not fit beside the {memory_bytes} in use"
+        raise _exceeded("memory_bytes", quotas.memory_bytes, found, "lower the function's `memory`")
+
+
+def _exceeded(quota: str, limit: int, found: str, remedy: str) -> QuotaExceeded:
+    return QuotaExceeded(
+        f"quota {quota!r} of {limit} is used up: {found}",
+        hint=f"{remedy}, or ask an admin to raise the quota",
+        quota=quota,
+        limit=limit,
+    )

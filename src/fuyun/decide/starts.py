@@ -1,0 +1,81 @@
+"""The start ladder: which rung a new instance starts from, which versions get a template, which templates go.
+
+What is left to do from each rung (DESIGN section 5): a template has the version's code loaded and only forks; a blank
+has a sandbox and an interpreter and imports the code; a zygote has the interpreter and makes the sandbox too; from none
+the interpreter itself starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Literal
+
+import msgspec
+
+from fuyun.domain.functions import StartPolicy
+
+Rung = Literal["template", "blank", "zygote", "none"]
+
+#: Rungs that load the code, least work first.
+_LOADING: tuple[Rung, ...] = ("blank", "zygote", "none")
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """A rung and why, for the waterfall's start kind and the log."""
+
+    rung: Rung
+    reason: str
+
+
+def choose_rung(
+    available: Collection[Rung], policy: StartPolicy, init_ms: float = 0.0, template_ms: float = 0.0
+) -> Choice:
+    """The quickest rung that is free and allowed. `none` is always there.
+
+    init_ms: measured milliseconds from a blank to ready (load and initializer). template_ms: measured milliseconds of
+    a fork of the template. 0 means not measured yet.
+    """
+    loading: Rung = next((rung for rung in _LOADING if rung in available), "none")
+    if policy == "blank":
+        return Choice(loading, "the version asks to start from blanks")
+    if "template" not in available:
+        return Choice(loading, "no template is ready")
+    if policy == "template":
+        return Choice("template", "the version asks to start from its template")
+    if loading == "blank" and 0 < init_ms < template_ms:
+        return Choice("blank", f"loading takes {init_ms:.1f} ms, a fork of the template {template_ms:.1f} ms")
+    return Choice("template", "the version is loaded already")
+
+
+def worth_template(init_ms: float, template_from_ms: float, forkable: bool, policy: StartPolicy) -> bool:
+    """Whether a version gets a template: it can be forked, and asks for it or takes long enough to load.
+
+    template_from_ms: the setting of that name; loading in less is about as quick as a fork.
+    """
+    if not forkable or policy == "blank":
+        return False
+    return policy == "template" or init_ms >= template_from_ms
+
+
+def evict(templates: Sequence[tuple[str, int, float, float]], budget_bytes: int) -> list[str]:
+    """Keys of the templates to drop so that the rest fits the budget, the least worth first.
+
+    templates: (key, bytes, last used in seconds, milliseconds saved per start). Worth is milliseconds saved per byte
+    and per second of age, age counted from the newest use: a template used twice as long ago is taken to be used half
+    as often (the size-aware GreedyDual rule of Cao and Irani, 1997, with recency for frequency). The most worth is kept
+    first; a smaller one takes the room a larger one does not fit.
+    """
+    newest_s = max((last_used_s for _, _, last_used_s, _ in templates), default=0.0)
+
+    def worth(template: tuple[str, int, float, float]) -> tuple[float, float, int, str]:
+        key, size_bytes, last_used_s, saved_ms = template
+        return saved_ms / max(1, size_bytes) / (1.0 + newest_s - last_used_s), last_used_s, -size_bytes, key
+
+    left_bytes = budget_bytes
+    dropped: list[str] = []
+    for key, size_bytes, _, _ in sorted(templates, key=worth, reverse=True):
+        if size_bytes <= left_bytes:
+            left_bytes -= size_bytes
+        else:
+            dropped.append(key)
+    return dropped[::-1]
