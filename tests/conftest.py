@@ -1,0 +1,108 @@
+"""Leak checks around every test, and platforms to test against."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests import leaks, running
+from tests.waiting import wait_until
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Async tests run on asyncio only."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_left_by_the_session() -> Iterator[None]:
+    leaks.adopt_orphans()
+    children, mounts, cgroups = leaks.children(), leaks.mounts(), leaks.cgroups()
+    yield
+    wait_until(lambda: not leaks.mounts() - mounts, "mounts to be gone", 10)
+    wait_until(lambda: not own_cgroups(cgroups), f"control groups to be gone: {own_cgroups(cgroups)}", 10)
+    left = {pid: leaks.command_of(pid) for pid in leaks.children() - children}
+    assert not left, f"processes left behind: {left}"
+
+
+def own_cgroups(before: set[str]) -> set[str]:
+    """Groups that appeared since and hold no process: what a live platform uses (another's, say) does not count."""
+    return {path for path in leaks.cgroups() - before if not _occupied(Path(path))}
+
+
+def _occupied(group: Path) -> bool:
+    return any(_has_process(place) for place in [group, *(entry for entry in group.rglob("*") if entry.is_dir())])
+
+
+def _has_process(group: Path) -> bool:
+    try:
+        return bool((group / "cgroup.procs").read_text().strip())
+    except OSError:
+        return False
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_by_the_test() -> Iterator[None]:
+    descriptors, children = leaks.open_descriptors(), leaks.children()
+    yield
+    tasks = leaks.pending_tasks()
+    assert not tasks, f"tasks still pending: {tasks}"
+    opened = leaks.settled_descriptors(descriptors)
+    assert not opened, f"descriptors left open: {opened}"
+    try:
+        wait_until(lambda: not leaks.children() - children, "child processes to end", 5)
+    except TimeoutError:
+        left = {pid: leaks.command_of(pid) for pid in leaks.children() - children}
+        pytest.fail(f"processes left behind: {left}")
+
+
+@pytest.fixture(scope="session")
+def platform() -> Iterator[running.Platform]:
+    """A platform shared by the session, run by whoever runs the tests. Use function names of your own."""
+    with running.running(running.own_account()) as platform:
+        yield platform
+
+
+@pytest.fixture(scope="session")
+def nobody() -> Iterator[running.Account]:
+    """The account without rights (the tests' own, when that is not root)."""
+    if running.os.getuid() != 0:
+        yield running.own_account()
+        return
+    site = Path(tempfile.mkdtemp(prefix="fuyun-site-", dir="/tmp"))
+    try:
+        running.copy_site(site)
+        yield running.nobody_account(site)
+    finally:
+        shutil.rmtree(site)
+
+
+@pytest.fixture(scope="session")
+def rootless_platform(nobody: running.Account) -> Iterator[running.Platform]:
+    """A platform shared by the session, run without any right."""
+    with running.running(nobody) as platform:
+        yield platform
+
+
+@pytest.fixture(scope="session", params=["root", "rootless"])
+def either_platform(request: pytest.FixtureRequest) -> running.Platform:
+    """The shared platform as the tests' user, then the one without rights."""
+    found: running.Platform = request.getfixturevalue("platform" if request.param == "root" else "rootless_platform")
+    return found
+
+
+@pytest.fixture
+def start_platform() -> Iterator[Callable[..., running.Platform]]:
+    """Start platforms of the test's own: `start_platform(account=..., **settings as environment)`."""
+    with ExitStack() as stack:
+
+        def start(account: running.Account | None = None, **settings: str) -> running.Platform:
+            return stack.enter_context(running.running(account or running.own_account(), settings))
+
+        yield start

@@ -1,0 +1,287 @@
+"""A real platform for tests: `fuyun up` as a process of its own, on free ports, in folders of its own."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from tests import leaks
+from tests.waiting import wait_until
+
+NOBODY = 65534
+SOURCE = Path(__file__).resolve().parent.parent / "src"
+_ENTRY = "import sys; from fuyun.cli.main import main; sys.exit(main())"
+
+
+@dataclass
+class Account:
+    """Who runs a platform: the interpreter, what to run it with, and the uid (None: whoever runs the tests)."""
+
+    python: str
+    env: dict[str, str]
+    uid: int | None = None
+
+
+def own_account() -> Account:
+    """The account that runs the tests, with the project's own environment."""
+    return Account(python=sys.executable, env={})
+
+
+def nobody_account(site: Path) -> Account:
+    """An account without any right, on the system's interpreter and the copied packages in `site`."""
+    python = shutil.which("python3.11", path="/usr/bin:/usr/local/bin") or "/usr/bin/python3"
+    return Account(python=python, env={"PYTHONPATH": str(site), "PATH": f"{site}/bin:/usr/bin:/bin"}, uid=NOBODY)
+
+
+def copy_site(target: Path) -> None:
+    """Copy Fuyun and what it needs at run time to `target`, readable by everyone (/root is usually not)."""
+    todo, seen = ["fuyun"], set[str]()
+    while todo:
+        name = re.sub(r"[-_.]+", "-", todo.pop()).lower()
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            found = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # a requirement for another platform or Python
+        needed = [text for text in found.requires or () if "extra ==" not in text]
+        todo += [re.split(r"[^A-Za-z0-9._-]", text, maxsplit=1)[0] for text in needed]
+        for file in found.files or () if name != "fuyun" else ():
+            place = Path(str(file.locate()))
+            inside = str(file) if not str(file).startswith("..") else f"bin/{place.name}"
+            if place.is_file() and not inside.endswith((".pyc", ".pth")):
+                (target / inside).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(place, target / inside)
+    shutil.copytree(SOURCE / "fuyun", target / "fuyun", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder, _, files in os.walk(target):
+        os.chmod(folder, 0o755)
+        for file in files:
+            path = Path(folder) / file
+            path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+
+
+def archive(files: Mapping[str, str | bytes]) -> bytes:
+    """A zip of `files` with the same bytes for the same content."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in sorted(files):
+            info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            info.external_attr = 0o100644 << 16
+            info.compress_type = zipfile.ZIP_DEFLATED
+            content = files[name]
+            packed.writestr(info, content.encode() if isinstance(content, str) else content)
+    return out.getvalue()
+
+
+@dataclass
+class Platform:
+    """A running platform and its operator's key."""
+
+    root: Path
+    account: Account
+    process: subprocess.Popen[bytes]
+    api: str = ""
+    gateway: str = ""
+    key: str = ""
+    settings: dict[str, str] = field(default_factory=dict)
+    http: httpx.Client = field(init=False)
+
+    @property
+    def data(self) -> Path:
+        """Its data directory."""
+        return self.root / "data"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment its own command line runs in."""
+        return environment(self.root, self.account, self.settings)
+
+    def wait_ready(self, timeout_s: float = 30.0) -> None:
+        """Wait until it answers, and read where and with which key."""
+        config = self.root / "home/config/fuyun/config.yaml"
+
+        def ready() -> bool:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"fuyun up ended with {self.process.returncode}:\n{self.log_tail()}")
+            with suppress(OSError, httpx.HTTPError, yaml.YAMLError, TypeError, KeyError):
+                found = yaml.safe_load(config.read_text())
+                self.api, self.gateway, self.key = found["api"], found["gateway"], found["key"]
+                return httpx.get(f"{self.api}/readyz", trust_env=False).status_code == 200
+            return False
+
+        try:
+            wait_until(ready, "fuyun up to become ready", timeout_s)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}\n{self.log_tail()}") from None
+        # No kept connections: a test that leaves a descriptor open is told so.
+        self.http = httpx.Client(
+            headers={"authorization": f"Bearer {self.key}"},
+            trust_env=False,
+            timeout=60.0,
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
+
+    def log_tail(self) -> str:
+        """The last lines of its log."""
+        with suppress(OSError):
+            return (self.root / "up.log").read_text(errors="replace")[-4000:]
+        return ""
+
+    def cli(self, *arguments: str, stdin: bytes = b"", timeout_s: float = 60.0) -> subprocess.CompletedProcess[bytes]:
+        """Run a `fuyun` command as its operator."""
+        return subprocess.run(
+            [self.account.python, "-c", _ENTRY, *arguments],
+            env=self.env, cwd=self.root, input=stdin, capture_output=True, timeout=timeout_s, check=False,
+            **_ids(self.account),
+        )  # fmt: skip
+
+    def deploy(
+        self,
+        name: str,
+        files: str | Mapping[str, str | bytes],
+        *,
+        namespace: str = "default",
+        requirements: str = "",
+        alias: str = "",
+        publish: bool = False,
+        **spec: Any,
+    ) -> dict[str, Any]:
+        """Deploy `files` (a text is handler.py) and return the version."""
+        base = f"{self.api}/v1/namespaces/{namespace}"
+        packed = archive({"handler.py": files} if isinstance(files, str) else files)
+        uploaded = self.http.post(f"{base}/archives", content=packed, headers={"content-type": "application/zip"})
+        assert uploaded.is_success, uploaded.text
+        body = {
+            "spec": spec, "code": uploaded.json()["digest"], "requirements": requirements, "alias": alias,
+            "publish": publish, "description": "",
+        }  # fmt: skip
+        answer = self.http.put(f"{base}/functions/{name}", json=body, timeout=300.0)
+        assert answer.is_success, answer.text
+        version: dict[str, Any] = answer.json()
+        return version
+
+    def remove(self, name: str, namespace: str = "default") -> None:
+        """Delete the function."""
+        answer = self.http.delete(f"{self.api}/v1/namespaces/{namespace}/functions/{name}")
+        assert answer.is_success, answer.text
+
+    def invoke(self, name: str, payload: Any = None, qualifier: str = "", namespace: str = "default") -> httpx.Response:
+        """Invoke through the API: the handler gets `payload` itself."""
+        url = f"{self.api}/v1/namespaces/{namespace}/functions/{name}/invoke"
+        return self.http.post(url, json=payload, params={"qualifier": qualifier} if qualifier else {})
+
+    def url(self, name: str, namespace: str = "default") -> str:
+        """The function's address at the gateway."""
+        return f"{self.gateway}/fn/{namespace}/{name}"
+
+    def status(self) -> dict[str, Any]:
+        """`GET /v1/status`."""
+        answer = self.http.get(f"{self.api}/v1/status")
+        assert answer.is_success, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def kill(self) -> None:
+        """SIGKILL the platform process alone, and reap it."""
+        self.process.kill()
+        self.process.wait(10)
+
+    def restart(self, timeout_s: float = 30.0) -> None:
+        """Start it again on the same folders and ports (after `kill` or `stop`)."""
+        ports = [address.rpartition(":")[2] for address in (self.gateway, self.api)]
+        self.http.close()
+        self.process = _launch(self.root, self.account, self.settings, *ports)
+        self.wait_ready(timeout_s)
+
+    def stop(self, timeout_s: float = 40.0) -> int:
+        """Ask it to stop and return its exit code; a platform that will not is killed, and that is an error."""
+        with suppress(AttributeError):
+            self.http.close()
+        below = leaks.descendants(self.process.pid)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(10)
+            raise RuntimeError(f"fuyun up ignored SIGTERM for {timeout_s:g} s:\n{self.log_tail()}") from None
+        wait_until(lambda: not any(leaks.state_of(pid) not in ("", "Z") for pid in below), "its processes to end")
+        return code
+
+
+def environment(root: Path, account: Account, settings: Mapping[str, str]) -> dict[str, str]:
+    """A clean environment: own HOME and XDG folders; how packages are found is kept."""
+    kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_", "SSL_", "LANG"))}
+    kept.pop("UV_CACHE_DIR", None)
+    kept.pop("PIP_CACHE_DIR", None)
+    home = root / "home"
+    return {
+        **kept,
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "XDG_CONFIG_HOME": str(home / "config"),
+        "XDG_DATA_HOME": str(home / "share"),
+        "XDG_STATE_HOME": str(home / "state"),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "XDG_RUNTIME_DIR": str(home / "run"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **account.env,
+        **settings,
+    }
+
+
+def _ids(account: Account) -> dict[str, Any]:
+    if account.uid is None or os.getuid() != 0:
+        return {}
+    return {"user": account.uid, "group": account.uid, "extra_groups": []}
+
+
+def _launch(
+    root: Path, account: Account, settings: Mapping[str, str], port: str, api_port: str
+) -> subprocess.Popen[bytes]:
+    arguments = ["up", "--data", str(root / "data"), "--port", port, "--api-port", api_port]
+    with (root / "up.log").open("ab") as log:
+        return subprocess.Popen(
+            [account.python, "-c", _ENTRY, *arguments],
+            env=environment(root, account, settings), cwd=root, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True, **_ids(account),
+        )  # fmt: skip
+
+
+@contextmanager
+def running(account: Account, settings: Mapping[str, str] | None = None) -> Iterator[Platform]:
+    """A ready platform for the time of the block; its folders and processes are gone afterwards."""
+    root = Path(tempfile.mkdtemp(prefix="fy-", dir="/tmp"))
+    try:
+        for name in ("data", "home", "home/config", "home/share", "home/state", "home/cache", "home/run"):
+            (root / name).mkdir(mode=0o700)
+        if account.uid is not None and os.getuid() == 0:
+            for place in [root, *root.rglob("*")]:
+                os.chown(place, account.uid, account.uid)
+        process = _launch(root, account, settings or {}, "0", "0")
+        platform = Platform(root=root, account=account, process=process, settings=dict(settings or {}))
+        try:
+            platform.wait_ready()
+            yield platform
+        finally:
+            platform.stop()
+    finally:
+        shutil.rmtree(root)
