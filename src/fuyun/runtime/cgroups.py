@@ -1,0 +1,269 @@
+"""Control groups, version 1 and 2: limits, accounting and freezing of an instance.
+
+A `Tree` owns one folder (v2) or one per controller (v1) below the group the platform runs in, and makes a group per
+instance in it. Files and units: Linux `cgroup-v1/memory.txt`, `cgroup-v1/freezer-subsystem.txt`, `cgroup-v2.rst`. All
+paths come from the constructor, so that a recorded tree can stand in for the kernel's.
+"""
+
+from __future__ import annotations
+
+import os
+
+_PERIOD_US = 100000
+V1_CONTROLLERS = ("memory", "pids", "cpu", "cpuacct", "freezer")
+V2_CONTROLLERS = ("memory", "pids", "cpu")
+
+
+def _write(path, text):
+    # type: (str, object) -> None
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.write(descriptor, str(text).encode())
+    finally:
+        os.close(descriptor)
+
+
+def _read(path, default=""):
+    # type: (str, str) -> str
+    try:
+        with open(path) as source:
+            return source.read()
+    except OSError:
+        return default
+
+
+def _field(path, name):
+    # type: (str, str) -> int
+    """The number behind `name` in a file of `name number` lines; 0 when absent."""
+    for line in _read(path).splitlines():
+        key, _, value = line.partition(" ")
+        if key == name:
+            return int(value)
+    return 0
+
+
+def _shares(memory_bytes):
+    # type: (int) -> int
+    """CPU weight follows memory: 1024 (v1) stands for 1 GiB."""
+    return max(2, min(262144, memory_bytes >> 20))
+
+
+class Group:
+    """One instance's group. Subclasses say where the files are."""
+
+    def limits(self, memory_bytes, cpu, pids):
+        # type: (int, float, int) -> None
+        """Set hard limits: bytes of memory (no swap beyond it), cores, processes and threads."""
+        raise NotImplementedError
+
+    def attach(self, pid):
+        # type: (int) -> None
+        """Move a process in."""
+        raise NotImplementedError
+
+    def stats(self):
+        # type: () -> dict[str, int]
+        """`memory`, `peak` (bytes), `cpu_us`, `oom_kills`."""
+        raise NotImplementedError
+
+    def freeze(self, frozen):
+        # type: (bool) -> None
+        """Stop or go on scheduling everything inside."""
+        raise NotImplementedError
+
+    def folders(self):
+        # type: () -> list[str]
+        """Its folders, for removal."""
+        raise NotImplementedError
+
+    def remove(self):
+        # type: () -> bool
+        """Remove it; False while the kernel still counts a dying process in it."""
+        for folder in self.folders():
+            try:
+                os.rmdir(folder)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                return False
+        return True
+
+
+class GroupV1(Group):
+    """A group in the hierarchies of version 1: one folder per controller."""
+
+    def __init__(self, paths):
+        # type: (dict[str, str]) -> None
+        self._paths = paths
+        for path in paths.values():
+            os.makedirs(path, exist_ok=True)
+
+    def limits(self, memory_bytes, cpu, pids):
+        # type: (int, float, int) -> None
+        memory = self._paths["memory"]
+        swap = memory + "/memory.memsw.limit_in_bytes"
+        order = [memory + "/memory.limit_in_bytes", swap]
+        if os.path.exists(swap) and int(_read(swap, "0").strip() or 0) < memory_bytes:
+            order.reverse()  # the sum may never be below the memory limit while it is changed
+        for path in order:
+            if os.path.exists(path):
+                _write(path, memory_bytes)
+        _write(self._paths["pids"] + "/pids.max", pids)
+        if "cpu" in self._paths:
+            _write(self._paths["cpu"] + "/cpu.shares", _shares(memory_bytes))
+            if os.path.exists(self._paths["cpu"] + "/cpu.cfs_quota_us"):
+                _write(self._paths["cpu"] + "/cpu.cfs_quota_us", int(cpu * _PERIOD_US))
+
+    def attach(self, pid):
+        # type: (int) -> None
+        for folder in set(self._paths.values()):
+            _write(folder + "/cgroup.procs", pid)
+
+    def stats(self):
+        # type: () -> dict[str, int]
+        memory = self._paths["memory"]
+        accounting = self._paths.get("cpuacct", "")
+        return {
+            "memory": int(_read(memory + "/memory.usage_in_bytes", "0")),
+            "peak": int(_read(memory + "/memory.max_usage_in_bytes", "0")),
+            "cpu_us": int(_read(accounting + "/cpuacct.usage", "0")) // 1000 if accounting else 0,
+            "oom_kills": _field(memory + "/memory.oom_control", "oom_kill"),
+        }
+
+    def freeze(self, frozen):
+        # type: (bool) -> None
+        if "freezer" in self._paths:
+            _write(self._paths["freezer"] + "/freezer.state", "FROZEN" if frozen else "THAWED")
+
+    def folders(self):
+        # type: () -> list[str]
+        return sorted(set(self._paths.values()))
+
+
+class GroupV2(Group):
+    """A group of version 2."""
+
+    def __init__(self, path):
+        # type: (str) -> None
+        self._path = path
+        os.makedirs(path, exist_ok=True)
+
+    def limits(self, memory_bytes, cpu, pids):
+        # type: (int, float, int) -> None
+        _write(self._path + "/memory.max", memory_bytes)
+        for name, value in (("memory.swap.max", 0), ("memory.oom.group", 1)):
+            if os.path.exists("%s/%s" % (self._path, name)):
+                _write("%s/%s" % (self._path, name), value)
+        _write(self._path + "/pids.max", pids)
+        if os.path.exists(self._path + "/cpu.max"):
+            _write(self._path + "/cpu.max", "%d %d" % (int(cpu * _PERIOD_US), _PERIOD_US))
+            _write(self._path + "/cpu.weight", max(1, min(10000, _shares(memory_bytes) * 100 // 1024)))
+
+    def attach(self, pid):
+        # type: (int) -> None
+        _write(self._path + "/cgroup.procs", pid)
+
+    def stats(self):
+        # type: () -> dict[str, int]
+        current = int(_read(self._path + "/memory.current", "0"))
+        return {
+            "memory": current,
+            "peak": int(_read(self._path + "/memory.peak", str(current))),
+            "cpu_us": _field(self._path + "/cpu.stat", "usage_usec"),
+            "oom_kills": _field(self._path + "/memory.events", "oom_kill"),
+        }
+
+    def freeze(self, frozen):
+        # type: (bool) -> None
+        _write(self._path + "/cgroup.freeze", int(frozen))
+
+    def folders(self):
+        # type: () -> list[str]
+        return [self._path]
+
+
+class Tree:
+    """The platform's own part of the hierarchy. `version` is 1, 2 or 0 (none may be used; `reason` says why)."""
+
+    def __init__(self, name, mounts="/proc/self/mounts", membership="/proc/self/cgroup"):
+        # type: (str, str, str) -> None
+        self.version, self.reason = 0, ""
+        self._bases = {}  # type: dict[str, str]
+        own = {}  # type: dict[str, str]
+        for line in _read(membership).splitlines():
+            _, controllers, path = line.split(":", 2)
+            own.update({controller: path for controller in controllers.split(",")})
+        points = [line.split() for line in _read(mounts).splitlines() if " cgroup" in line]
+        try:
+            self._open_v2(name, points, own)
+            if not self.version:
+                self._open_v1(name, points, own)
+        except OSError as error:
+            self.version, self.reason = 0, "%s: %s" % (error.filename, error.strerror)
+        if not self.version and not self.reason:
+            self.reason = "no mounted hierarchy has the controllers memory and pids"
+
+    def _open_v2(self, name, points, own):
+        # type: (str, list[list[str]], dict[str, str]) -> None
+        for _, point, kind, *_rest in points:
+            if kind != "cgroup2" or not {"memory", "pids"} <= set(_read(point + "/cgroup.controllers").split()):
+                continue
+            here = (point + own.get("", "/")).rstrip("/")
+            base = "%s/%s" % (here, name)
+            os.makedirs(base, exist_ok=True)
+            wanted = [c for c in V2_CONTROLLERS if c in _read(here + "/cgroup.controllers").split()]
+            if not {"memory", "pids"} <= set(wanted):
+                os.rmdir(base)
+                raise PermissionError(1, "memory and pids are not delegated to this group", here)
+            if here != point and _read(here + "/cgroup.procs").split():  # no processes beside groups (cgroups(7))
+                os.makedirs(here + "/fuyun-platform", exist_ok=True)
+                for pid in _read(here + "/cgroup.procs").split():
+                    _write(here + "/fuyun-platform/cgroup.procs", pid)
+            for folder in (here, base):
+                _write(folder + "/cgroup.subtree_control", " ".join("+" + c for c in wanted))
+            self.version, self._bases = 2, {"": base}
+            return
+
+    def _open_v1(self, name, points, own):
+        # type: (str, list[list[str]], dict[str, str]) -> None
+        for controller in V1_CONTROLLERS:
+            for _, point, kind, options, *_rest in points:
+                if kind == "cgroup" and controller in options.split(","):
+                    here = (point + own.get(controller, "/")).rstrip("/")
+                    self._bases[controller] = "%s/%s" % (here if os.path.isdir(here) else point, name)
+        if {"memory", "pids"} <= set(self._bases):
+            for base in self._bases.values():
+                os.makedirs(base, exist_ok=True)
+            self.version = 1
+
+    def create(self, name):
+        # type: (str) -> Group
+        """A new group called `name`."""
+        if self.version == 2:
+            return GroupV2("%s/%s" % (self._bases[""], name))
+        return GroupV1({controller: "%s/%s" % (base, name) for controller, base in self._bases.items()})
+
+    def sweep(self, kill):
+        # type: (object) -> bool
+        """Empty the whole part: `kill(pid)` for every process left in it, then remove its groups. True when empty."""
+        clean = True
+        for base in set(self._bases.values()):
+            for folder, _, _ in os.walk(base, topdown=False):
+                if folder == base:
+                    continue
+                for pid in _read(folder + "/cgroup.procs").split():
+                    kill(int(pid))  # type: ignore[operator]
+                try:
+                    os.rmdir(folder)
+                except OSError:
+                    clean = False
+        return clean
+
+    def close(self):
+        # type: () -> None
+        """Remove what `sweep` emptied."""
+        for base in set(self._bases.values()):
+            try:
+                os.rmdir(base)
+            except OSError:
+                pass

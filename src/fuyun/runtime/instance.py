@@ -1,0 +1,135 @@
+"""The life of one instance before, between and after its user code: blank, function, template.
+
+`live` runs in a zygote's child, `_born` in a template's. Both end in `worker.serve`. `control` is a socket to the warden:
+it says hello (the kernel adds who is speaking), waits to be put into its control group, and, for a blank, waits until the
+limits of its function are set. Up to `sandbox.seal` nothing here has seen a byte of user code.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import socket
+
+from fuyun.runtime import descriptors, sandbox, syscalls, wire, worker
+
+
+def _adopt_output(output):
+    # type: (int) -> None
+    empty = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    for descriptor in (empty, output):
+        if descriptor > 2:
+            os.close(descriptor)
+
+
+def _enrol(control):
+    # type: (socket.socket) -> None
+    """Say hello and wait until the warden has put this process into its control group."""
+    control.send(b"hello")
+    if not control.recv(1):
+        raise EOFError("the warden is gone")
+
+
+def _exactly(channel, size):
+    # type: (socket.socket, int) -> bytes
+    data = b""
+    while len(data) < size:
+        piece = channel.recv(size - len(data))
+        if not piece:
+            raise EOFError("the platform is gone")
+        data += piece
+    return data
+
+
+def _receive_task(channel):
+    # type: (socket.socket) -> dict
+    size, kind, _, _, _ = wire.HEADER.unpack(_exactly(channel, wire.HEADER_SIZE))
+    if kind != wire.SPECIALIZE:
+        raise ValueError("the first frame is of kind %d, not SPECIALIZE" % kind)
+    return dict(json.loads(_exactly(channel, size)))
+
+
+def live(channel_fd, output, control_fd, isolated):
+    # type: (int, int, int, bool) -> int
+    """Be a blank, then the function it is told to be, until the channel closes; the exit status."""
+    _adopt_output(output)
+    if not isolated:
+        os.setsid()
+    control = socket.socket(fileno=control_fd)
+    ruleset = sandbox.enter() if isolated else -1
+    _enrol(control)
+    if isolated:
+        syscalls.call("unshare", syscalls.NEWCGROUP)
+    channel = socket.socket(fileno=channel_fd)
+    try:
+        task = _receive_task(channel)
+    except EOFError:
+        return 0
+    if not control.recv(1):  # the limits are set
+        return 0
+    sandbox.resource_limits(task.get("rlimits", {}))
+    if isolated:
+        sandbox.mount_code(task["mount"], task["mounts"], task["tmp_bytes"])
+        sandbox.seal(ruleset, template=task["template"])
+    if not task["template"]:
+        control.close()
+    return _become(channel, control, task)
+
+
+def _become(channel, control, task):
+    # type: (socket.socket, socket.socket, dict) -> int
+    try:
+        app = worker.load(task)
+    except worker.LoadProblem as problem:
+        worker.report_failure(channel, problem)
+        return 1
+    if not task["template"]:
+        return worker.serve(channel, app, task)
+    channel.sendall(wire.frame(wire.READY, 0, json.dumps(app.ready()).encode()))
+    if not app.forkable:
+        return 0
+    return _breed(channel, control, app, task)
+
+
+def _breed(channel, control, app, task):
+    # type: (socket.socket, socket.socket, object, dict) -> int
+    """Be a template: fork an instance for every message with [channel, output, control, tmp]."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    gc.collect()
+    gc.freeze()
+    while True:
+        message, passed = descriptors.receive(control)
+        if message is None:
+            return 0
+        pid = syscalls.clone(syscalls.INSTANCE_NAMESPACES)
+        if pid == 0:
+            status = 70
+            try:
+                channel.close()
+                control.close()
+                status = _born(passed, app, dict(task, **message["task"]))
+            finally:
+                os._exit(status)
+        for descriptor in passed:
+            os.close(descriptor)
+
+
+def _born(passed, app, task):
+    # type: (list[int], object, dict) -> int
+    """Be an instance forked from a template: own namespaces, own /tmp, own randomness, sealed for good."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    channel_fd, output, control_fd, tmp = passed
+    _adopt_output(output)
+    control = socket.socket(fileno=control_fd)
+    ruleset = sandbox.enter_from_template(tmp)
+    _enrol(control)
+    syscalls.call("unshare", syscalls.NEWCGROUP)
+    control.close()
+    sandbox.seal(ruleset)
+    worker.after_fork()
+    return worker.serve(socket.socket(fileno=channel_fd), app, task)

@@ -1,0 +1,175 @@
+"""How a process is shut in: the root it sees, an instance's own mounts, and the seal nothing gets out of.
+
+Three steps, by three owners. The warden's child runs `build_root` and `leave_host` and becomes a zygote. A zygote's child
+runs `enter` in its new namespaces. Just before the first line of user code the child runs `seal`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import socket
+import struct
+
+from fuyun.runtime import landlock, seccomp, syscalls
+
+CODE, LAYERS, STORE, EMPTY, LAYER_SLOTS = "/code", "/layers", "/store", "/empty", 12
+INSTANCE_UID = 1000
+#: Size of /tmp before a function asks for another.
+TMP_BYTES = 64 * 1024 * 1024
+_DEVICES = ("null", "zero", "full", "random", "urandom")
+_DEVICE_LINKS = (("/proc/self/fd", "/dev/fd"), ("/proc/self/fd/0", "/dev/stdin"), ("/proc/self/fd/1", "/dev/stdout"),
+                 ("/proc/self/fd/2", "/dev/stderr"), ("/tmp", "/dev/shm"))  # fmt: skip
+
+
+def _touch(path):
+    # type: (str) -> None
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
+
+
+def _bind_opened(descriptor, target, mode):
+    # type: (int, str, str) -> None
+    """Bind what `descriptor` (O_PATH) names to `target`, made as the same kind."""
+    source = "/proc/self/fd/%d" % descriptor
+    if os.path.isdir(source):
+        os.makedirs(target, exist_ok=True)
+    else:
+        _touch(target)
+    syscalls.bind(source, target, read_only=mode != "rw", device=mode == "dev")
+
+
+def build_root(plan):
+    # type: (dict) -> None
+    """Replace this mount namespace's root by a minimal view. `plan` holds `binds` [source, target, ro|rw|dev], `links`
+    [to, at], `folders` [path], `files` {path: text}. The process must own its mount namespace; a source that does not
+    exist is an OSError, targets are made."""
+    syscalls.mount("", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
+    opened = [(os.open(source, os.O_PATH | os.O_CLOEXEC), target, mode) for source, target, mode in plan["binds"]]
+    opened += [(os.open("/dev/" + name, os.O_PATH | os.O_CLOEXEC), "/dev/" + name, "dev") for name in _DEVICES]
+    old_proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
+    root = "/tmp"
+    syscalls.mount("fuyun", root, "tmpfs", syscalls.MS_NOSUID, "mode=755,size=4m,nr_inodes=4096")
+    for folder in ("/proc", "/tmp", "/dev", CODE, STORE, EMPTY, *plan["folders"]):
+        os.makedirs(root + folder, exist_ok=True)
+    for index in range(LAYER_SLOTS):
+        os.makedirs("%s%s/%d" % (root, LAYERS, index), exist_ok=True)
+    for path, text in plan["files"].items():
+        _touch(root + path)
+        with open(root + path, "w") as out:
+            out.write(text)
+    for to, at in (*plan["links"], *_DEVICE_LINKS):
+        os.makedirs(os.path.dirname(root + at), exist_ok=True)
+        os.symlink(to, root + at)
+    for descriptor, target, mode in sorted(opened, key=lambda item: item[1].count("/")):
+        _bind_opened(descriptor, root + target, mode)
+        os.close(descriptor)
+    os.fchdir(old_proc)
+    os.close(old_proc)
+    syscalls.mount("proc", root + "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+    os.chdir(root)
+    syscalls.call("pivot_root", b".", b".")
+    syscalls.call("umount2", b".", syscalls.MNT_DETACH)
+    os.chdir("/")
+    syscalls.mount("fuyun", "/tmp", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=1777,size=%d" % plan["tmp_bytes"])
+    syscalls.mount("", "/", "", syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY | syscalls.MS_NOSUID)
+
+
+def leave_host(network):
+    # type: (bool) -> None
+    """Become root of a new user namespace that owns its own mount, IPC, UTS and (unless `network`) network namespace."""
+    kinds = syscalls.NEWUSER | syscalls.NEWNS | syscalls.NEWIPC | syscalls.NEWUTS
+    syscalls.call("unshare", kinds | (0 if network else syscalls.NEWNET))
+
+
+def write_maps(pid, inside, outside, count=1):
+    # type: (object, int, tuple[int, int], int) -> None
+    """Map `count` ids of the user namespace of `pid` (or "self"): from `inside` there to `outside` (user, group) here.
+    Supplementary groups are given up, which is also what lets an unprivileged owner map (user_namespaces(7))."""
+    for name, text in (("setgroups", "deny"), ("uid_map", "%d %d %d" % (inside, outside[0], count)),
+                       ("gid_map", "%d %d %d" % (inside, outside[1], count))):  # fmt: skip
+        descriptor = os.open("/proc/%s/%s" % (pid, name), os.O_WRONLY)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
+
+
+def loopback_up():
+    # type: () -> None
+    """Bring the loopback interface of this network namespace up."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        fcntl.ioctl(probe, 0x8914, struct.pack("16sh", b"lo", 0x1 | 0x40) + b"\0" * 14)  # SIOCSIFFLAGS: UP, RUNNING
+
+
+def _common(uid):
+    # type: (int) -> None
+    loopback_up()
+    if os.getuid() != uid:
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
+    syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+    syscalls.empty_bounding_set()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def enter(uid=INSTANCE_UID):
+    # type: (int) -> int
+    """First steps of a zygote's child in its new namespaces (its ids are mapped): own /proc and /tmp, loopback, limits.
+    It keeps its capabilities over these namespaces until `seal`. Returns the Landlock ruleset for it."""
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
+    syscalls.mount("proc", "/proc", "proc", flags | syscalls.MS_NOEXEC, "hidepid=2")
+    syscalls.mount("tmp", "/tmp", "tmpfs", flags, "mode=1777,size=%d,nr_inodes=%d" % (TMP_BYTES, TMP_BYTES // 4096))
+    syscalls.call("sethostname", b"fuyun", 5)
+    _common(uid)
+    return landlock.prepare(("/tmp",), ("/dev", "/proc"))
+
+
+def enter_from_template(tmp):
+    # type: (int) -> int
+    """The same for a template's child: `tmp` is a mount descriptor made by the warden; /proc stays the template's, where
+    hidepid shows it only itself."""
+    write_maps("self", INSTANCE_UID, (INSTANCE_UID, INSTANCE_UID))
+    syscalls.attach(tmp, "/tmp")
+    os.close(tmp)
+    _common(INSTANCE_UID)
+    return landlock.prepare(("/tmp",), ("/dev", "/proc"))
+
+
+def mount_code(code, layers, tmp_bytes):
+    # type: (str, list[str], int) -> None
+    """Show this instance its code and layers (paths below the store) and nothing else of the store."""
+    syscalls.mount("%s/%s" % (STORE, code), CODE, "", syscalls.MS_BIND)
+    for index, layer in enumerate(layers):
+        syscalls.mount("%s/%s" % (STORE, layer), "%s/%d" % (LAYERS, index), "", syscalls.MS_BIND)
+    syscalls.mount(EMPTY, STORE, "", syscalls.MS_BIND)
+    if tmp_bytes != TMP_BYTES:
+        flags = syscalls.MS_REMOUNT | syscalls.MS_NOSUID | syscalls.MS_NODEV
+        sizes = "size=%d,nr_inodes=%d" % (max(4096, tmp_bytes), max(16, tmp_bytes // 4096))
+        syscalls.mount("tmp", "/tmp", "tmpfs", flags, sizes)
+
+
+def resource_limits(limits):
+    # type: (dict[str, int]) -> None
+    """Limits of the process where no control group gives them: `pids` (per user namespace), `memory` (bytes of data)."""
+    for name, kind in (("pids", resource.RLIMIT_NPROC), ("memory", resource.RLIMIT_DATA)):
+        if name in limits:
+            resource.setrlimit(kind, (limits[name], limits[name]))
+
+
+_STRICT, _TEMPLATE = seccomp.program(False), seccomp.program(True)
+
+
+def seal(ruleset, template=False):
+    # type: (int, bool) -> None
+    """The last step before user code: no way to write outside /tmp, no capability, only the listed system calls. A
+    `template` keeps the calls its fork needs and gets its ruleset with its children (a ruleset forbids mounts)."""
+    if template:
+        if ruleset >= 0:
+            os.close(ruleset)
+    else:
+        landlock.restrict(ruleset)
+    syscalls.drop_capabilities()
+    seccomp.install(_TEMPLATE if template else _STRICT)

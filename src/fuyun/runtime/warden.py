@@ -1,0 +1,435 @@
+"""The warden: the only privileged process. It starts zygotes, puts instances into control groups, tells how they ended.
+
+Single-threaded, standard library only, PID 1 of a namespace of its own: when it ends, the kernel ends all it started. It
+reads messages from the platform (trusted) and from zygotes (no user code); from instances it reads only who is speaking,
+which the kernel says. It never sees an event, a result or a line of user code.
+
+Messages from the platform (JSON, `descriptors.py`), each with an `id`:
+  zygote  {plan, options}                     start a zygote; answered by `zygote`
+  spawn   {zygote, limits} [channel, output]  a blank; answered by `ready` [pidfd]
+  fork    {template, limits, tmp_bytes, task} [channel, output]  an instance of a template; answered by `ready` [pidfd]
+  limits  {limits}                            set a blank's limits and let it go on
+  run     {plan, argv, env, cwd} [output]     run a program in a sandbox (dependency builds); answered by `gone`
+  freeze  {frozen} | kill {} | stats {}
+To the platform: hello, zygote, ready, failed {message}, gone {status, oom, peak, cpu_us}, stats.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import struct
+import sys
+from dataclasses import dataclass, field
+
+from fuyun.runtime import cgroups, descriptors, sandbox, syscalls, watchdog
+
+_SO_PASSCRED, _SCM_CREDENTIALS = 16, 2
+
+
+@dataclass
+class Child:
+    """A zygote, an instance or a run."""
+
+    id: str
+    kind: str
+    control: socket.socket | None = None
+    pid: int = 0
+    pidfd: int = -1
+    group: cgroups.Group | None = None
+    memory_bytes: int = 0
+    killed: str = ""
+    options: dict = field(default_factory=dict)  # type: ignore[type-arg]
+
+
+class Warden:
+    """State and the loop."""
+
+    def __init__(self, platform, options):
+        # type: (socket.socket, dict) -> None
+        self._platform = platform
+        self._options = options
+        self._children = {}  # type: dict[str, Child]
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(platform, selectors.EVENT_READ, self._on_platform)
+        self._dead_groups = []  # type: list[cgroups.Group]
+        self._slot = 0
+        self._going = True
+        tree = cgroups.Tree(options["name"]) if options["limits"] in ("auto", "cgroup1", "cgroup2") else None
+        self._reason = tree.reason if tree else "limits are set to %s" % options["limits"]
+        self._tree = tree if tree and tree.version else None
+        if self._tree:
+            self._tree.sweep(_kill_pid)
+
+    # --- the loop
+
+    def run(self):
+        # type: () -> int
+        """Serve until the platform closes its end; then end and remove everything."""
+        version = self._tree.version if self._tree else 0
+        self._tell({"ev": "hello", "cgroup": version, "reason": self._reason, "root": self._options["root"]})
+        while self._going:
+            for key, _ in self._selector.select(None if self._tree or not self._children else watchdog.PERIOD_S):
+                key.data()
+            self._sweep()
+            if not self._tree:
+                watchdog.check(self._children.values(), self._kill)
+        for child in list(self._children.values()):
+            self._kill(child, "shutdown")
+        if self._tree:
+            for _ in range(200):
+                if self._tree.sweep(_kill_pid):
+                    break
+                _reap_all()
+                selectors.select.select([], [], [], 0.01)  # type: ignore[attr-defined]
+            self._tree.close()
+        return 0
+
+    def _tell(self, message, passed=()):
+        # type: (dict, tuple[int, ...]) -> None
+        try:
+            descriptors.send(self._platform, message, passed)
+        except OSError:
+            self._going = False
+
+    def _on_platform(self):
+        # type: () -> None
+        message, passed = descriptors.receive(self._platform)
+        if message is None:
+            self._going = False
+            return
+        try:
+            getattr(self, "_do_" + message["op"])(message, passed)
+        except (OSError, KeyError) as error:
+            self._tell({"ev": "failed", "id": message["id"], "message": "%s: %s" % (message["op"], error)})
+            self._forget(message["id"])
+        finally:
+            for descriptor in passed:
+                os.close(descriptor)
+
+    # --- what the platform asks for
+
+    def _do_zygote(self, message, passed):
+        # type: (dict, list[int]) -> None
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        child = Child(message["id"], "zygote", ours, options=message["options"])
+        code = "import sys;sys.path.insert(0,%r);from fuyun.runtime.zygote import main;sys.exit(main(3,%r))"
+        options = dict(message["options"], wide=self._options["root"])
+        argv = [*message["argv"], code % (message["path"], options)]
+        with theirs:
+            child.pid = self._launch(message, argv, {3: theirs.fileno()})
+        self._watch(child)
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._on_zygote(child))
+
+    def _do_run(self, message, passed):
+        # type: (dict, list[int]) -> None
+        child = Child(message["id"], "run")
+        child.pid = self._launch(message, message["argv"], {1: passed[0], 2: passed[0]})
+        self._watch(child)
+
+    def _do_spawn(self, message, passed):
+        # type: (dict, list[int]) -> None
+        zygote = self._children[message["zygote"]]
+        child, theirs = self._expect(message, zygote.options["isolation"])
+        self._slot += 1
+        with theirs:
+            descriptors.send(zygote.control, {"id": child.id, "slot": self._slot}, [*passed, theirs.fileno()])  # type: ignore[arg-type]
+
+    def _do_fork(self, message, passed):
+        # type: (dict, list[int]) -> None
+        template = self._children[message["template"]]
+        child, theirs = self._expect(message, "sandbox")
+        tmp = syscalls.tmpfs_descriptor(max(4096, message["tmp_bytes"]))
+        try:
+            with theirs:
+                descriptors.send(template.control, {"task": message["task"]}, [*passed, theirs.fileno(), tmp])  # type: ignore[arg-type]
+        finally:
+            os.close(tmp)
+
+    def _do_limits(self, message, passed):
+        # type: (dict, list[int]) -> None
+        child = self._children.get(message["id"])
+        if child is None or child.control is None:
+            return
+        self._limit(child, message["limits"])
+        child.control.send(b"l")
+        if not message.get("template"):
+            child.control.close()
+            child.control = None
+
+    def _do_kill(self, message, passed):
+        # type: (dict, list[int]) -> None
+        child = self._children.get(message["id"])
+        if child is not None:
+            self._kill(child, "killed")
+
+    def _do_freeze(self, message, passed):
+        # type: (dict, list[int]) -> None
+        child = self._children.get(message["id"])
+        if child is not None and child.group is not None:
+            child.group.freeze(message["frozen"])
+
+    def _do_stats(self, message, passed):
+        # type: (dict, list[int]) -> None
+        found = {c.id: c.group.stats() for c in self._children.values() if c.group is not None}
+        items = list(found.items())
+        for start in range(0, len(items) or 1, 200):
+            last = start + 200 >= len(items)
+            self._tell({"ev": "stats", "id": message["id"], "stats": dict(items[start : start + 200]), "last": last})
+
+    # --- children
+
+    def _launch(self, message, argv, kept):
+        # type: (dict, list[str], dict[int, int]) -> int
+        """Start a program in a root of its own; returns its pid once its ids are mapped."""
+        plan = message["plan"]
+        if plan is None:
+            return _exec_plain(argv, message["env"], kept)
+        ours, theirs = socket.socketpair()
+        flags = syscalls.NEWNS | (syscalls.NEWPID if message["op"] == "run" else 0)
+        pid = syscalls.clone(flags)
+        if pid == 0:
+            _launched(plan, argv, message, kept, theirs)
+        theirs.close()
+        try:
+            problem = ours.recv(4096)
+            if problem != b"u":
+                raise OSError(0, problem.decode(errors="replace") or "the sandbox could not be built")
+            base, count = (self._options["uid_base"], 65536) if self._options["root"] else (0, 1)
+            sandbox.write_maps(pid, 0, (base, base), count)
+            ours.send(b"m")
+        except OSError:
+            _kill_pid(pid)
+            raise
+        finally:
+            ours.close()
+        return pid
+
+    def _expect(self, message, isolation):
+        # type: (dict, str) -> tuple[Child, socket.socket]
+        """A child that will say hello on a socket of its own; returns it and its end of that socket."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setsockopt(socket.SOL_SOCKET, _SO_PASSCRED, 1)
+        child = Child(message["id"], "instance", ours, options={"isolation": isolation})
+        self._children[child.id] = child
+        if self._tree:
+            child.group = self._tree.create(child.id)
+            self._limit(child, message["limits"])
+        child.memory_bytes = message["limits"]["memory"]
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._on_hello(child))
+        return child, theirs
+
+    def _limit(self, child, limits):
+        # type: (Child, dict) -> None
+        child.memory_bytes = limits["memory"]
+        if child.group is not None:
+            child.group.limits(limits["memory"], limits["cpu"], limits["pids"])
+
+    def _on_hello(self, child):
+        # type: (Child) -> None
+        control = child.control
+        assert control is not None
+        self._selector.unregister(control)
+        data, ancillary, _, _ = control.recvmsg(64, socket.CMSG_SPACE(12))
+        pid = next((struct.unpack("iII", p)[0] for _, kind, p in ancillary if kind == _SCM_CREDENTIALS), 0)
+        if not data or pid <= 1:
+            self._tell({"ev": "failed", "id": child.id, "message": "it ended before it was ready"})
+            self._forget(child.id)
+            return
+        child.pid = pid
+        try:
+            if child.group is not None:
+                child.group.attach(pid)
+            self._watch(child)
+            control.send(b"g")
+        except OSError as error:
+            _kill_pid(pid)
+            self._tell({"ev": "failed", "id": child.id, "message": str(error)})
+            self._forget(child.id)
+            return
+        self._tell({"ev": "ready", "id": child.id}, (child.pidfd,))
+
+    def _on_zygote(self, child):
+        # type: (Child) -> None
+        assert child.control is not None
+        message, _ = descriptors.receive(child.control)
+        if message is None:
+            self._selector.unregister(child.control)
+            child.control.close()
+            child.control = None
+        elif message["ev"] == "zygote":
+            self._tell({"ev": "zygote", "id": child.id}, (child.pidfd,))
+        else:
+            self._tell(message)
+            self._forget(message["id"])
+
+    def _watch(self, child):
+        # type: (Child) -> None
+        child.pidfd = syscalls.pidfd_open(child.pid)
+        self._children[child.id] = child
+        self._selector.register(child.pidfd, selectors.EVENT_READ, lambda: self._on_end(child))
+
+    def _on_end(self, child):
+        # type: (Child) -> None
+        status = None
+        try:
+            found = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOHANG)
+            if found is not None:
+                status = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+        except ChildProcessError:
+            pass  # a template's child: the template reaps it, how it ended is not ours to see
+        if child.options.get("isolation") == "process":
+            _kill_group(child.pid)
+        stats = child.group.stats() if child.group is not None else {}
+        oom = stats.get("oom_kills", 0) > 0 or child.killed == "memory"
+        self._tell({"ev": "gone", "id": child.id, "status": status, "oom": oom, "killed": child.killed,
+                    "peak": stats.get("peak", 0), "cpu_us": stats.get("cpu_us", 0)})  # fmt: skip
+        self._forget(child.id)
+
+    def _kill(self, child, why):
+        # type: (Child, str) -> None
+        child.killed = child.killed or why
+        if child.pidfd >= 0:
+            syscalls.pidfd_kill(child.pidfd)
+            if child.options.get("isolation") == "process":
+                _kill_group(child.pid)
+
+    def _forget(self, id_):
+        # type: (str) -> None
+        child = self._children.pop(id_, None)
+        if child is None:
+            return
+        if child.pidfd >= 0:
+            self._selector.unregister(child.pidfd)
+            os.close(child.pidfd)
+        if child.control is not None:
+            if child.control.fileno() in self._selector.get_map():
+                self._selector.unregister(child.control)
+            child.control.close()
+        if child.group is not None:
+            self._dead_groups.append(child.group)
+
+    def _sweep(self):
+        # type: () -> None
+        self._dead_groups = [group for group in self._dead_groups if not group.remove()]
+        _reap_orphans(self._children)
+
+
+def _launched(plan, argv, message, kept, gate):
+    # type: (dict, list[str], dict, dict[int, int], socket.socket) -> None
+    """In the child of `_launch`: build the root, leave the host, become the program. Never returns."""
+    try:
+        for target, source in kept.items():
+            os.dup2(source, target + 100)
+        sandbox.build_root(plan)
+        sandbox.leave_host(plan["network"])
+        gate.send(b"u")
+        if gate.recv(1) != b"m":
+            os._exit(70)
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        if not plan["network"]:
+            sandbox.loopback_up()
+        syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+        _exec(argv, message["env"], {target: target + 100 for target in kept}, message.get("cwd", "/"))
+    except BaseException as error:
+        gate.send(("%s: %s" % (type(error).__name__, error)).encode()[:4000])
+    finally:
+        os._exit(70)
+
+
+def _exec(argv, env, kept, cwd):
+    # type: (list[str], dict[str, str], dict[int, int], str) -> None
+    empty = os.open("/dev/null", os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        if descriptor not in kept:
+            os.dup2(empty, descriptor)
+    for target, source in kept.items():
+        os.dup2(source, target)
+    os.closerange(max([3, *[target + 1 for target in kept]]), 4096)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.chdir(cwd)
+    os.execve(argv[0], argv, env)
+
+
+def _exec_plain(argv, env, kept):
+    # type: (list[str], dict[str, str], dict[int, int]) -> int
+    """Without any isolation (class `process`)."""
+    pid = syscalls.clone(0)
+    if pid == 0:
+        try:
+            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+            _exec(argv, env, kept, "/")
+        finally:
+            os._exit(70)
+    return pid
+
+
+def _kill_pid(pid):
+    # type: (int) -> None
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except OSError:
+        pass
+
+
+def _kill_group(pid):
+    # type: (int) -> None
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except OSError:
+        pass
+
+
+def _reap_all():
+    # type: () -> None
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def _reap_orphans(children):
+    # type: (dict[str, Child]) -> None
+    """Collect what was re-parented to us; those we watch are left for their own `waitid`."""
+    watched = {child.pid for child in children.values()}
+    while True:
+        try:
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if found is None or found.si_pid in watched:
+            return
+        os.waitid(os.P_PID, found.si_pid, os.WEXITED)
+
+
+def main(platform_fd, options):
+    # type: (int, dict) -> int
+    """Called by the launcher with the socket to the platform: move into own namespaces and serve. The launcher ends; the
+    warden is a child of the platform."""
+    platform = socket.socket(fileno=platform_fd)
+    options["root"] = os.getuid() == 0
+    if not options["namespaces"]:
+        return Warden(platform, options).run()
+    if not options["root"]:
+        uid, gid = os.getuid(), os.getgid()
+        syscalls.call("unshare", syscalls.NEWUSER)
+        sandbox.write_maps("self", 0, (uid, gid))
+    pid = syscalls.clone(syscalls.NEWPID | syscalls.NEWNS | syscalls.CLONE_PARENT)
+    if pid:
+        descriptors.send(platform, {"ev": "launched", "pid": pid}, (syscalls.pidfd_open(pid),))
+        return 0
+    status = 70
+    try:
+        syscalls.mount("", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
+        syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        status = Warden(platform, options).run()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
