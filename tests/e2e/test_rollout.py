@@ -1,0 +1,122 @@
+"""Rolling a version out and back under load fails no request, and the weights are kept (promises 4 and 8)."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import Counter
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.running import Platform
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow_lane, pytest.mark.timeout(120)]
+
+LOAD_S = 20.0
+CLIENTS = 8
+
+
+def source(version: int) -> str:
+    return f"def handler(event, context):\n    return {{'version': {version}}}\n"
+
+
+class Load:
+    """Clients in a closed loop; every answer is counted under the phase it was asked in."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self.url, self.key, self.phase, self.stopping = url, key, "v1", False
+        self.answers: Counter[tuple[str, int]] = Counter()
+        self.failures: list[str] = []
+
+    async def client(self) -> None:
+        async with httpx.AsyncClient(headers={"authorization": f"Bearer {self.key}"}, trust_env=False) as http:
+            while not self.stopping:
+                phase = self.phase
+                answer = await http.post(self.url, content=b"{}", timeout=20.0)
+                if answer.status_code != 200:
+                    self.failures.append(f"{phase}: {answer.status_code} {answer.text[:300]}")
+                elif phase == self.phase:
+                    self.answers[phase, answer.json()["version"]] += 1
+
+
+async def put_alias(http: httpx.AsyncClient, url: str, *weights: tuple[int, float]) -> None:
+    body = {"weights": [{"version": version, "weight": weight} for version, weight in weights]}
+    answer = await http.put(url, json=body)
+    assert answer.is_success, answer.text
+
+
+def test_rollout_and_rollback_fail_nothing(platform: Platform) -> None:
+    first = platform.deploy("rolling", source(1), publish=True, alias="live")
+    assert first["number"] == 1
+    platform.http.put(
+        f"{platform.api}/v1/namespaces/default/functions/rolling/aliases/live",
+        json={"weights": [{"version": 1, "weight": 100}]},
+    ).raise_for_status()
+    second = platform.deploy("rolling", source(2), publish=True)
+    assert second["number"] == 2
+
+    load = Load(f"{platform.url('rolling')}:live", platform.key)
+    alias = f"{platform.api}/v1/namespaces/default/functions/rolling/aliases/live"
+
+    async def step(phase: str, seconds: float) -> None:
+        load.phase = phase
+        await asyncio.sleep(seconds)
+
+    async def main() -> None:
+        headers: Any = {"authorization": f"Bearer {platform.key}"}
+        async with httpx.AsyncClient(headers=headers, trust_env=False) as http, asyncio.TaskGroup() as clients:
+            began = time.monotonic()
+            for _ in range(CLIENTS):
+                clients.create_task(load.client())
+            try:
+                await step("v1", 3)
+                load.phase = "moving"
+                await put_alias(http, alias, (1, 90), (2, 10))
+                await step("10", 8)
+                load.phase = "moving"
+                await put_alias(http, alias, (2, 100))
+                await step("100", 4)
+                load.phase = "moving"
+                answer = await http.post(f"{alias}/rollback")
+                assert answer.is_success, answer.text
+                await step("back", max(2.0, LOAD_S - (time.monotonic() - began)))
+            finally:
+                load.stopping = True
+
+    asyncio.run(main())
+    platform.remove("rolling")
+
+    assert load.failures == []
+    assert sum(load.answers.values()) > 2000
+    assert load.answers["v1", 2] == 0
+    assert load.answers["100", 1] == 0
+    total = load.answers["10", 1] + load.answers["10", 2]
+    spread = 5 * math.sqrt(total * 0.1 * 0.9)  # five standard deviations: once in two million runs
+    assert abs(load.answers["10", 2] - 0.1 * total) < spread
+    # The rollback went to where the alias was before: 90 to 10.
+    total = load.answers["back", 1] + load.answers["back", 2]
+    assert abs(load.answers["back", 2] - 0.1 * total) < 5 * math.sqrt(total * 0.1 * 0.9)
+
+
+def test_deploying_over_a_running_draft_fails_nothing(platform: Platform) -> None:
+    platform.deploy("redeployed", source(0))
+    load = Load(platform.url("redeployed"), platform.key)
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as clients:
+            for _ in range(4):
+                clients.create_task(load.client())
+            try:
+                for number in range(1, 6):
+                    await asyncio.to_thread(platform.deploy, "redeployed", source(number))
+            finally:
+                load.stopping = True
+
+    asyncio.run(main())
+    answer = platform.invoke("redeployed", {})
+    platform.remove("redeployed")
+    assert answer.json() == {"version": 5}
+    assert load.failures == []
