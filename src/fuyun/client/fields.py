@@ -1,0 +1,228 @@
+"""What may stand in `fuyun.yaml`: one table that the parser, the error messages and the JSON Schema are made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from fuyun.base.units import format_duration, format_size
+from fuyun.domain.functions import RUNTIMES, Cors, FunctionSpec, Hooks, HttpTrigger
+
+Kind = Literal[
+    "text", "flag", "size", "duration", "integer", "number", "names", "mapping", "choice", "folder", "requirements",
+    "secrets", "hook", "object", "switch", "triggers", "functions", "stages",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field: its name in the file, what it holds, what it is for, and the attribute of the domain it becomes.
+
+    `fields` are those of an `object` (or of the map that a `switch`, `functions` or `stages` holds).
+    """
+
+    name: str
+    kind: Kind
+    doc: str
+    target: str = ""
+    choices: tuple[str, ...] = ()
+    fields: tuple[Field, ...] = ()
+    required: bool = False
+    default: Any = None
+
+    @property
+    def attribute(self) -> str:
+        """The attribute of the domain's struct."""
+        return self.target or self.name
+
+
+METHODS = ("ANY", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+CORS_FIELDS = (
+    Field("allow_origins", "names", "origins that may call; `*` is any"),
+    Field("allow_methods", "names", "methods that may be used; `*` is any"),
+    Field("allow_headers", "names", "request headers that may be sent; `*` is any"),
+    Field("expose_headers", "names", "response headers a page may read"),
+    Field("allow_credentials", "flag", "whether cookies and authorization may be sent along"),
+    Field("max_age", "duration", "how long a browser may remember the answer to a preflight", "max_age_s"),
+)
+
+HTTP_FIELDS = (
+    Field("path", "text", "path on the gateway; ends in `/*` to take everything below it", required=True),
+    Field("methods", "names", "methods it takes; ANY is all of them", choices=METHODS),
+    Field("auth", "choice", "`key` asks for a Fuyun key, `public` opens it to everyone", choices=("key", "public")),
+    Field("cors", "switch", "cross-origin rules; `true` lets any origin in", fields=CORS_FIELDS),
+    Field("alias", "text", "version or alias that serves it; default $LATEST"),
+)
+
+#: Trigger kinds by name.
+TRIGGERS = (Field("http", "object", "binds a path of the gateway to the function", fields=HTTP_FIELDS),)
+
+HOOK_FIELDS = (
+    Field("handler", "text", "MODULE.CALLABLE to run", required=True),
+    Field("timeout", "duration", "how long it may take"),
+)
+
+FUNCTION_FIELDS = (
+    Field("description", "text", "what it is for, in a sentence"),
+    Field("runtime", "choice", "interpreter; python3 is the newest one found", choices=RUNTIMES),
+    Field("handler", "text", "MODULE.CALLABLE, or MODULE:APP for a WSGI or ASGI application"),
+    Field("code", "folder", "folder with the code, relative to this file", default="."),
+    Field(
+        "requirements",
+        "requirements",
+        "requirements.txt or pyproject.toml relative to this file, a list of requirements, or false for none; "
+        "default: the requirements.txt or pyproject.toml in the code folder, if there is one",
+    ),
+    Field("memory", "size", "memory limit of an instance; beyond it the kernel ends the instance", "memory_bytes"),
+    Field("timeout", "duration", "longest run of one invocation", "timeout_s"),
+    Field("concurrency", "integer", "requests one instance serves at once"),
+    Field("min_instances", "integer", "instances kept warm"),
+    Field("max_instances", "integer", "instances at most"),
+    Field("idle_timeout", "duration", "how long an idle instance is kept", "idle_timeout_s"),
+    Field("cpu", "number", "cores an instance may use at most"),
+    Field("pids", "integer", "processes and threads an instance may have"),
+    Field("tmp", "size", "size of the private /tmp", "tmp_bytes"),
+    Field("payload", "size", "largest request body", "payload_bytes"),
+    Field("output", "size", "largest buffered answer; streamed answers are not limited", "output_bytes"),
+    Field("log", "size", "log text kept of one invocation", "log_bytes"),
+    Field("isolation", "choice", "`sandbox`, or `process` for none at all", choices=("sandbox", "process")),
+    Field("start", "choice", "how instances start; `auto` decides by what the import did",
+          choices=("auto", "template", "blank")),
+    Field("env", "mapping", "environment variables"),
+    Field("secrets", "secrets", "secrets as environment variables: names, or ENV_NAME: secret-name"),
+    Field("layers", "names", "layers mounted read-only, in order"),
+    Field("initializer", "hook", "run once when an instance starts", fields=HOOK_FIELDS),
+    Field("pre_freeze", "hook", "run before an idle instance is frozen", fields=HOOK_FIELDS),
+    Field("pre_stop", "hook", "run before an instance ends", fields=HOOK_FIELDS),
+    Field("tags", "mapping", "labels for people and tools"),
+    Field("triggers", "triggers", "what calls the function besides `fuyun invoke`", fields=TRIGGERS),
+)  # fmt: skip
+
+STAGE_FIELDS = (
+    Field("namespace", "text", "namespace of this stage"),
+    Field("functions", "functions", "what this stage changes, by function", fields=FUNCTION_FIELDS),
+)
+
+PROJECT_FIELDS = (
+    Field("name", "text", "name of the project", required=True),
+    Field("namespace", "text", "namespace to deploy to; default: the one of your configuration"),
+    Field("functions", "functions", "the functions, by name", fields=FUNCTION_FIELDS, required=True),
+    Field("stages", "stages", "overrides by stage; chosen by `fuyun deploy --stage NAME`", fields=STAGE_FIELDS),
+)
+
+_NAME = "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
+_REFERENCE = {"type": "string", "pattern": r"\$\{"}
+_SIZE = {"type": ["string", "integer"], "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*([kKmMgGtT]i?)?[bB]?\s*$|\$\{"}
+_DURATION = {"type": ["string", "number"], "pattern": r"^\s*([0-9]+(\.[0-9]+)?\s*(ms|s|m|h|d|w)?\s*)+$|\$\{"}
+_SCALAR = {"type": ["string", "number", "boolean"]}
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the project file, for editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "fuyun.yaml",
+        "description": "A Fuyun project. Values may hold ${env:NAME}, ${env:NAME:-default} and ${stage}.",
+        **_object(PROJECT_FIELDS, extensions=True),
+        "$defs": {
+            "function": _object(FUNCTION_FIELDS, defaults=_defaults()),
+            "function-override": _object(FUNCTION_FIELDS, nullable=True),
+        },
+    }
+
+
+def _defaults() -> dict[str, Any]:
+    spec = FunctionSpec()
+    found: dict[str, Any] = {}
+    for field in FUNCTION_FIELDS:
+        if field.kind == "hook" or not hasattr(spec, field.attribute):
+            continue
+        value = getattr(spec, field.attribute)
+        if field.kind == "size":
+            value = format_size(value)
+        elif field.kind == "duration":
+            value = format_duration(value)
+        found[field.name] = msgspec.to_builtins(value)
+    return found
+
+
+def default_text(field: Field) -> str:
+    """The default of a function's field as it would be written, "" when there is none."""
+    value = _defaults().get(field.name, field.default)
+    return "" if value in (None, "", {}, [], ()) else str(value)
+
+
+def _object(
+    fields: tuple[Field, ...],
+    *,
+    extensions: bool = False,
+    nullable: bool = False,
+    defaults: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    properties: dict[str, Any] = {}
+    for field in fields:
+        schema = _schema(field)
+        if nullable:
+            schema = {"anyOf": [schema, {"type": "null"}]}
+        default = (defaults or {}).get(field.name, field.default)
+        properties[field.name] = {"description": field.doc, **schema} | (
+            {} if default is None else {"default": default}
+        )
+    found: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
+    if extensions:
+        found["patternProperties"] = {"^x-": {}}
+    required = [field.name for field in fields if field.required]
+    if required and not nullable:
+        found["required"] = required
+    return found
+
+
+def _schema(field: Field) -> dict[str, Any]:
+    item: dict[str, Any] = {"type": "string"}
+    if field.choices and field.kind == "names":
+        item = {"enum": list(field.choices)}
+    simple: dict[str, dict[str, Any]] = {
+        "text": {"type": "string"},
+        "flag": {"anyOf": [{"type": "boolean"}, _REFERENCE]},
+        "size": _SIZE,
+        "duration": _DURATION,
+        "integer": {"anyOf": [{"type": "integer"}, _REFERENCE]},
+        "number": {"anyOf": [{"type": "number"}, _REFERENCE]},
+        "names": {"type": "array", "items": item},
+        "mapping": {"type": "object", "additionalProperties": _SCALAR},
+        "choice": {"anyOf": [{"enum": list(field.choices)}, _REFERENCE]},
+        "folder": {"type": "string"},
+        "requirements": {
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"const": False}]
+        },
+        "secrets": {
+            "anyOf": [
+                {"type": "array", "items": {"type": "string"}},
+                {"type": "object", "additionalProperties": {"type": "string"}},
+            ]
+        },
+    }
+    if field.kind in simple:
+        return simple[field.kind]
+    if field.kind == "hook":
+        return {"anyOf": [{"type": "string"}, _object(field.fields)]}
+    if field.kind == "switch":
+        return {"anyOf": [{"type": "boolean"}, _object(field.fields)]}
+    if field.kind == "triggers":
+        return {"type": "array", "items": {**_object(field.fields), "minProperties": 1, "maxProperties": 1}}
+    if field.kind == "object":
+        return _object(field.fields)
+    if field.kind == "stages":
+        stage = _object(STAGE_FIELDS)
+        names = {"$ref": "#/$defs/function-override"}
+        stage["properties"]["functions"]["additionalProperties"] = names
+        return {"type": "object", "propertyNames": {"pattern": _NAME}, "additionalProperties": stage}
+    return {"type": "object", "propertyNames": {"pattern": _NAME}, "additionalProperties": {"$ref": "#/$defs/function"}}
+
+
+#: Struct each table must fit; a test compares them.
+STRUCTS = {FUNCTION_FIELDS: FunctionSpec, HTTP_FIELDS: HttpTrigger, CORS_FIELDS: Cors}
+HOOKS = tuple(name for name in Hooks.__struct_fields__ if not name.endswith("_s"))
