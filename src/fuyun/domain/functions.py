@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from fuyun.base.units import format_duration, format_size
 from fuyun.domain.errors import BadRequest
 from fuyun.domain.names import LATEST, check_name
 
@@ -156,7 +157,13 @@ def _require(ok: bool, path: str, detail: str, hint: str) -> None:
 
 
 def _between(path: str, value: float, low: float, high: float, unit: str) -> None:
-    _require(low <= value <= high, path, f"{value:g} {unit} is out of range", f"use {low:g} to {high:g} {unit}".strip())
+    if unit == "bytes":
+        shown = [format_size(int(number)) for number in (value, low, high)]
+    elif unit == "seconds":
+        shown = [format_duration(number) for number in (value, low, high)]
+    else:
+        shown = [f"{number:g} {unit}".strip() for number in (value, low, high)]
+    _require(low <= value <= high, path, f"{shown[0]} is out of range", f"use {shown[1]} to {shown[2]}")
 
 
 def check_spec(spec: FunctionSpec) -> FunctionSpec:
