@@ -33,8 +33,8 @@ class Sandboxed(Protocol):
     """Runs one command that is not trusted, to its end.
 
     The command sees the host's system libraries, the paths in `ro` (read-only) and `rw` (writable by the user it runs
-    as), each at its own path, and exactly `env`. Nothing it started outlives the call: not when it returns, times out or
-    is cancelled. Raises TimeoutError after `timeout_s` and HostUnable when the host cannot give the isolation.
+    as), each at its own path, and exactly `env`. Nothing it started outlives the call, whether it returns, times out
+    or is cancelled. Raises TimeoutError after `timeout_s` and HostUnable when the host cannot give the isolation.
     """
 
     async def __call__(
