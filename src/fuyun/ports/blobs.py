@@ -34,5 +34,5 @@ class BlobStore(Protocol):
         ...
 
     async def collect(self, keep: frozenset[str], older_than_s: float) -> int:
-        """Remove artifacts not in `keep` and older than the age; bytes freed."""
+        """Remove artifacts not in `keep` and not wanted (put, adopted, found) for that long; bytes freed."""
         ...

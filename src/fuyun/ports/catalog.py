@@ -24,7 +24,9 @@ class Catalog(Protocol):
         layers: tuple[Artifact, ...],
         now_s: float,
     ) -> Version:
-        """Create the function or replace its draft (`$LATEST`, number 0); its revision rises by one."""
+        """Create the function or replace its draft (`$LATEST`, number 0); its revision rises by one.
+
+        NotFound when the namespace is absent, QuotaExceeded when it has its quota of functions already."""
         ...
 
     async def publish(self, namespace: str, function: str, description: str, now_s: float) -> Version:
@@ -61,8 +63,10 @@ class Catalog(Protocol):
         sticky_header: str = "",
         expected_revision: int | None = None,
     ) -> Alias:
-        """Create or move an alias. `previous` becomes what it was. `expected_revision` 0 means "must not exist";
-        another value than the current one raises PreconditionFailed. NotFound when a version is absent."""
+        """Create or move an alias. `previous` becomes what it was, unless the weights stay the same.
+
+        `expected_revision` 0 means "must not exist"; another value than the current one raises PreconditionFailed. A
+        revision is never reused, not even after `delete_alias`. NotFound when a version is absent."""
         ...
 
     async def list_aliases(self, namespace: str, function: str) -> list[Alias]:

@@ -27,7 +27,8 @@ class RecordStore(Protocol):
     `append_nowait` only queues: it never blocks, never fails and never drops below its bound (100,000 items; beyond it
     the oldest queued are counted in `dropped` and discarded). Queued items reach the disk within a second, and at
     `close`.
-    Reads see everything queued before the read began. Retention removes whole segments.
+    Reads see everything queued before the read began. Retention removes whole segments, and a function's oldest ones
+    when it holds more than the driver's bound. Order is the order of completion: that of `append_nowait`.
     """
 
     dropped: int
@@ -52,6 +53,10 @@ class RecordStore(Protocol):
         self, namespace: str, function: str, listener: Callable[[Sequence[Invocation | LogLine]], None]
     ) -> Callable[[], None]:
         """Call `listener` (on the loop) with items as they are queued, in batches; returns the call that stops it."""
+        ...
+
+    async def forget(self, namespace: str, function: str = "") -> None:
+        """Remove everything of a function, or ("") of a namespace, so that its next owner sees nothing of it."""
         ...
 
     async def prune(self, before_s: float) -> int:

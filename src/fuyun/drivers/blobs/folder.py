@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -25,6 +26,7 @@ from fuyun.drivers.blobs import trees
 from fuyun.drivers.disk import translated
 
 _TMP = ".tmp"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class FolderBlobs:
@@ -58,7 +60,9 @@ class FolderBlobs:
         return await asyncio.to_thread(self._find, digest)
 
     def path(self, digest: str) -> Path:
-        """See `ports.blobs.BlobStore.path`."""
+        """See `ports.blobs.BlobStore.path`. BadRequest for what is no digest: no caller's text becomes a path."""
+        if not _DIGEST.fullmatch(digest):
+            raise BadRequest(f"{digest[:80]!r} is not a digest", hint="use the 64 hex digits an upload answered with")
         return self._root / digest[:2] / digest
 
     async def collect(self, keep: frozenset[str], older_than_s: float) -> int:
@@ -120,6 +124,8 @@ class FolderBlobs:
         return artifact
 
     def _find(self, digest: str) -> Artifact | None:
+        if not _DIGEST.fullmatch(digest):
+            return None
         note = self._note(digest)
         with self._lock:
             try:

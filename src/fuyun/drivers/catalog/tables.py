@@ -1,0 +1,138 @@
+"""The schema, for every SQL dialect. A change here needs a migration in `migrations/versions` (a test compares them).
+
+Times are seconds since the epoch; structures are JSON. `counters` outlives what it counts: a number, once given, is
+never given again, not even after its function or alias was deleted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import (
+    Column,
+    Dialect,
+    Float,
+    ForeignKeyConstraint,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+)  # fmt: skip
+
+from fuyun.domain.functions import Artifact, FunctionSpec, Weight
+from fuyun.domain.tenants import Quotas
+
+
+class Packed(TypeDecorator[Any]):
+    """A msgspec type as JSON text."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, kind: Any) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else msgspec.json.encode(value).decode()
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        return None if value is None else msgspec.json.decode(value, type=self.kind)
+
+
+metadata = MetaData()
+
+namespaces = Table(
+    "namespaces", metadata,
+    Column("name", String(63), primary_key=True),
+    Column("quotas", Packed(Quotas), nullable=False),
+    Column("created_s", Float, nullable=False),
+    Column("revision", Integer, nullable=False),
+)  # fmt: skip
+
+counters = Table(
+    "counters", metadata,
+    Column("namespace", String(63), nullable=False),
+    Column("function", String(63), nullable=False),
+    Column("kind", String(80), nullable=False),  # "version", "draft" or "alias:NAME"
+    Column("value", Integer, nullable=False),
+    PrimaryKeyConstraint("namespace", "function", "kind"),
+    sqlite_with_rowid=False,
+)  # fmt: skip
+
+functions = Table(
+    "functions", metadata,
+    Column("namespace", String(63), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("last_version", Integer, nullable=False),
+    Column("created_s", Float, nullable=False),
+    Column("updated_s", Float, nullable=False),
+    PrimaryKeyConstraint("namespace", "name"),
+    ForeignKeyConstraint(["namespace"], ["namespaces.name"]),
+)  # fmt: skip
+
+versions = Table(
+    "versions", metadata,
+    Column("namespace", String(63), nullable=False),
+    Column("function", String(63), nullable=False),
+    Column("number", Integer, nullable=False),  # 0 is the draft
+    Column("spec", Packed(FunctionSpec), nullable=False),
+    Column("code", Packed(Artifact), nullable=False),
+    Column("layers", Packed(tuple[Artifact, ...]), nullable=False),
+    Column("created_s", Float, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("revision", Integer, nullable=False),  # of the draft; of a number: the draft's revision it froze
+    PrimaryKeyConstraint("namespace", "function", "number"),
+    ForeignKeyConstraint(["namespace", "function"], ["functions.namespace", "functions.name"], ondelete="CASCADE"),
+)  # fmt: skip
+
+aliases = Table(
+    "aliases", metadata,
+    Column("namespace", String(63), nullable=False),
+    Column("function", String(63), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("weights", Packed(tuple[Weight, ...]), nullable=False),
+    Column("previous", Packed(tuple[Weight, ...]), nullable=False),
+    Column("sticky_header", Text, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("updated_s", Float, nullable=False),
+    PrimaryKeyConstraint("namespace", "function", "name"),
+    ForeignKeyConstraint(["namespace", "function"], ["functions.namespace", "functions.name"], ondelete="CASCADE"),
+)  # fmt: skip
+
+keys = Table(
+    "keys", metadata,
+    Column("id", String(64), primary_key=True),
+    Column("namespace", String(63), nullable=False, index=True),  # "*" is the platform's own
+    Column("role", String(32), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("created_s", Float, nullable=False),
+    Column("expires_s", Float),
+    Column("token_sha256", LargeBinary(32), nullable=False, unique=True),
+)  # fmt: skip
+
+secrets = Table(
+    "secrets", metadata,
+    Column("namespace", String(63), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("namespace", "name"),
+    ForeignKeyConstraint(["namespace"], ["namespaces.name"], ondelete="CASCADE"),
+)  # fmt: skip
+
+audit = Table(
+    "audit", metadata,
+    Column("id", String(64), primary_key=True),
+    Column("at_s", Float, nullable=False),
+    Column("key_id", String(64), nullable=False),
+    Column("namespace", String(63), nullable=False, index=True),
+    Column("action", String(64), nullable=False),
+    Column("target", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+)  # fmt: skip
