@@ -83,7 +83,7 @@ def throttled(refusal: Refusal, limit: float, retry_after_s: float = 1.0) -> Thr
 
 
 class Bucket(msgspec.Struct, frozen=True):
-    """A token bucket: `rate_per_s` flow in, at most `burst` stay. A new one is full; `at_s` is on the caller's clock."""
+    """A token bucket: `rate_per_s` flow in, at most `burst` stay. `at_s` is on the caller's clock."""
 
     rate_per_s: float
     burst: float

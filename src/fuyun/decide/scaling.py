@@ -8,11 +8,12 @@ Three rules, from the quickest to the slowest:
   start and a call take here;
 - `surplus`, as often: which idle instances may go.
 
-The correction. Starting an instance is worth it when it is ready before a busy slot would be free. A call of 0.1 ms that
-waits behind ten others waits 1 ms; no start is as quick, so more instances would only compete for the same cores. So a
-waiting request counts as demand only beyond what the ready slots serve within `PATIENCE_MS` (bounded by the start time),
-and head-room is added only for calls that last longer than that. A starter in flight counts as capacity, and demand
-that falls is projected to the moment a start begun now would be done, so that slow starters are not over-scaled.
+The correction. Starting an instance is worth it when it is ready before a busy slot would be free. A call of 0.1 ms
+that waits behind ten others waits 1 ms; no start is as quick, so more instances would only compete for the same cores.
+So a waiting request counts as demand only beyond what the ready slots serve within the start time (kept between the
+bounds of `PATIENCE_MS`), and head-room is added only for calls that last longer than that. A starter in flight counts
+as capacity, and demand that falls is projected to the moment a start begun now would be done, so that slow starters are
+not over-scaled.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class Window:
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """The autoscaler's constants. Windows in seconds, at most `SPAN_S`; defaults as in Knative unless a reason stands."""
+    """The autoscaler's constants. Windows in seconds, at most `SPAN_S`; Knative's defaults except `up_rate`."""
 
     stable_s: float = 60.0
     panic_s: float = 6.0
@@ -206,7 +207,7 @@ def _patience_ms(start_ms: float) -> float:
 
 
 def believed_run_ms(mean_run_ms: float, oldest_wait_ms: float, waiting: float, slots: int, start_ms: float) -> float:
-    """The run time to reckon with: the mean, unless the first in the queue has waited far longer than the mean explains.
+    """The run time to reckon with: the mean, unless the first in the queue has waited far longer than it explains.
 
     A mean of 1 ms says nothing while every slot is held by a call of 30 s; then the wait itself is the best estimate.
     slots: calls the ready instances take at once. 0 in, 0 out: unknown stays unknown.
