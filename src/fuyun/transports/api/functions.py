@@ -1,0 +1,163 @@
+"""Functions: deploy, list, read, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from starlette.responses import Response
+
+from fuyun.domain.errors import (
+    BuildFailed,
+    Conflict,
+    FunctionError,
+    FunctionExited,
+    FunctionInitFailed,
+    FunctionLoadFailed,
+    FunctionOutOfMemory,
+    FunctionTimedOut,
+    FuyunError,
+    HandlerMissing,
+    HostUnable,
+    Internal,
+    NotFound,
+    QuotaExceeded,
+    StorageFull,
+    Unavailable,
+)
+from fuyun.domain.functions import Function, FunctionSpec, Version, Wire
+from fuyun.transports.api.calls import Answer, Call, Page, PageQuery
+from fuyun.transports.api.ndjson import Lines, wants_lines
+from fuyun.transports.api.table import JSON, NDJSON, Endpoint, Success, in_namespace
+from fuyun.transports.web.problems import problem
+
+log = structlog.get_logger("fuyun.api")
+
+#: What may go wrong while a new version is built and started once.
+DEPLOY_ERRORS: tuple[type[FuyunError], ...] = (
+    NotFound,
+    Conflict,
+    QuotaExceeded,
+    BuildFailed,
+    FunctionError,
+    FunctionLoadFailed,
+    HandlerMissing,
+    FunctionInitFailed,
+    FunctionOutOfMemory,
+    FunctionExited,
+    FunctionTimedOut,
+    HostUnable,
+    StorageFull,
+    Unavailable,
+)
+
+
+class Deploy(Wire, frozen=True, kw_only=True):
+    """A deployment: the draft becomes this. `code` is the digest of an uploaded archive; `requirements` the text of a
+    requirements.txt; `alias` ("" none) is moved to the result, which `publish` freezes as a version first."""
+
+    spec: FunctionSpec
+    code: str
+    requirements: str = ""
+    alias: str = ""
+    publish: bool = True
+    description: str = ""
+
+
+class DeployLine(Wire, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of a deployment's progress: words for people, and at the end either the version or the problem."""
+
+    progress: str | None = None
+    version: Version | None = None
+    problem: dict[str, Any] | None = None
+
+
+async def _deploy(call: Call) -> Answer | Response:
+    wanted = call.body_as(Deploy)
+    if not wants_lines(call.request):
+        return Answer(await _run(call, wanted, lambda text: None))
+    lines = Lines(call.life)
+
+    async def work() -> None:
+        try:
+            last = DeployLine(version=await _run(call, wanted, lambda text: lines.put(DeployLine(progress=text))))
+        except FuyunError as exc:
+            last = DeployLine(problem=problem(exc, call.id))
+        except Exception as exc:
+            log.error("deployment failed", request_id=call.id, exc_info=exc)
+            last = DeployLine(problem=problem(Internal("the platform failed on this deployment"), call.id))
+        lines.put(last)
+        lines.end()
+
+    call.life.scope.start(work(), f"deploy {call.namespace}/{call.function}")
+    return lines
+
+
+async def _run(call: Call, wanted: Deploy, progress: Callable[[str], None]) -> Version:
+    return await call.services.deployer.deploy(
+        call.principal, call.namespace, call.function, wanted, progress, call.source
+    )
+
+
+async def _list(call: Call) -> Answer:
+    query = call.query_as(PageQuery)
+    found = await call.services.functions.list_functions(call.namespace, query.after, query.limit + 1)
+    items = found[: query.limit]
+    return Answer(Page(items=items, next=items[-1].name if len(found) > len(items) else None))
+
+
+async def _get(call: Call) -> Answer:
+    return Answer(await call.services.functions.get_function(call.namespace, call.function))
+
+
+async def _delete(call: Call) -> Answer:
+    await call.services.functions.delete_function(call.principal, call.namespace, call.function, call.source)
+    return Answer(status=204)
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/v1/namespaces/{namespace}/functions",
+        run=_list,
+        summary="Functions, by name",
+        permission=in_namespace("read"),
+        tag="functions",
+        query=PageQuery,
+        successes=(Success(body=Page[Function]),),
+        errors=(NotFound,),
+    ),
+    Endpoint(
+        method="PUT",
+        path="/v1/namespaces/{namespace}/functions/{function}",
+        run=_deploy,
+        summary="Deploy: build, store, publish, move the alias, warm; a failed step leaves the old version serving",
+        permission=in_namespace("deploy"),
+        tag="functions",
+        request=Deploy,
+        request_headers=("Accept",),
+        successes=(Success(body=Version, media=(JSON, NDJSON), stream=DeployLine, description="deployed"),),
+        errors=DEPLOY_ERRORS,
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/namespaces/{namespace}/functions/{function}",
+        run=_get,
+        summary="One function",
+        permission=in_namespace("read"),
+        tag="functions",
+        successes=(Success(body=Function),),
+        errors=(NotFound,),
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/v1/namespaces/{namespace}/functions/{function}",
+        run=_delete,
+        summary="Delete a function with its versions and aliases",
+        permission=in_namespace("delete"),
+        tag="functions",
+        successes=(Success(status=204, description="deleted"),),
+        errors=(NotFound, StorageFull),
+    ),
+)

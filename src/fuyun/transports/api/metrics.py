@@ -1,0 +1,120 @@
+"""`/metrics` for Prometheus. Counters are kept as plain integers (`services/measures.py`) and read when scraped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, GCCollector, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from starlette.responses import Response
+
+import fuyun
+from fuyun.services.measures import BUCKETS_S, Durations, Gauges, Measures
+from fuyun.transports.api.calls import Call
+from fuyun.transports.api.table import OPEN, Endpoint, Success
+
+_STATES = ("starting", "ready", "busy", "draining")
+
+
+class PlatformCollector(Collector):
+    """Turns the platform's plain counters into metric families at scrape time."""
+
+    def __init__(self, measures: Measures, gauges: Callable[[], Gauges]) -> None:
+        self._measures = measures
+        self._gauges = gauges
+
+    def collect(self) -> Iterator[Metric]:
+        """All families, in a stable order."""
+        yield from self._counters()
+        yield self._durations()
+        yield from self._now(self._gauges())
+
+    def _counters(self) -> Iterator[Metric]:
+        invocations = CounterMetricFamily(
+            "fuyun_invocations", "Invocations that ended", labels=["namespace", "function", "status", "start"]
+        )
+        cold = CounterMetricFamily(
+            "fuyun_cold_starts", "Invocations that waited for a new instance", labels=["namespace", "function", "start"]
+        )
+        starts: dict[tuple[str, str, str], int] = {}
+        for (namespace, function, status, start), count in sorted(self._measures.invocations.items()):
+            invocations.add_metric([namespace, function, status, start], count)
+            if start not in ("warm", "none"):
+                key = (namespace, function, start)
+                starts[key] = starts.get(key, 0) + count
+        for cold_labels, count in starts.items():
+            cold.add_metric(list(cold_labels), count)
+        billed = CounterMetricFamily(
+            "fuyun_billed_gb_seconds", "Memory limit times run time, in GB-seconds", labels=["namespace", "function"]
+        )
+        for labels, gb_s in sorted(self._measures.billed_gb_s.items()):
+            billed.add_metric(list(labels), gb_s)
+        yield from (invocations, cold, billed)
+
+    def _durations(self) -> Metric:
+        family = HistogramMetricFamily(
+            "fuyun_invocation_duration_seconds",
+            "Arrival of the request to the last byte of its answer",
+            labels=["namespace", "function"],
+        )
+        for labels, durations in sorted(self._measures.durations.items(), key=lambda item: item[0]):
+            family.add_metric(list(labels), _cumulated(durations), sum_value=durations.sum_s)
+        return family
+
+    def _now(self, gauges: Gauges) -> Iterator[Metric]:
+        names = ["namespace", "function", "version"]
+        instances = GaugeMetricFamily("fuyun_instances", "Instances by state", labels=[*names, "state"])
+        queue = GaugeMetricFamily("fuyun_queue_length", "Requests waiting for an instance", labels=names)
+        inflight = GaugeMetricFamily("fuyun_inflight", "Requests inside instances", labels=names)
+        for pool in gauges.pools:
+            labels = [pool.namespace, pool.function, pool.version]
+            for state in sorted({*_STATES, *pool.states}):
+                instances.add_metric([*labels, state], pool.states.get(state, 0))
+            queue.add_metric(labels, pool.queue)
+            inflight.add_metric(labels, pool.inflight)
+        yield from (instances, queue, inflight)
+        yield GaugeMetricFamily("fuyun_gateway_connections", "Open gateway connections", gauges.gateway_connections)
+        yield CounterMetricFamily(
+            "fuyun_records_dropped", "Records and log lines discarded unwritten", gauges.records_dropped
+        )
+        build = GaugeMetricFamily("fuyun_build_info", "Always 1; its label is the version", labels=["version"])
+        build.add_metric([fuyun.__version__], 1)
+        yield build
+
+
+def _cumulated(durations: Durations) -> list[tuple[str, float]]:
+    bounds = [*(repr(bound) for bound in BUCKETS_S), "+Inf"]
+    total = 0
+    buckets: list[tuple[str, float]] = []
+    for bound, count in zip(bounds, durations.counts, strict=True):
+        total += count
+        buckets.append((bound, total))
+    return buckets
+
+
+def registry_of(measures: Measures, gauges: Callable[[], Gauges]) -> CollectorRegistry:
+    """A registry of the platform's own: families of `PlatformCollector`, and those of its process."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(PlatformCollector(measures, gauges))
+    ProcessCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+async def _scrape(call: Call) -> Response:
+    return Response(generate_latest(call.life.registry), media_type=None, headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/metrics",
+        run=_scrape,
+        summary="Metrics in the Prometheus text format",
+        permission=OPEN,
+        tag="health",
+        successes=(Success(media=("text/plain",), description="metrics"),),
+    ),
+)

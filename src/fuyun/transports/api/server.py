@@ -1,0 +1,127 @@
+"""Listens for the control API inside the platform's own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Iterator
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from fuyun.base import ids
+from fuyun.base.tasks import Scope
+from fuyun.domain.errors import BadRequest, HostUnable
+from fuyun.transports.api.calls import Life
+from fuyun.transports.web.problems import PROBLEM, problem
+
+#: A client that reads nothing for this long is taken for dead: 60 s idle, then 3 probes 10 s apart (Linux tcp(7)).
+_KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's httptools protocol, with bad requests answered as problems."""
+
+    def send_400_response(self, msg: str) -> None:
+        """What is not HTTP gets a problem too, then the connection ends."""
+        id_ = ids.new_id()
+        body = msgspec.json.encode(problem(BadRequest("this is not an HTTP/1.1 request", hint="check the client"), id_))
+        head = (
+            f"HTTP/1.1 400 Bad Request\r\ncontent-type: {PROBLEM}\r\ncontent-length: {len(body)}\r\n"
+            f"fuyun-request-id: {id_}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its hands on the process: no signal handlers, and a future that says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the platform's."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then say so."""
+        await super().startup(sockets)
+        await self.on_tick(0)
+        self.listening.set_result(None)
+
+
+class ApiServer:
+    """The control API on one address. `start` returns when it accepts connections, `stop` when the last has ended."""
+
+    def __init__(self, app: Starlette, host: str, port: int, keepalive_s: float = 75.0) -> None:
+        self._app = app
+        self._host = host
+        self._port = port
+        self._keepalive_s = keepalive_s
+        self._server: _Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self._scope = Scope("api", self._failed)
+
+    async def start(self) -> int:
+        """Listen on host:port (0 takes a free one); the port. HostUnable when the address cannot be had."""
+        listener = self._bind()
+        config = uvicorn.Config(
+            self._app,
+            http=_Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=max(1, round(self._keepalive_s)),
+        )
+        server = self._server = _Server(config)
+        self._serving = self._scope.start(server.serve(sockets=[listener]), "serve")
+        await server.listening
+        return int(listener.getsockname()[1])
+
+    async def stop(self, timeout_s: float) -> None:
+        """End streams, accept nothing new, let running requests finish for `timeout_s`, then cut them off."""
+        life: Life = self._app.state.life
+        life.close_streams()
+        server, serving = self._server, self._serving
+        self._server = self._serving = None
+        if server is not None and serving is not None:
+            server.config.timeout_graceful_shutdown = max(0.1, timeout_s)  # type: ignore[assignment]
+            server.should_exit = True
+            await asyncio.wait([serving])
+            await asyncio.gather(*server.server_state.tasks, return_exceptions=True)
+        await life.scope.close()
+
+    def _bind(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in _KEEPALIVE:
+                listener.setsockopt(socket.IPPROTO_TCP, option, value)
+            listener.bind((self._host, self._port))
+            listener.setblocking(False)
+        except OSError as exc:
+            listener.close()
+            raise HostUnable(
+                f"the API cannot listen on {self._host}:{self._port}: {exc.strerror}",
+                hint="another program may hold the port; choose one with --api-port",
+                feature="listen",
+            ) from exc
+        return listener
+
+    def _failed(self, exc: BaseException) -> None:
+        if self._server is not None and not self._server.listening.done():
+            self._server.listening.set_exception(exc)
+        else:
+            logging.getLogger("fuyun.api").error("the API server failed", exc_info=exc)
