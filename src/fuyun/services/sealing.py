@@ -1,8 +1,8 @@
 """Secrets at rest: AES-256-GCM, the key in a file of its own beside the database.
 
-A sealed secret is `1 || nonce (12) || ciphertext and tag`; where it belongs (`namespace/name`) is authenticated with it,
-so that a row moved to another tenant does not open. Random nonces are good for 2^32 seals of one key (NIST SP 800-38D,
-section 8.3).
+A sealed secret is `1 || nonce (12) || ciphertext and tag`; where it belongs (`namespace/name`) is authenticated too, so
+that a row moved to another tenant does not open. Random nonces are good for 2^32 seals of one key (NIST
+SP 800-38D, section 8.3).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Sealer:
             return self._cipher.decrypt(nonce, rest, place.encode())
         except (InvalidTag, ValueError) as exc:
             raise OperatorError(
-                f"the secret {place} cannot be opened: the key file is not the one it was sealed with, or it was changed",
+                f"the secret {place} cannot be opened: it was changed, or sealed with another key file",
                 hint="restore the key file that belongs to this database, or set the secret again",
             ) from exc
 

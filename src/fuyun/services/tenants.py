@@ -276,8 +276,8 @@ def _principal(key: Key) -> Principal:
 
 def _entry(principal: Principal, namespace: str, action: str, target: str, source: str, detail: str = "") -> AuditEntry:
     return AuditEntry(
-        id=ids.new_id(), at_s=clock.wall_s(), key_id=principal.key_id, namespace=namespace, action=action, target=target,
-        source=source, detail=detail,
+        id=ids.new_id(), at_s=clock.wall_s(), key_id=principal.key_id, namespace=namespace, action=action,
+        target=target, source=source, detail=detail,
     )  # fmt: skip
 
 
