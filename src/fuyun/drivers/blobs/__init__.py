@@ -1,0 +1,1 @@
+"""Content-addressed bytes: `folder.py` keeps them in a directory."""
