@@ -1,0 +1,1 @@
+"""Functions and tenants, durably: `sqlite.py`, with its tables and migrations."""
