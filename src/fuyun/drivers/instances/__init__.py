@@ -1,0 +1,1 @@
+"""Instances on this host: the warden's client, zygotes, blanks and templates."""
