@@ -1,0 +1,1 @@
+"""Invocation records and log lines: append-only segments per function."""
