@@ -1,0 +1,1 @@
+"""What the HTTP transports share: problem documents and the one table of statuses."""
