@@ -1,0 +1,136 @@
+"""The shape of the source: layers, sizes, names, charters, and what the sandbox's side may import."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "src/fuyun"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+EVERYTHING = [*SOURCES, *(p for folder in ("tests", "bench", "scripts") for p in sorted((ROOT / folder).rglob("*.py")))]
+
+SANDBOX_SIDE = [p for p in SOURCES if p.relative_to(PACKAGE).parts[0] in ("runtime", "sdk")]
+
+FILE_LINES, FUNCTION_LINES, PARAMETERS = 400, 60, 7
+FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "core", "manager", "managers", "models", "misc"}
+
+#: path -> why it may be longer than FILE_LINES.
+LONG_FILES: dict[str, str] = {}
+#: path:function -> why it may be longer than FUNCTION_LINES.
+LONG_FUNCTIONS: dict[str, str] = {}
+#: path:function -> why it may take more than PARAMETERS.
+MANY_PARAMETERS: dict[str, str] = {
+    "src/fuyun/services/invoking.py:begin": "the invoke path: a struct per request costs more than the call",
+    "src/fuyun/ports/catalog.py:put_alias": "the contract of compare-and-set, keyword by keyword",
+}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+
+
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """How many values a caller thinks about: keyword options with a default (a CLI command's, say) do not count."""
+    taken = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
+    optional = len(function.args.defaults)
+    required_keywords = sum(default is None for default in function.args.kw_defaults)
+    return len([name for name in taken if name not in ("self", "cls")]) - optional + required_keywords
+
+
+def is_command(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """A CLI command: typer reads its options from its signature."""
+    return any("command" in ast.dump(decorator) for decorator in function.decorator_list)
+
+
+def test_import_contracts_hold() -> None:
+    command = "import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())"
+    done = subprocess.run(
+        [sys.executable, "-c", command, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_contract_about_drivers_names_all_of_them() -> None:
+    listed = set(re.findall(r"^ +fuyun\.drivers\.(\w+)$", (ROOT / ".importlinter").read_text(), re.MULTILINE))
+    assert listed == {path.parent.name for path in (PACKAGE / "drivers").glob("*/__init__.py")}
+
+
+@pytest.mark.parametrize("path", EVERYTHING, ids=name_of)
+def test_files_and_functions_stay_small(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= FILE_LINES or name_of(path) in LONG_FILES, f"{lines} lines: which room does each half belong in?"
+    for function in functions(path):
+        key = f"{name_of(path)}:{function.name}"
+        length = (function.end_lineno or function.lineno) - function.lineno + 1
+        assert length <= FUNCTION_LINES or key in LONG_FUNCTIONS, f"{key} has {length} lines"
+        many = parameters(function) > PARAMETERS and not is_command(function)
+        assert not many or key in MANY_PARAMETERS, f"{key} takes {parameters(function)} parameters: make it a struct"
+
+
+def test_the_exceptions_are_still_needed() -> None:
+    for key in (*LONG_FILES, *LONG_FUNCTIONS, *MANY_PARAMETERS):
+        path, _, function = key.partition(":")
+        assert (ROOT / path).exists(), key
+        assert not function or function in {found.name for found in functions(ROOT / path)}, key
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in SOURCES}), ids=name_of)
+def test_every_package_has_a_charter(folder: Path) -> None:
+    if {"templates", "migrations"} & set(folder.parts):  # projects that `fuyun init` writes; Alembic's scripts
+        return
+    charter = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
+    assert charter, f"{name_of(folder)}/__init__.py says nothing about what belongs there"
+    assert len(charter) >= 30
+
+
+def test_no_drawer_for_everything() -> None:
+    found = [name_of(path) for path in EVERYTHING if {path.stem, *path.relative_to(ROOT).parts} & FORBIDDEN_NAMES]
+    assert found == []
+
+
+def imported(path: Path) -> set[str]:
+    """Every module a file imports, also inside functions and type-checking blocks."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}:{node.lineno} imports relatively"
+            found.add(node.module or "")
+            found.update(f"{node.module}.{alias.name}" for alias in node.names if node.module == "fuyun")
+    return found
+
+
+@pytest.mark.parametrize("path", SANDBOX_SIDE, ids=name_of)
+def test_the_sandbox_side_needs_the_standard_library_only(path: Path) -> None:
+    for module in imported(path):
+        ours = module == "fuyun" or module.startswith(("fuyun.runtime", "fuyun.sdk"))
+        assert ours or module.partition(".")[0] in sys.stdlib_module_names, f"{name_of(path)} imports {module}"
+
+
+@pytest.mark.parametrize("path", SANDBOX_SIDE, ids=name_of)
+def test_the_sandbox_side_parses_on_python_3_9(path: Path) -> None:
+    ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))
+
+
+def test_only_wiring_and_the_command_line_read_settings() -> None:
+    readers = {name_of(path) for path in SOURCES if "fuyun.settings" in imported(path)}
+    allowed = {"src/fuyun/wiring.py"} | {name for name in readers if name.startswith("src/fuyun/cli/")}
+    assert readers <= allowed
+
+
+def test_nothing_calls_test_tools_or_mocks() -> None:
+    for path in EVERYTHING:
+        modules = imported(path)
+        assert not any(module.startswith(("unittest.mock", "mock")) for module in modules), name_of(path)
