@@ -77,7 +77,7 @@ class SqlTenants:
                 _get_namespace(connection, key.namespace)
             if connection.execute(select(keys.c.id).where(keys.c.id == key.id)).first() is not None:
                 raise Conflict(f"key {key.id!r} exists already", hint="make another id")
-            connection.execute(insert(keys).values(_values(key), token_sha256=token_sha256))
+            connection.execute(insert(keys).values({**_values(key), "token_sha256": token_sha256}))
             _log(connection, entry)
 
         await self._db.write(work)
