@@ -15,7 +15,7 @@ PROBLEM = "application/problem+json"
 
 
 def problem(error: FuyunError, request_id: str) -> dict[str, Any]:
-    """The problem details of `error`: type, title, status, code, detail, hint, request_id, and the error's own fields."""
+    """Problem details: type, title, status, code, detail, hint, request_id, and the error's own fields."""
     status = status_of(error)
     shown = {name: value for name, value in error.fields.items() if value is not None}
     return {

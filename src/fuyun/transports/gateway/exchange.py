@@ -1,0 +1,310 @@
+"""One request and its answer: admitted when it is its turn, run as one flight, answered once.
+
+A request with a small body (or none) is handed over whole; a larger one starts its flight when `buffer_bytes` are here
+and streams the rest within the window of `runtime.wire`. The answer is written as it comes; a streamed one is
+acknowledged to the flight only as the client takes it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fuyun.domain.errors import BadRequest, FuyunError, Internal, MethodNotAllowed, PayloadTooLarge
+from fuyun.runtime.wire import WINDOW
+from fuyun.transports.gateway.answers import CONTINUE, STATUS_LINES
+from fuyun.transports.gateway.cors import answer_lines, is_preflight, preflight_lines
+from fuyun.transports.gateway.intake import (
+    METHODS,
+    RARE,
+    check_framing,
+    check_repeats,
+    split_target,
+    wants_continue,
+    without_hops,
+)
+from fuyun.transports.gateway.reply import Reply, log
+
+if TYPE_CHECKING:
+    from fuyun.transports.gateway.connection import Connection
+
+
+class Exchange(Reply):
+    """The connection calls `open` when it is this request's turn, `take` with pieces of its body and `proceed` once it
+    is complete and its turn."""
+
+    __slots__ = (
+        "_below",
+        "_chunks",
+        "_credit",
+        "_expected",
+        "_fatal",
+        "_fields",
+        "_headers",
+        "_limit",
+        "_local",
+        "_query",
+        "_rare",
+        "_raw",
+        "_size",
+        "_streamed",
+        "_target",
+        "error",
+        "length",
+        "opened",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        method: str,
+        target: bytes,
+        headers: list[tuple[str, str]],
+        fields: dict[str, str],
+        keep: bool,
+        http10: bool,
+    ) -> None:
+        self.connection = connection
+        self._method = method
+        self._target = target
+        self._headers = headers
+        self._fields = fields
+        self.keep = keep
+        self._http10 = http10
+        self.complete = False
+        self.opened = False
+        self.done = False
+        self.error: FuyunError | None = None
+        self.length = 0
+        self._route = None
+        self._flight = None
+        self._early = None
+        self._extra = ""
+        self._local = False
+        self._fatal = False
+        self._size = 0
+        self._started = False
+        self._streamed = False
+        self._chunks: list[bytes] | None = None
+        self._rare = not RARE.isdisjoint(fields)
+        if self._rare:
+            self._expected = False
+            self._raw = 0
+            try:
+                self.length = check_framing(fields, http10)
+                self._expected = wants_continue(fields, http10)
+            except FuyunError as error:
+                self.refuse_fatally(error)
+
+    @property
+    def full(self) -> bool:
+        """True when it holds as much of the body as it may: the connection stops reading."""
+        if self.done or self.error is not None or self._chunks is None:
+            return False
+        if self._streamed:
+            return bool(self._chunks)
+        return not self.opened and self._size > self.connection.shared.limits.buffer_bytes
+
+    @property
+    def missing(self) -> int:
+        """Bytes of a declared body that are still to come."""
+        return self.length - self._size
+
+    def is_padded(self, size_bytes: int) -> bool:
+        """Count `size_bytes` of a chunked body as they came; True when extensions and trailers outgrow the content."""
+        self._raw += size_bytes
+        return self._raw > self.connection.shared.limits.head_bytes + 16 * self._size
+
+    def refuse_fatally(self, error: FuyunError) -> None:
+        """Answer with `error` in its turn and end the connection: what follows on it cannot be trusted."""
+        if self.error is None:
+            self.error = error
+        self._fatal = True
+        self.keep = False
+
+    def open(self) -> None:
+        """Its turn has come: find the route, check what the head alone can tell, ask for the body if it is wanted."""
+        self.opened = True
+        self.connection.shared.stats.requests += 1
+        if self.error is None:
+            try:
+                self._admit()
+            except FuyunError as error:
+                self.error = error
+            except Exception as error:
+                self.error = self._bug("admitting a request", error)
+        if self.error is not None:
+            # A short body is read to its end, so that the connection can go on; a long or withheld one is not.
+            short = 0 <= self.length <= self.connection.shared.limits.buffer_bytes
+            if self._fatal or not (self.complete or short) or (self._rare and self._expected and not self.complete):
+                self._refuse(self.error)
+        elif self._rare and self._expected and self.length and not self._size and not self.complete:
+            self.connection.write(CONTINUE)
+
+    def _admit(self) -> None:
+        fields, connection = self._fields, self.connection
+        if len(fields) != len(self._headers):
+            check_repeats(self._headers)
+        if not self._http10 and "host" not in fields:
+            raise BadRequest("the request has no Host header", hint="send Host, or use HTTP/1.0")
+        if self._target == b"*" and self._method == "OPTIONS":
+            self._local, self._extra = True, f"Allow: {', '.join(sorted(METHODS.values()))}\r\n"
+            return
+        path, self._query, authority = split_target(self._target)
+        if authority:
+            self._headers = [("host", authority), *(field for field in self._headers if field[0] != "host")]
+        route = self._route = connection.shared.invoker.match(path)
+        if route.cors is not None:
+            if is_preflight(self._method, fields):
+                self._local, self._extra = True, preflight_lines(route, route.cors, fields)
+                return
+            self._extra = answer_lines(route.cors, fields.get("origin"))
+        methods = route.methods
+        if methods and self._method not in methods and not (self._method == "HEAD" and "GET" in methods):
+            allowed = methods | ({"HEAD"} if "GET" in methods else set()) | ({"OPTIONS"} if route.cors else set())
+            raise MethodNotAllowed(
+                f"{path} does not take {self._method}", hint="use one of the allowed methods", allowed=sorted(allowed)
+            )
+        if route.auth == "key":
+            connection.shared.authorise(route, fields.get("fuyun-key") or fields.get("authorization"))
+        self._limit = route.payload_bytes
+        if self.length > self._limit:
+            raise self._too_large()
+        self._below = path[len(route.base) :] or "/"
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(
+            f"the request body is over {self._limit} bytes",
+            hint="send less, or raise the function's payload limit",
+            limit_bytes=self._limit,
+        )
+
+    def take(self, chunk: bytes) -> None:
+        """A piece of the request body."""
+        self._size += len(chunk)
+        if self.done or self.error is not None or self._local:
+            return
+        if self.opened and self._size > self._limit:
+            self.break_off(self._too_large())
+            return
+        if self._chunks is None:
+            self._chunks = [chunk]
+        else:
+            self._chunks.append(chunk)
+        if self._streamed:
+            self._pump()
+        elif self.opened and self._size > self.connection.shared.limits.buffer_bytes:
+            self._stream()
+
+    def catch_up(self) -> None:
+        """Its turn came while its body was arriving."""
+        if self.done or self.error is not None or self._local:
+            return
+        if self._size > self._limit:
+            self.break_off(self._too_large())
+        elif self._size > self.connection.shared.limits.buffer_bytes:
+            self._stream()
+
+    def _stream(self) -> None:
+        """Start the flight with the part of the body that is here."""
+        body = b"".join(self._chunks or ())
+        self._chunks = []
+        self._streamed = True
+        self._credit = WINDOW
+        self._begin(body, False)
+
+    def _pump(self) -> None:
+        """Pass on what the window allows, and the end once everything is passed."""
+        flight, chunks = self._flight, self._chunks
+        if flight is None or chunks is None:
+            return
+        while chunks and len(chunks[0]) <= self._credit:
+            chunk = chunks.pop(0)
+            self._credit -= len(chunk)
+            flight.send_body(chunk, False)
+        if self.complete and not chunks and self._chunks is not None:
+            self._chunks = None
+            flight.send_body(b"", True)
+
+    def proceed(self) -> None:
+        """The request is complete and it is its turn."""
+        if self.done:
+            return
+        if self.error is not None:
+            self._refuse(self.error)
+        elif self._local:
+            self._answer_locally()
+        elif self._streamed:
+            self._pump()
+        elif self._chunks is None:
+            self._begin(b"", True)
+        else:
+            chunks = self._chunks
+            self._chunks = None
+            self._begin(chunks[0] if len(chunks) == 1 else b"".join(chunks), True)
+
+    def _begin(self, body: bytes, end: bool) -> None:
+        connection, route = self.connection, self._route
+        assert route is not None
+        try:
+            self._flight = connection.shared.invoker.begin(
+                route,
+                kind="http",
+                method=self._method,
+                path=self._below,
+                query=self._query,
+                headers=without_hops(self._headers, self._fields) if self._rare else self._headers,
+                source=connection.source,
+                scheme="http",
+                body=body,
+                end=end,
+                responder=self,
+            )
+        except FuyunError as error:
+            self._refuse(error)
+        except Exception as error:
+            self._refuse(self._bug("starting an invocation", error))
+        else:
+            if self._early is not None:
+                self.on_result(*self._early)
+
+    def on_credit(self, size_bytes: int) -> None:
+        """The function took this much of the request body."""
+        if self._streamed and not self.done:
+            self._credit += size_bytes
+            if self._chunks:
+                self._pump()
+                if not self._chunks:
+                    self.connection.unhold()
+
+    def _refuse(self, error: FuyunError) -> None:
+        """Answer with an error of the gateway's own; the flight, if there is one, has been cancelled."""
+        self._flight = None
+        self.connection.shared.stats.refused += 1
+        self._answer_problem(error)
+
+    def _answer_locally(self) -> None:
+        self._write_whole(204, STATUS_LINES[204], "", b"")
+
+    def break_off(self, error: FuyunError) -> None:
+        """The request will never be complete, or may not be: answer with `error` and end the connection."""
+        if self.done:
+            return
+        self.refuse_fatally(error)
+        if self._flight is not None:
+            self._flight.cancel()
+        if self._started:
+            self._cut()
+        elif self.opened:
+            self._refuse(error)
+
+    def lost(self) -> None:
+        """The client is gone: end the flight."""
+        if not self.done:
+            self.done = True
+            flight, self._flight = self._flight, None
+            if flight is not None:
+                flight.cancel()
+
+    def _bug(self, doing: str, error: Exception) -> Internal:
+        log.error("%s %s failed", doing, self._target[:200], exc_info=error)
+        return Internal("the gateway failed", hint="the platform's log has the reason; report it")

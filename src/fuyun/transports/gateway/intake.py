@@ -1,0 +1,156 @@
+"""What a request's head says: names, targets, and the few headers the gateway itself obeys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fuyun.domain.errors import BadRequest, ExpectationFailed, Unsupported, VersionUnsupported
+
+#: Methods a request may have. The parser knows more (RTSP, SOURCE): those are not HTTP.
+METHODS: dict[bytes, str] = {
+    name.encode(): name
+    for name in (
+        *("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "QUERY", "PURGE", "LINK", "UNLINK"),
+        *("COPY", "LOCK", "MKCOL", "MOVE", "PROPFIND", "PROPPATCH", "SEARCH", "UNLOCK", "BIND", "REBIND", "UNBIND"),
+        *("ACL", "REPORT", "MKACTIVITY", "CHECKOUT", "MERGE", "MKCALENDAR", "M-SEARCH", "NOTIFY", "SUBSCRIBE"),
+        "UNSUBSCRIBE",
+    )
+}
+
+#: Headers that end at this hop (RFC 9110 section 7.6.1, plus the historical ones); functions neither see nor set them.
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "http2-settings",
+    }
+)
+
+#: A request without any of these takes the short way: nothing to check, nothing to remove.
+RARE = HOP_BY_HOP | {"content-length", "expect", "fuyun-key", "authorization"}
+
+#: Headers of which a second one makes a request ambiguous.
+SINGLE = ("host", "authorization", "fuyun-key", "expect", "upgrade", "content-type", "origin")
+
+_KEPT = 4096
+_names: dict[bytes, str] = {}
+_targets: dict[bytes, tuple[str, str, str]] = {}
+
+
+def learn_name(name: bytes) -> str:
+    """The lower-case text of a header name, remembered (at most 4096, names up to 64 bytes)."""
+    text = name.decode("ascii").lower()
+    if len(name) <= 64:
+        if len(_names) >= _KEPT:
+            _names.clear()
+        _names[name] = text
+    return text
+
+
+#: The lower-case text of a header name that was seen before, else None.
+find_name = _names.get
+
+
+def split_target(target: bytes) -> tuple[str, str, str]:
+    """(path, query, authority) of an origin-form or absolute-form target, percent-encoding untouched.
+
+    The authority is "" unless the target was absolute. Raises BadRequest for anything else.
+    """
+    found = _targets.get(target)
+    if found is not None:
+        return found
+    text = target.decode("ascii")
+    authority = ""
+    if not text.startswith("/"):
+        scheme, separator, rest = text.partition("://")
+        if not separator or scheme.lower() not in ("http", "https"):
+            raise BadRequest(
+                f"the request target {text[:64]!r} is neither a path nor an http URL", hint="ask for /path"
+            )
+        stop = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
+        authority, text = rest[:stop], rest[stop:]
+        if not authority or "@" in authority:
+            raise BadRequest(f"the request target {target[:64]!r} has no plain host", hint="ask for http://host/path")
+        if not text.startswith("/"):
+            text = "/" + text
+    path, _, query = text.partition("?")
+    if "#" in text:
+        raise BadRequest(
+            "the request target has a fragment", hint="drop '#' and what follows; clients keep it themselves"
+        )
+    found = (path, query, authority)
+    if len(target) <= 256:
+        if len(_targets) >= _KEPT:
+            _targets.clear()
+        _targets[target] = found
+    return found
+
+
+def check_version(version: str) -> None:
+    """Raise VersionUnsupported unless 1.0 or 1.1."""
+    if version not in ("1.0", "1.1"):
+        raise VersionUnsupported(f"HTTP/{version} is not spoken here", hint="use HTTP/1.1")
+
+
+def check_repeats(headers: Iterable[tuple[str, str]]) -> None:
+    """Raise BadRequest when a header that may stand once stands twice."""
+    names = [name for name, _ in headers]
+    for name in SINGLE:
+        if names.count(name) > 1:
+            raise BadRequest(f"the header {name!r} stands more than once", hint="send it once")
+
+
+def check_framing(fields: dict[str, str], http10: bool) -> int:
+    """The declared length of the body: its bytes, -1 when chunked, 0 without one.
+
+    The parser has refused contradictory lengths already (both kinds, repeated or malformed Content-Length). Raises
+    BadRequest for chunks in HTTP/1.0 (RFC 9112 section 6.1) and Unsupported for codings other than chunked.
+    """
+    coding = fields.get("transfer-encoding")
+    if coding is None:
+        return int(fields.get("content-length", 0))
+    if http10:
+        raise BadRequest("HTTP/1.0 has no Transfer-Encoding", hint="send Content-Length, or use HTTP/1.1")
+    if coding.strip(" \t").lower() != "chunked":
+        raise Unsupported(
+            f"the transfer coding {coding[:64]!r} is not supported", hint="send the body chunked, or with its length"
+        )
+    return -1
+
+
+def wants_continue(fields: dict[str, str], http10: bool) -> bool:
+    """True for `Expect: 100-continue`; ExpectationFailed for any other expectation."""
+    expected = fields.get("expect")
+    if expected is None or http10:
+        return False
+    if expected.strip(" \t").lower() != "100-continue":
+        raise ExpectationFailed(
+            f"the expectation {expected[:64]!r} is not known", hint="drop the header, or expect 100-continue"
+        )
+    return True
+
+
+def tokens(value: str | None) -> list[str]:
+    """Members of a comma-separated header value, lower-case."""
+    return [part.strip(" \t").lower() for part in value.split(",")] if value else []
+
+
+def without_hops(headers: list[tuple[str, str]], fields: dict[str, str]) -> list[tuple[str, str]]:
+    """The headers a function sees: none that end at this hop, no `Fuyun-Key`, no Fuyun token in `Authorization`.
+
+    Handing a caller's key to the function would let its author act as the caller.
+    """
+    dropped = HOP_BY_HOP.union(tokens(fields.get("connection"))) - {"host", "content-length", "content-type"} | {
+        "fuyun-key",
+        "expect",
+    }
+    if fields.get("authorization", "")[:10].lower() == "bearer fk_":
+        dropped |= {"authorization"}
+    return [field for field in headers if field[0] not in dropped]
