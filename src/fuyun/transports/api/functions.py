@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import structlog
@@ -77,21 +78,28 @@ async def _deploy(call: Call) -> Answer | Response:
     wanted = call.body_as(Deploy)
     if not wants_lines(call.request):
         return Answer(await _run(call, wanted, lambda text: None))
-    lines = Lines(call.life)
+    queue: asyncio.Queue[DeployLine] = asyncio.Queue()
 
     async def work() -> None:
         try:
-            last = DeployLine(version=await _run(call, wanted, lambda text: lines.put(DeployLine(progress=text))))
+            version = await _run(call, wanted, lambda text: queue.put_nowait(DeployLine(progress=text)))
+            queue.put_nowait(DeployLine(version=version))
         except FuyunError as exc:
-            last = DeployLine(problem=problem(exc, call.id))
+            queue.put_nowait(DeployLine(problem=problem(exc, call.id)))
         except Exception as exc:
-            log.error("deployment failed", request_id=call.id, exc_info=exc)
-            last = DeployLine(problem=problem(Internal("the platform failed on this deployment"), call.id))
-        lines.put(last)
-        lines.end()
+            log.error("a deployment failed", request_id=call.id, exc_info=exc)
+            queue.put_nowait(DeployLine(problem=problem(Internal("the platform failed on this deployment"), call.id)))
 
     call.life.scope.start(work(), f"deploy {call.namespace}/{call.function}")
-    return lines
+    return Lines(call.life, _until_done(queue))
+
+
+async def _until_done(queue: asyncio.Queue[DeployLine]) -> AsyncGenerator[DeployLine, None]:
+    while True:
+        line = await queue.get()
+        yield line
+        if line.progress is None:
+            return
 
 
 async def _run(call: Call, wanted: Deploy, progress: Callable[[str], None]) -> Version:

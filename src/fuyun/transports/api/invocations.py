@@ -31,30 +31,20 @@ class InvocationsQuery(Wire, frozen=True, kw_only=True):
 async def _list(call: Call) -> Answer:
     query = call.query_as(InvocationsQuery)
     await call.services.functions.get_function(call.namespace, call.function)
-    found = await call.services.records.list_invocations(
-        RecordQuery(
-            namespace=call.namespace,
-            function=call.function,
-            since_s=query.since,
-            until_s=query.until,
-            status=query.status,
-            limit=query.limit,
-        )
+    wanted = RecordQuery(
+        namespace=call.namespace,
+        function=call.function,
+        since_s=query.since,
+        until_s=query.until,
+        status=query.status,
+        limit=query.limit,
     )
-    return Answer(Page(items=found))
+    return Answer(Page(items=await call.services.records.list_invocations(call.principal, wanted)))
 
 
 async def _get(call: Call) -> Answer:
     id_ = call.params["invocation"]
-    found = await call.services.records.find_invocation(call.namespace, call.function, id_)
-    if found is None:
-        raise NotFound(
-            f"no invocation {id_} of {call.function!r} is on record",
-            hint="it may still run, be older than the retention, or belong to another function",
-            kind="invocation",
-            name=id_,
-        )
-    return Answer(found)
+    return Answer(await call.services.records.get_invocation(call.principal, call.namespace, call.function, id_))
 
 
 ENDPOINTS = (

@@ -1,0 +1,93 @@
+"""The real API on a real socket, over the real services on SQLite and a folder; only the invoker is in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from fuyun.domain.tenants import Role
+from fuyun.drivers.blobs.folder import FolderBlobs
+from fuyun.drivers.catalog.functions import SqlCatalog
+from fuyun.drivers.catalog.sqlite import Database
+from fuyun.drivers.catalog.tenants import SqlTenants
+from fuyun.drivers.records.folder import FolderRecords
+from fuyun.services.measures import Gauges, Measures
+from fuyun.services.records import Records
+from fuyun.services.tenants import PLATFORM, Tenants
+from fuyun.transports.api.app import Limits, Services, create_app
+from fuyun.transports.api.server import ApiServer
+from tests.transports.api.invoker import MemoryInvoker
+
+
+@dataclass(kw_only=True)
+class Served:
+    """A running API and everything below it."""
+
+    url: str
+    key: str  # the platform's
+    http: httpx.AsyncClient  # with that key
+    tenants: Tenants
+    store: FolderRecords
+    catalog: SqlCatalog
+    blobs: FolderBlobs
+    invoker: MemoryInvoker
+    measures: Measures
+    server: ApiServer
+    gauges: Gauges = field(default_factory=Gauges)
+    unready: str = ""
+    inventory: dict[str, Any] = field(default_factory=dict)
+
+    async def token(self, namespace: str, role: Role = "admin") -> str:
+        """A new key's token."""
+        _, token = await self.tenants.create_key(PLATFORM, namespace, role, "test", None, "test")
+        return token
+
+
+def bearer(token: str) -> dict[str, str]:
+    """Headers that carry a key."""
+    return {"authorization": f"Bearer {token}"}
+
+
+@asynccontextmanager
+async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Served]:
+    """Serve the API over stores in `root` for the time of the block."""
+    async with AsyncExitStack() as stack:
+        database = await Database.open(root / "fuyun.db")
+        stack.push_async_callback(database.close)
+        store = FolderRecords.open(root / "records")
+        stack.push_async_callback(store.close)
+        tenants = await Tenants.open(SqlTenants(database), root / "secret.key")
+        key = await tenants.bootstrap("test")
+        assert key is not None
+        measures, invoker = Measures(), MemoryInvoker()
+        catalog, blobs = SqlCatalog(database), FolderBlobs.open(root / "objects")
+        holder: list[Served] = []
+        services = Services(
+            tenants=tenants,
+            functions=None,
+            deployer=None,
+            records=Records(store, 3600.0),
+            invoker=invoker,
+            measures=measures,
+            gauges=lambda: holder[0].gauges,
+            inventory=lambda: holder[0].inventory,
+            unready=lambda: holder[0].unready,
+            limits=limits or Limits(),
+        )
+        server = ApiServer(create_app(services), "127.0.0.1", 0)
+        port = await server.start()
+        stack.push_async_callback(server.stop, 5.0)
+        url = f"http://127.0.0.1:{port}"
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, headers=bearer(key), trust_env=False))
+        holder.append(
+            Served(
+                url=url, key=key, http=http, tenants=tenants, store=store, catalog=catalog, blobs=blobs,
+                invoker=invoker, measures=measures, server=server,
+            )  # fmt: skip
+        )
+        yield holder[0]
