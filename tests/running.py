@@ -70,10 +70,10 @@ def copy_site(target: Path) -> None:
                 (target / inside).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(place, target / inside)
     shutil.copytree(SOURCE / "fuyun", target / "fuyun", ignore=shutil.ignore_patterns("__pycache__"))
-    for folder, _, files in os.walk(target):
+    for folder, _, names in os.walk(target):
         os.chmod(folder, 0o755)
-        for file in files:
-            path = Path(folder) / file
+        for name in names:
+            path = Path(folder) / name
             path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
 
 

@@ -1,0 +1,9 @@
+"""One file per measured thing; each offers rows to `bench.__main__`."""
+
+from __future__ import annotations
+
+from bench.measure import Row
+from bench.rows import burst, cold, footprint, warm
+
+#: In the order of the table; rows that need a quiet platform first.
+ROWS: tuple[Row, ...] = (*footprint.ROWS, *warm.ROWS, *cold.ROWS, *burst.ROWS)

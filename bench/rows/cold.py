@@ -1,0 +1,86 @@
+"""Cold starts from HTTP to HTTP on a fresh connection, with no instance of the function alive."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+from collections import Counter
+
+from bench.measure import Row, Sample
+from bench.stage import BARE_PYTHON, HELLO, STATE, Stage, fresh_call_ms, header, run_ms
+
+_DATA = """
+import numpy
+import pandas
+
+
+def handler(event, context):
+    return {"mean": float(pandas.Series(numpy.arange(5)).mean())}
+"""
+_DATA_PACKAGES = ("numpy", "pandas")
+
+
+def cold_calls(stage: Stage, names: list[str], reference: list[str], env: dict[str, str] | None) -> Sample:
+    """Call each name once while none of its instances lives, with one run of the reference before each."""
+    ours: list[float] = []
+    theirs: list[float] = []
+    kinds: Counter[str] = Counter()
+    for name in names:
+        stage.wait_gone(name)
+        theirs.append(run_ms(reference, env))
+        took, answer = fresh_call_ms(stage.gateway, stage.request(name))
+        ours.append(took)
+        kinds[header(answer, "fuyun-start")] += 1
+    if kinds["warm"]:
+        raise RuntimeError(f"{kinds['warm']} calls met a warm instance: these are no cold starts")
+    notes = {"starts": dict(kinds), "slowest_ms": max(ours), "quickest_ms": min(ours), "calls": len(names)}
+    return Sample(statistics.median(ours), statistics.median(theirs), notes)
+
+
+def stdlib(stage: Stage) -> Sample:
+    """Many functions, each called for the first time since its instances were retired."""
+    names = [f"bench-cold-{number}" for number in range(stage.times(40))]
+    for name in names:
+        stage.platform.deploy(name, HELLO, idle_timeout_s=1.0)
+    try:
+        return cold_calls(stage, names, [BARE_PYTHON, "-I", "-S", "-c", "pass"], None)
+    finally:
+        for name in names:
+            stage.platform.remove(name)
+
+
+def data_packages() -> str:
+    """A folder with numpy and pandas for the reference, installed once."""
+    target = STATE / f"data-{sys.version_info.major}.{sys.version_info.minor}"
+    if not (target / "pandas").exists():
+        target.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "pip", "install", "-q", "--target", str(target), *_DATA_PACKAGES]
+        subprocess.run(command, check=True)
+        subprocess.run([BARE_PYTHON, "-m", "compileall", "-q", str(target)], check=False)
+    return str(target)
+
+
+def data(stage: Stage) -> Sample:
+    """One function with a template, called each time its last instance was retired."""
+    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": data_packages()}
+    stage.platform.deploy(
+        "bench-data", _DATA, requirements="\n".join(_DATA_PACKAGES), idle_timeout_s=1.0, memory_bytes=512 * 2**20
+    )
+    try:
+        names = ["bench-data"] * stage.times(12)
+        return cold_calls(stage, names, [BARE_PYTHON, "-c", "import numpy, pandas"], env)
+    finally:
+        stage.platform.remove("bench-data")
+
+
+ROWS = (
+    Row(
+        name="cold-stdlib", what="cold start p50, HTTP to HTTP, handler on the standard library",
+        reference="python3 -I -S -c pass", unit="ms", budget=1.0, goal=0.5, better="lower", measure=stdlib,
+    ),
+    Row(
+        name="cold-data", what="cold start p50, handler that imports numpy and pandas, from its template",
+        reference='python3 -c "import numpy, pandas"', unit="ms", budget=0.05, goal=0.02, better="lower", measure=data,
+    ),
+)  # fmt: skip
