@@ -9,7 +9,7 @@ adds; the classes are those of `fuyun.domain.errors`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -299,7 +299,7 @@ class Platform:
         answer = self._send("GET", self._functions(function, "logs"), query=_log_query(query))
         return self._items(answer, LogLine)[0]
 
-    def follow_logs(self, function: str, query: LogQuery) -> Iterator[LogLine]:
+    def follow_logs(self, function: str, query: LogQuery) -> Generator[LogLine, None, None]:
         """The matching lines so far, then new ones as they are written, until the iterator is closed."""
         path = self._functions(function, "logs")
         headers = {"Accept": "application/x-ndjson"}

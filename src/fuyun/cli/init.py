@@ -1,0 +1,70 @@
+"""`fuyun init`: a new project from a template."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fuyun.cli import output
+from fuyun.cli.session import command
+from fuyun.domain.errors import BadRequest, Conflict, HostUnable
+
+#: Template -> what it shows.
+TEMPLATES = {
+    "python-event": "a handler that gets a JSON event and returns a value",
+    "python-http": "a handler that answers HTTP requests",
+    "python-asgi": "a FastAPI application",
+    "python-wsgi": "a Flask application",
+}
+
+
+def add(app: typer.Typer) -> None:
+    """Register the command."""
+    command(app, "init")(init)
+
+
+def init(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the project, its function and its folder.")],
+    template: Annotated[str, typer.Option("--template", "-t", help=f"One of {', '.join(TEMPLATES)}.")] = "python-event",
+    directory: Annotated[Path | None, typer.Option("--dir", help="Folder to make; default: NAME.")] = None,
+) -> None:
+    """Make a project that can be deployed at once."""
+    from fuyun.domain.functions import check_function_name
+    from fuyun.domain.names import nearest
+
+    check_function_name(name)
+    if template not in TEMPLATES:
+        close = nearest(template, TEMPLATES)
+        raise BadRequest(
+            f"there is no template {template!r}" + (f"; did you mean {close!r}?" if close else ""),
+            hint="; ".join(f"{key}: {text}" for key, text in TEMPLATES.items()),
+        )
+    target = directory or Path(name)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise Conflict(f"{target} exists and is not empty", hint="choose another name, or --dir")
+    source = files("fuyun.cli").joinpath("templates", template)
+    try:
+        made = _copy(source, target, name)
+    except OSError as exc:
+        raise HostUnable(f"{target} cannot be written: {exc}", hint="check the folder's permissions") from exc
+    for path in sorted(made):
+        output.data(str(path))
+    output.words(f"made {target} ({TEMPLATES[template]}); now: fuyun deploy {target} && fuyun invoke {name}")
+
+
+def _copy(source: Traversable, target: Path, name: str) -> list[Path]:
+    target.mkdir(parents=True, exist_ok=True)
+    made: list[Path] = []
+    for item in source.iterdir():
+        if item.is_dir():
+            if item.name != "__pycache__":
+                made += _copy(item, target / item.name, name)
+            continue
+        path = target / item.name
+        path.write_text(item.read_text(encoding="utf-8").replace("{{name}}", name), encoding="utf-8")
+        made.append(path)
+    return made

@@ -1,0 +1,91 @@
+"""`fuyun invoke`: run a function and print what it returned."""
+
+from __future__ import annotations
+
+import json as json_text
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fuyun.cli import output
+from fuyun.cli.session import NamespaceOption, command, connect, read_input, split_name
+from fuyun.cli.waterfall import waterfall
+from fuyun.domain.errors import BadRequest, FuyunError
+
+if TYPE_CHECKING:
+    from fuyun.client.platform import Outcome
+
+
+def add(app: typer.Typer) -> None:
+    """Register the command."""
+    command(app, "invoke")(invoke)
+
+
+def invoke(
+    name: Annotated[str, typer.Argument(metavar="NAME[:QUALIFIER]", help="Function; a version number or alias of it.")],
+    payload: Annotated[str, typer.Option("--data", "-d", metavar="JSON|@FILE|-", help="What the handler gets.")] = "{}",
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print the waterfall also where nobody looks.")
+    ] = False,
+    asynchronous: Annotated[bool, typer.Option("--async", help="Queue it; not part of this release.")] = False,
+    namespace: NamespaceOption = "",
+) -> None:
+    """Run a function: its result on stdout, its waterfall on stderr. Exit 3 when the function fails."""
+    function, qualifier = split_name(name)
+    if asynchronous:
+        raise BadRequest(
+            "asynchronous invocation is not part of this release", hint="leave out --async and wait for the result"
+        )
+    body = _payload(payload)
+    chatty = verbose or output.on_terminal(sys.stderr)
+    with connect(namespace) as platform:
+        try:
+            outcome = platform.invoke(function, body, qualifier)
+        except FuyunError as exc:
+            if chatty and exc.fields.get("server-timing"):
+                from fuyun.client.platform import parse_timing
+
+                _tell(str(exc.fields.get("fuyun-version", "")), str(exc.fields.get("fuyun-start", "")), "",
+                      parse_timing(str(exc.fields["server-timing"])))  # fmt: skip
+            raise
+    _print(outcome)
+    if chatty:
+        _tell(outcome.version, outcome.start_kind, outcome.request_id, outcome.timing)
+
+
+def _payload(text: str) -> bytes:
+    body = read_input(text, "--data")
+    try:
+        json_text.loads(body)
+    except UnicodeDecodeError as exc:
+        raise BadRequest(f"the payload is not UTF-8: byte {exc.start}", hint="send JSON") from exc
+    except ValueError as exc:
+        raise BadRequest(
+            f"the payload is not JSON: {exc}", hint="""write it like -d '{"name": "Ada"}' or -d @event.json"""
+        ) from exc
+    return body
+
+
+def _print(outcome: Outcome) -> None:
+    kind = outcome.content_type.partition(";")[0].strip().lower()
+    if not (kind.endswith("json") or kind.startswith("text/") or not kind):
+        return output.raw(outcome.body)
+    text = outcome.body.decode("utf-8", "replace")
+    if output.on_terminal():
+        if kind.endswith("json"):
+            try:
+                text = json_text.dumps(json_text.loads(text), indent=2, ensure_ascii=False)
+            except ValueError:
+                pass
+        return output.data(output.harmless(text))
+    output.raw(outcome.body if outcome.body.endswith(b"\n") else outcome.body + b"\n")
+
+
+def _tell(version: str, start_kind: str, request_id: str, timing: dict[str, float]) -> None:
+    err = sys.stderr
+    parts = (("version", version), ("start", start_kind), ("request", request_id))
+    head = " · ".join(f"{name} {value}" for name, value in parts if value)
+    output.words(output.style(head, "dim", err))
+    for line in waterfall(timing):
+        output.words(output.style(line, "dim", err))
