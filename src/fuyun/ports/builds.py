@@ -32,9 +32,10 @@ class Builder(Protocol):
 class Sandboxed(Protocol):
     """Runs one command that is not trusted, to its end.
 
-    The command sees the host's system libraries, the paths in `ro` (read-only) and `rw` (writable by the user it runs
-    as), each at its own path, and exactly `env`. Nothing it started outlives the call, whether it returns, times out
-    or is cancelled. Raises TimeoutError after `timeout_s` and HostUnable when the host cannot give the isolation.
+    The command sees the host's system (programs, libraries, headers, certificates), the paths in `ro` (read-only) and
+    `rw` (writable by the user it runs as), each at its own path, and exactly `env`. Nothing it started outlives the
+    call, whether it returns, times out or is cancelled. Raises TimeoutError after `timeout_s` and HostUnable when the
+    host cannot give the isolation.
     """
 
     async def __call__(
@@ -45,7 +46,7 @@ class Sandboxed(Protocol):
         rw: list[str],
         env: dict[str, str],
         cwd: str,
-        network: bool,
+        network: bool = False,
         timeout_s: float,
         output: Callable[[str], None],
     ) -> int:

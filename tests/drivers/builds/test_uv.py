@@ -56,7 +56,7 @@ class CountingRunner:
         rw: list[str],
         env: dict[str, str],
         cwd: str,
-        network: bool,
+        network: bool = False,
         timeout_s: float,
         output: Callable[[str], None],
     ) -> int:

@@ -39,7 +39,7 @@ class ProcessRunner:
         rw: list[str],
         env: dict[str, str],
         cwd: str,
-        network: bool,
+        network: bool = False,
         timeout_s: float,
         output: Callable[[str], None],
     ) -> int:

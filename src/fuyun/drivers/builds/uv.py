@@ -46,11 +46,6 @@ from fuyun.drivers.disk import translated
 from fuyun.ports.blobs import BlobStore
 from fuyun.ports.builds import Sandboxed
 
-#: Host paths a build may read: programs, libraries, headers, certificates and name resolution.
-SYSTEM_PATHS = (
-    "/usr", "/bin", "/lib", "/lib64", "/etc/alternatives", "/etc/ld.so.cache", "/etc/ssl", "/etc/pki",
-    "/etc/ca-certificates", "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/gai.conf",
-)  # fmt: skip
 #: Settings of the platform's own environment that say how to reach an index. A package that is built from source can
 #: read them: give an index a read-only password.
 INDEX_ENV = (
@@ -255,7 +250,7 @@ class UvBuilder:
             ) from None
 
     def _readable(self, python: Interpreter, *more: str) -> list[str]:
-        return [path for path in (*SYSTEM_PATHS, self._uv, *python.mounts, *more) if os.path.exists(path)]
+        return [path for path in (self._uv, *python.mounts, *more) if os.path.exists(path)]
 
     def _environment(self, room: Room) -> dict[str, str]:
         certificates = "/etc/ssl/certs/ca-certificates.crt"

@@ -1,0 +1,341 @@
+"""The deploy path: check, package, build dependencies, warm a candidate, store, publish, move the alias, route.
+
+Nothing that serves changes before the candidate has been loaded once; a step that fails leaves everything as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from fuyun.base import clock
+from fuyun.base.units import format_size
+from fuyun.decide.quotas import check_functions, check_storage
+from fuyun.domain.errors import BadRequest, FuyunError, NotFound, QuotaExceeded
+from fuyun.domain.functions import (
+    Artifact,
+    FunctionSpec,
+    Version,
+    Weight,
+    Wire,
+    check_function_name,
+    check_spec,
+)
+from fuyun.domain.names import check_name
+from fuyun.domain.requirements import check_requirements, lines_of
+from fuyun.domain.tenants import Principal
+from fuyun.ports.blobs import BlobStore
+from fuyun.ports.builds import Builder
+from fuyun.ports.catalog import Catalog
+from fuyun.ports.instances import InstanceHost, StartReport
+from fuyun.services.environments import environment_of
+from fuyun.services.tenants import Tenants
+
+Progress = Callable[[str], None]
+
+#: Mount points a sandbox prepares, less the one for dependencies (`runtime.sandbox.LAYER_SLOTS`).
+LAYERS = 11
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class DeployRequest(Wire, frozen=True, kw_only=True):
+    """A deployment. `code` is the digest of an uploaded archive, `requirements` a requirements.txt text ("" none).
+
+    `publish` freezes the result as a version; `alias` ("" none) then serves it alone, and implies `publish`.
+    """
+
+    spec: FunctionSpec
+    code: str
+    requirements: str = ""
+    alias: str = ""
+    publish: bool = True
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployParts:
+    """What a deployment works with.
+
+    `interpreter_of(runtime)` is the executable that serves a runtime (HostUnable; may block). `on_change(namespace,
+    function)` brings the routes up to date; it is awaited after every change, before the deployment is reported done.
+    `upload_bytes` is the largest unpacked archive.
+    """
+
+    catalog: Catalog
+    blobs: BlobStore
+    builder: Builder
+    host: InstanceHost
+    tenants: Tenants
+    interpreter_of: Callable[[str], Path]
+    on_change: Callable[[str, str], Awaitable[None]]
+    upload_bytes: int = 512 * 2**20
+
+
+class Deployer:
+    """Deploys functions, one deployment of a function at a time."""
+
+    def __init__(self, parts: DeployParts) -> None:
+        self._parts = parts
+        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._stored: dict[
+            str, dict[str, int]
+        ] = {}  # namespace -> digest -> bytes; may hold what is gone, lacks nothing
+
+    async def upload(self, namespace: str, archive: bytes) -> Artifact:
+        """Store an archive of code; the caller has checked that its principal may. What no version uses is collected
+        after a while. NotFound, BadRequest, PayloadTooLarge, QuotaExceeded, StorageFull."""
+        await self._parts.tenants.get_namespace(namespace)
+        artifact = await self._parts.blobs.put(archive, self._parts.upload_bytes)
+        await self._check_storage(namespace, (artifact,))
+        return artifact
+
+    async def deploy(
+        self,
+        principal: Principal,
+        namespace: str,
+        function: str,
+        request: DeployRequest,
+        progress: Progress,
+        source: str = "",
+    ) -> Version:
+        """Deploy and return the version: the published one, or the draft. `progress` gets lines for people.
+
+        Raises Forbidden, BadRequest, NotFound (namespace, code, secret), QuotaExceeded, BuildFailed, HostUnable, and
+        whatever loading the function raises (`ports.instances.InstanceHost.prepare`).
+        """
+        principal.require("deploy", namespace)
+        check_function_name(function)
+        check_spec(request.spec)
+        if request.alias:
+            check_name("alias", request.alias)
+        await self._parts.tenants.get_namespace(namespace)
+        turn = self._turns.setdefault((namespace, function), asyncio.Lock())
+        if turn.locked():
+            progress("waiting for another deployment of this function")
+        async with turn:
+            old = await self._find_draft(namespace, function)
+            code, layers = await self._build(namespace, request, progress)
+            candidate, unchanged = await self._candidate(namespace, function, request, old, code, layers)
+            await self._warm_candidate(candidate, progress)
+            try:
+                version = await self._commit(candidate, unchanged, request, progress)
+                await self._move_alias(version, request.alias, progress)
+            finally:
+                await self._parts.on_change(namespace, function)
+            if old is not None and not unchanged:
+                self._parts.host.forget(old.key)
+            detail = f"{version.qualifier} code {code.digest[:12]}" + (
+                f" alias {request.alias}" if request.alias else ""
+            )
+            await self._parts.tenants.audit(principal, namespace, "function.deploy", function, source, detail)
+            return version
+
+    async def collect(self, older_than_s: float) -> int:
+        """Remove code and layers that no version of any namespace uses and nobody wanted for that long; bytes freed."""
+        return await self._parts.blobs.collect(frozenset(await self._used("*")), older_than_s)
+
+    # --- the steps -------------------------------------------------------------------------------------------------
+
+    async def _find_draft(self, namespace: str, function: str) -> Version | None:
+        """The present draft; None for a new function, after checking that one more is allowed."""
+        try:
+            return await self._parts.catalog.get_version(namespace, function, 0)
+        except NotFound:
+            quotas = self._parts.tenants.quotas(namespace)
+            existing = await self._parts.catalog.list_functions(namespace, limit=max(1, quotas.functions))
+            check_functions(quotas, len(existing))
+            return None
+
+    async def _build(
+        self, namespace: str, request: DeployRequest, progress: Progress
+    ) -> tuple[Artifact, tuple[Artifact, ...]]:
+        """Code with bytecode, and the layers in mount order: dependencies first."""
+        interpreter = await asyncio.to_thread(self._parts.interpreter_of, request.spec.runtime)
+        uploaded = await self._find_artifact("code", request.code)
+        shared = [await self._find_artifact("layers", digest) for digest in request.spec.layers]
+        if len(shared) > LAYERS:
+            raise BadRequest(f"layers: {len(shared)} layers", hint=f"use at most {LAYERS}", path="layers")
+        progress(f"packaging: {format_size(uploaded.size_bytes)}")
+        builder = self._parts.builder
+        code = await builder.compile(uploaded, interpreter, lambda line: progress(f"packaging: {line}"))
+        if lines_of(check_requirements(request.requirements)):
+            built = await builder.build(
+                request.requirements, interpreter, lambda line: progress(f"dependencies: {line}")
+            )
+            shared.insert(0, built)
+        await self._check_storage(namespace, (code, *shared))
+        return code, tuple(shared)
+
+    async def _find_artifact(self, kind: str, digest: str) -> Artifact:
+        if not _DIGEST.fullmatch(digest):
+            raise BadRequest(
+                f"{kind}: {digest[:80]!r} is not a digest",
+                hint="upload an archive and name the digest it was answered with",
+                path=kind,
+            )
+        found = await self._parts.blobs.find(digest)
+        if found is None:
+            raise NotFound(
+                f"{kind}: nothing is stored under {digest}",
+                hint="upload the archive again, then deploy",
+                kind=kind,
+                name=digest,
+            )
+        return found
+
+    async def _candidate(
+        self,
+        namespace: str,
+        function: str,
+        request: DeployRequest,
+        old: Version | None,
+        code: Artifact,
+        layers: tuple[Artifact, ...],
+    ) -> tuple[Version, bool]:
+        """What will serve when all goes well, under the key it will have, and whether the draft is that already."""
+        unchanged = old is not None and (old.spec, old.code, old.layers) == (request.spec, code, layers)
+        draft = Version(
+            namespace=namespace,
+            function=function,
+            number=0,
+            spec=request.spec,
+            code=code,
+            layers=layers,
+            created_s=clock.wall_s(),
+            revision=1 if old is None else old.revision + (not unchanged),
+        )
+        if not (request.publish or request.alias):
+            return draft, unchanged
+        last = 0 if old is None else (await self._parts.catalog.get_function(namespace, function)).last_version
+        if unchanged and last:
+            latest = await self._parts.catalog.get_version(namespace, function, last)
+            if latest.revision == draft.revision:
+                return latest, unchanged
+        return msgspec.structs.replace(draft, number=last + 1, description=request.description), unchanged
+
+    async def _warm_candidate(self, candidate: Version, progress: Progress) -> None:
+        """Load the candidate once; when that fails nothing of it stays."""
+        environment = await environment_of(self._parts.tenants, candidate)
+        try:
+            report = await self._parts.host.prepare(candidate, environment)
+        except BaseException:
+            await self._drop(candidate)
+            raise
+        progress(_warmth(report))
+
+    async def _drop(self, candidate: Version) -> None:
+        """Let go of a candidate, unless the catalog holds exactly this version."""
+        try:
+            stored = await self._parts.catalog.get_version(candidate.namespace, candidate.function, candidate.number)
+        except FuyunError:
+            stored = None
+        if stored is None or stored.key != candidate.key:
+            self._parts.host.forget(candidate.key)
+
+    async def _commit(self, candidate: Version, unchanged: bool, request: DeployRequest, progress: Progress) -> Version:
+        """Store the draft and, if asked, publish it; the version that was made, warm."""
+        catalog, namespace, function = self._parts.catalog, candidate.namespace, candidate.function
+        now_s = clock.wall_s()
+        try:
+            if unchanged:
+                version = await catalog.get_version(namespace, function, 0)
+            else:
+                version = await catalog.put_draft(
+                    namespace, function, candidate.spec, candidate.code, candidate.layers, now_s
+                )
+            if request.publish or request.alias:
+                version = await catalog.publish(namespace, function, request.description, now_s)
+        except BaseException:
+            await self._drop(candidate)
+            raise
+        stored = self._stored.get(namespace)
+        if stored is not None:
+            stored.update(_sizes(version))
+        if version.key != candidate.key:  # deleted and made again, or published by another hand, in the meantime
+            await self._warm_again(candidate, version, progress)
+        return version
+
+    async def _warm_again(self, candidate: Version, version: Version, progress: Progress) -> None:
+        self._parts.host.forget(candidate.key)
+        try:
+            await self._parts.host.prepare(version, await environment_of(self._parts.tenants, version))
+        except FuyunError as exc:  # it loaded a moment ago; the first request will start it
+            progress(f"warm-up: not kept warm ({exc.detail})")
+
+    async def _move_alias(self, version: Version, name: str, progress: Progress) -> None:
+        """Let the alias serve the version alone. An alias that does already keeps where its rollback goes."""
+        if not name:
+            return
+        catalog = self._parts.catalog
+        aliases = await catalog.list_aliases(version.namespace, version.function)
+        alias = next((alias for alias in aliases if alias.name == name), None)
+        weights = (Weight(version=version.number, weight=100),)
+        if alias is None or alias.weights != weights:
+            sticky = alias.sticky_header if alias is not None else ""
+            await catalog.put_alias(
+                version.namespace, version.function, name, weights, clock.wall_s(), sticky_header=sticky
+            )
+        progress(f"alias: {name} serves version {version.qualifier}")
+
+    # --- storage ---------------------------------------------------------------------------------------------------
+
+    async def _check_storage(self, namespace: str, adding: tuple[Artifact, ...]) -> None:
+        """QuotaExceeded when what is new of `adding` does not fit. Counts anew before it refuses."""
+        quotas = self._parts.tenants.quotas(namespace)
+        known = namespace in self._stored
+        while True:
+            if not known:
+                self._stored[namespace] = await self._used(namespace)
+            stored = self._stored[namespace]
+            fresh = {artifact.digest: artifact.size_bytes for artifact in adding if artifact.digest not in stored}
+            try:
+                check_storage(quotas, sum(stored.values()), sum(fresh.values()))
+                return
+            except QuotaExceeded:
+                if not known:
+                    raise
+                known = False
+
+    async def _used(self, namespace: str) -> dict[str, int]:
+        """Digest -> bytes of everything that versions of the namespace ("*": of all) mount."""
+        catalog = self._parts.catalog
+        used: dict[str, int] = {}
+        after = ""
+        while functions := await catalog.list_functions(namespace, after, 500):
+            for function in functions:
+                number = -1
+                while versions := await _page(catalog, function.namespace, function.name, number):
+                    used.update(pair for version in versions for pair in _sizes(version))
+                    number = versions[-1].number
+            last = functions[-1]
+            after = f"{last.namespace}/{last.name}" if namespace == "*" else last.name
+        return used
+
+
+async def _page(catalog: Catalog, namespace: str, function: str, after: int) -> list[Version]:
+    try:
+        return await catalog.list_versions(namespace, function, after, 500)
+    except NotFound:  # deleted since it was listed
+        return []
+
+
+def _sizes(version: Version) -> Iterable[tuple[str, int]]:
+    return ((artifact.digest, artifact.size_bytes) for artifact in (version.code, *version.layers))
+
+
+def _warmth(report: StartReport) -> str:
+    """The line about the first start, such as `warm-up: 34 ms (init 21 ms), template ready`."""
+    total_ms = report.place_ms + report.start_ms + report.init_ms
+    line = f"warm-up: {total_ms:.0f} ms (init {report.init_ms:.0f} ms)"
+    if report.kind == "template":
+        return f"{line}, template ready"
+    if not report.forkable and report.unforkable_reason:
+        return f"{line}, starts from blanks: {report.unforkable_reason}"
+    return line
