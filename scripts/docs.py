@@ -15,6 +15,7 @@ import typer.main
 from fuyun.base.units import format_duration, format_size
 from fuyun.cli import exits
 from fuyun.cli.main import NOUNS
+from fuyun.client import fields
 from fuyun.domain import errors
 from fuyun.settings import Settings
 from fuyun.transports.web import statuses
@@ -86,7 +87,7 @@ def arguments(command: Command) -> list[Parameter]:
 
 def name_of(parameter: Parameter) -> str:
     """What an argument is called in the usage line."""
-    return str(parameter.metavar or parameter.name or "").upper().strip("[]")
+    return str(parameter.metavar or parameter.name or "").upper()
 
 
 def parameter_row(parameter: Parameter) -> str:
@@ -155,7 +156,37 @@ def errors_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES: dict[str, Callable[[], str]] = {"cli.md": cli_page, "settings.md": settings_page, "errors.md": errors_page}
+def project_page() -> str:
+    """Every field of fuyun.yaml."""
+    lines = [
+        NOTE, "# fuyun.yaml", "",
+        "One file per project. Sizes and durations are written as people write them (`256MiB`, `30s`, `1m30s`); values may",
+        "hold `${env:NAME}`, `${env:NAME:-default}` and `${stage}`. A field that is not listed here is refused with its",
+        "line and the nearest valid name. `fuyun config schema` prints the JSON Schema for editors.",
+    ]  # fmt: skip
+    tables = {
+        "The file": fields.PROJECT_FIELDS, "A function": fields.FUNCTION_FIELDS, "A trigger": fields.TRIGGERS,
+        "An HTTP trigger": fields.HTTP_FIELDS, "Cross-origin rules (`cors`)": fields.CORS_FIELDS,
+        "A hook (`initializer`, `pre_freeze`, `pre_stop`)": fields.HOOK_FIELDS, "A stage": fields.STAGE_FIELDS,
+    }  # fmt: skip
+    for title, table in tables.items():
+        lines += ["", f"## {title}", "", row("field", "holds", "what it is for", "default")]
+        lines += [row("---", "---", "---", "---")]
+        for field in table:
+            default = "required" if field.required else ""
+            if table is fields.FUNCTION_FIELDS and fields.default_text(field):
+                default = f"`{fields.default_text(field)}`"
+            kind = ", ".join(f"`{choice}`" for choice in field.choices) or field.kind
+            lines.append(row(f"`{field.name}`", kind, field.doc, default))
+    return "\n".join(lines) + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": cli_page,
+    "project.md": project_page,
+    "settings.md": settings_page,
+    "errors.md": errors_page,
+}
 
 
 def main() -> int:

@@ -26,8 +26,7 @@ def handler(event, context):
     return {
         "statusCode": 200,
         "headers": {"content-type": "image/jpeg"},
-        "body": base64.b64encode(marked.getvalue()).decode(),
-        "isBase64Encoded": True,
+        "body": marked.getvalue(),
     }
 
 
