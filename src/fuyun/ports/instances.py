@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from fuyun.domain.errors import FuyunError
 from fuyun.domain.functions import Version, Wire
 from fuyun.domain.invocations import StartKind
 
@@ -70,6 +71,10 @@ class ReplySink(Protocol):
         """A FuyunError instead of, or in the middle of, an answer."""
         ...
 
+    def on_log(self, stream: str, level: str, text: str) -> None:
+        """A line the handler wrote for this invocation."""
+        ...
+
     def on_credit(self, size_bytes: int) -> None:
         """The instance took this much of the request body; that much more may be sent."""
         ...
@@ -97,7 +102,11 @@ class Instance(Protocol):
     id: str
     pid: int
     report: StartReport
-    inflight: int
+
+    @property
+    def inflight(self) -> int:
+        """Invocations inside."""
+        ...
 
     def invoke(self, head: bytes, body: bytes, end: bool, sink: ReplySink) -> Call:
         """Send an invocation: `head` is a JSON `Head`. `end` says that `body` is all of it."""
@@ -116,7 +125,7 @@ class InstanceHost(Protocol):
     """Starts instances. One per node; behind it are the warden, zygotes, blanks and templates."""
 
     async def start(
-        self, version: Version, env: dict[str, str], on_gone: Callable[[Instance, Exception], None]
+        self, version: Version, env: dict[str, str], on_gone: Callable[[Instance, FuyunError], None]
     ) -> Instance:
         """A ready instance, by the quickest rung that is free. Raises FunctionLoadFailed, HandlerMissing,
         FunctionInitFailed, FunctionOutOfMemory, HostUnable, Unavailable. `on_gone` is called once when it ends
@@ -131,8 +140,8 @@ class InstanceHost(Protocol):
         """Drop the version's template and rungs."""
         ...
 
-    def inventory(self) -> dict[str, Any]:
-        """Zygotes, blanks, templates and instances with pids and memory, for `status` and metrics."""
+    async def inventory(self) -> dict[str, Any]:
+        """Zygotes, blanks, templates and instances with pids and memory, for `status`."""
         ...
 
     async def close(self) -> None:

@@ -14,8 +14,7 @@ V1_CONTROLLERS = ("memory", "pids", "cpu", "cpuacct", "freezer")
 V2_CONTROLLERS = ("memory", "pids", "cpu")
 
 
-def _write(path, text):
-    # type: (str, object) -> None
+def _write(path: str, text: object) -> None:
     descriptor = os.open(path, os.O_WRONLY)
     try:
         os.write(descriptor, str(text).encode())
@@ -23,8 +22,7 @@ def _write(path, text):
         os.close(descriptor)
 
 
-def _read(path, default=""):
-    # type: (str, str) -> str
+def _read(path: str, default: str = "") -> str:
     try:
         with open(path) as source:
             return source.read()
@@ -32,8 +30,7 @@ def _read(path, default=""):
         return default
 
 
-def _field(path, name):
-    # type: (str, str) -> int
+def _field(path: str, name: str) -> int:
     """The number behind `name` in a file of `name number` lines; 0 when absent."""
     for line in _read(path).splitlines():
         key, _, value = line.partition(" ")
@@ -42,8 +39,7 @@ def _field(path, name):
     return 0
 
 
-def _shares(memory_bytes):
-    # type: (int) -> int
+def _shares(memory_bytes: int) -> int:
     """CPU weight follows memory: 1024 (v1) stands for 1 GiB."""
     return max(2, min(262144, memory_bytes >> 20))
 
@@ -51,33 +47,27 @@ def _shares(memory_bytes):
 class Group:
     """One instance's group. Subclasses say where the files are."""
 
-    def limits(self, memory_bytes, cpu, pids):
-        # type: (int, float, int) -> None
+    def limits(self, memory_bytes: int, cpu: float, pids: int) -> None:
         """Set hard limits: bytes of memory (no swap beyond it), cores, processes and threads."""
         raise NotImplementedError
 
-    def attach(self, pid):
-        # type: (int) -> None
+    def attach(self, pid: int) -> None:
         """Move a process in."""
         raise NotImplementedError
 
-    def stats(self):
-        # type: () -> dict[str, int]
+    def stats(self) -> dict[str, int]:
         """`memory`, `peak` (bytes), `cpu_us`, `oom_kills`."""
         raise NotImplementedError
 
-    def freeze(self, frozen):
-        # type: (bool) -> None
+    def freeze(self, frozen: bool) -> None:
         """Stop or go on scheduling everything inside."""
         raise NotImplementedError
 
-    def folders(self):
-        # type: () -> list[str]
+    def folders(self) -> list[str]:
         """Its folders, for removal."""
         raise NotImplementedError
 
-    def remove(self):
-        # type: () -> bool
+    def remove(self) -> bool:
         """Remove it; False while the kernel still counts a dying process in it."""
         for folder in self.folders():
             try:
@@ -92,14 +82,12 @@ class Group:
 class GroupV1(Group):
     """A group in the hierarchies of version 1: one folder per controller."""
 
-    def __init__(self, paths):
-        # type: (dict[str, str]) -> None
+    def __init__(self, paths: dict[str, str]) -> None:
         self._paths = paths
         for path in paths.values():
             os.makedirs(path, exist_ok=True)
 
-    def limits(self, memory_bytes, cpu, pids):
-        # type: (int, float, int) -> None
+    def limits(self, memory_bytes: int, cpu: float, pids: int) -> None:
         memory = self._paths["memory"]
         swap = memory + "/memory.memsw.limit_in_bytes"
         order = [memory + "/memory.limit_in_bytes", swap]
@@ -114,13 +102,11 @@ class GroupV1(Group):
             if os.path.exists(self._paths["cpu"] + "/cpu.cfs_quota_us"):
                 _write(self._paths["cpu"] + "/cpu.cfs_quota_us", int(cpu * _PERIOD_US))
 
-    def attach(self, pid):
-        # type: (int) -> None
+    def attach(self, pid: int) -> None:
         for folder in set(self._paths.values()):
             _write(folder + "/cgroup.procs", pid)
 
-    def stats(self):
-        # type: () -> dict[str, int]
+    def stats(self) -> dict[str, int]:
         memory = self._paths["memory"]
         accounting = self._paths.get("cpuacct", "")
         return {
@@ -130,26 +116,22 @@ class GroupV1(Group):
             "oom_kills": _field(memory + "/memory.oom_control", "oom_kill"),
         }
 
-    def freeze(self, frozen):
-        # type: (bool) -> None
+    def freeze(self, frozen: bool) -> None:
         if "freezer" in self._paths:
             _write(self._paths["freezer"] + "/freezer.state", "FROZEN" if frozen else "THAWED")
 
-    def folders(self):
-        # type: () -> list[str]
+    def folders(self) -> list[str]:
         return sorted(set(self._paths.values()))
 
 
 class GroupV2(Group):
     """A group of version 2."""
 
-    def __init__(self, path):
-        # type: (str) -> None
+    def __init__(self, path: str) -> None:
         self._path = path
         os.makedirs(path, exist_ok=True)
 
-    def limits(self, memory_bytes, cpu, pids):
-        # type: (int, float, int) -> None
+    def limits(self, memory_bytes: int, cpu: float, pids: int) -> None:
         _write(self._path + "/memory.max", memory_bytes)
         for name, value in (("memory.swap.max", 0), ("memory.oom.group", 1)):
             if os.path.exists("%s/%s" % (self._path, name)):
@@ -159,12 +141,10 @@ class GroupV2(Group):
             _write(self._path + "/cpu.max", "%d %d" % (int(cpu * _PERIOD_US), _PERIOD_US))
             _write(self._path + "/cpu.weight", max(1, min(10000, _shares(memory_bytes) * 100 // 1024)))
 
-    def attach(self, pid):
-        # type: (int) -> None
+    def attach(self, pid: int) -> None:
         _write(self._path + "/cgroup.procs", pid)
 
-    def stats(self):
-        # type: () -> dict[str, int]
+    def stats(self) -> dict[str, int]:
         current = int(_read(self._path + "/memory.current", "0"))
         return {
             "memory": current,
@@ -173,26 +153,23 @@ class GroupV2(Group):
             "oom_kills": _field(self._path + "/memory.events", "oom_kill"),
         }
 
-    def freeze(self, frozen):
-        # type: (bool) -> None
+    def freeze(self, frozen: bool) -> None:
         _write(self._path + "/cgroup.freeze", int(frozen))
 
-    def folders(self):
-        # type: () -> list[str]
+    def folders(self) -> list[str]:
         return [self._path]
 
 
 class Tree:
     """The platform's own part of the hierarchy. `version` is 1, 2 or 0 (none may be used; `reason` says why)."""
 
-    def __init__(self, name, mounts="/proc/self/mounts", membership="/proc/self/cgroup"):
-        # type: (str, str, str) -> None
+    def __init__(self, name: str, mounts: str = "/proc/self/mounts", membership: str = "/proc/self/cgroup") -> None:
         self.version, self.reason = 0, ""
-        self._bases = {}  # type: dict[str, str]
-        own = {}  # type: dict[str, str]
+        self._bases: dict[str, str] = {}
+        own: dict[str, str] = {}
         for line in _read(membership).splitlines():
             _, controllers, path = line.split(":", 2)
-            own.update({controller: path for controller in controllers.split(",")})
+            own.update(dict.fromkeys(controllers.split(","), path))
         points = [line.split() for line in _read(mounts).splitlines() if " cgroup" in line]
         try:
             self._open_v2(name, points, own)
@@ -203,8 +180,7 @@ class Tree:
         if not self.version and not self.reason:
             self.reason = "no mounted hierarchy has the controllers memory and pids"
 
-    def _open_v2(self, name, points, own):
-        # type: (str, list[list[str]], dict[str, str]) -> None
+    def _open_v2(self, name: str, points: list[list[str]], own: dict[str, str]) -> None:
         for _, point, kind, *_rest in points:
             if kind != "cgroup2" or not {"memory", "pids"} <= set(_read(point + "/cgroup.controllers").split()):
                 continue
@@ -224,8 +200,7 @@ class Tree:
             self.version, self._bases = 2, {"": base}
             return
 
-    def _open_v1(self, name, points, own):
-        # type: (str, list[list[str]], dict[str, str]) -> None
+    def _open_v1(self, name: str, points: list[list[str]], own: dict[str, str]) -> None:
         for controller in V1_CONTROLLERS:
             for _, point, kind, options, *_rest in points:
                 if kind == "cgroup" and controller in options.split(","):
@@ -236,15 +211,13 @@ class Tree:
                 os.makedirs(base, exist_ok=True)
             self.version = 1
 
-    def create(self, name):
-        # type: (str) -> Group
+    def create(self, name: str) -> Group:
         """A new group called `name`."""
         if self.version == 2:
             return GroupV2("%s/%s" % (self._bases[""], name))
         return GroupV1({controller: "%s/%s" % (base, name) for controller, base in self._bases.items()})
 
-    def sweep(self, kill):
-        # type: (object) -> bool
+    def sweep(self, kill: object) -> bool:
         """Empty the whole part: `kill(pid)` for every process left in it, then remove its groups. True when empty."""
         clean = True
         for base in set(self._bases.values()):
@@ -259,8 +232,7 @@ class Tree:
                     clean = False
         return clean
 
-    def close(self):
-        # type: () -> None
+    def close(self) -> None:
         """Remove what `sweep` emptied."""
         for base in set(self._bases.values()):
             try:

@@ -7,19 +7,21 @@ import json
 import os
 import socket
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 _SIZE = 65536
 
 
-def send(sock, message, descriptors=()):
-    # type: (socket.socket, dict, tuple[int, ...] | list[int]) -> None
+def send(sock: socket.socket, message: dict[str, Any], descriptors: tuple[int, ...] | list[int] = ()) -> None:
     """One message, at most 64 KiB, with copies of `descriptors`."""
     data = json.dumps(message, separators=(",", ":")).encode()
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
     sock.sendmsg([data], ancillary)
 
 
-def receive(sock):
-    # type: (socket.socket) -> tuple[dict | None, list[int]]
+def receive(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     """The next message and its descriptors, ours to close; (None, []) at the end of the connection."""
     try:
         data, ancillary, _, _ = sock.recvmsg(_SIZE, socket.CMSG_SPACE(8 * 4))

@@ -14,10 +14,16 @@ import signal
 import socket
 
 from fuyun.runtime import descriptors, sandbox, syscalls, wire, worker
+from fuyun.runtime.problems import LoadProblem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fuyun.runtime.loader import App
 
 
-def _adopt_output(output):
-    # type: (int) -> None
+def _adopt_output(output: int) -> None:
     empty = os.open("/dev/null", os.O_RDONLY)
     os.dup2(empty, 0)
     os.dup2(output, 1)
@@ -27,16 +33,14 @@ def _adopt_output(output):
             os.close(descriptor)
 
 
-def _enrol(control):
-    # type: (socket.socket) -> None
+def _enrol(control: socket.socket) -> None:
     """Say hello and wait until the warden has put this process into its control group."""
     control.send(b"hello")
     if not control.recv(1):
         raise EOFError("the warden is gone")
 
 
-def _exactly(channel, size):
-    # type: (socket.socket, int) -> bytes
+def _exactly(channel: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size:
         piece = channel.recv(size - len(data))
@@ -46,16 +50,14 @@ def _exactly(channel, size):
     return data
 
 
-def _receive_task(channel):
-    # type: (socket.socket) -> dict
+def _receive_task(channel: socket.socket) -> dict[str, Any]:
     size, kind, _, _, _ = wire.HEADER.unpack(_exactly(channel, wire.HEADER_SIZE))
     if kind != wire.SPECIALIZE:
         raise ValueError("the first frame is of kind %d, not SPECIALIZE" % kind)
     return dict(json.loads(_exactly(channel, size)))
 
 
-def live(channel_fd, output, control_fd, isolated):
-    # type: (int, int, int, bool) -> int
+def live(isolated: bool, channel_fd: int, output: int, control_fd: int) -> int:
     """Be a blank, then the function it is told to be, until the channel closes; the exit status."""
     _adopt_output(output)
     if not isolated:
@@ -81,23 +83,19 @@ def live(channel_fd, output, control_fd, isolated):
     return _become(channel, control, task)
 
 
-def _become(channel, control, task):
-    # type: (socket.socket, socket.socket, dict) -> int
+def _become(channel: socket.socket, control: socket.socket, task: dict[str, Any]) -> int:
+    if not task["template"]:
+        return worker.main(channel, task)
     try:
-        app = worker.load(task)
-    except worker.LoadProblem as problem:
+        app = worker.load(task, channel)
+    except LoadProblem as problem:
         worker.report_failure(channel, problem)
         return 1
-    if not task["template"]:
-        return worker.serve(channel, app, task)
     channel.sendall(wire.frame(wire.READY, 0, json.dumps(app.ready()).encode()))
-    if not app.forkable:
-        return 0
-    return _breed(channel, control, app, task)
+    return _breed(channel, control, app, task) if app.forkable else 0
 
 
-def _breed(channel, control, app, task):
-    # type: (socket.socket, socket.socket, object, dict) -> int
+def _breed(channel: socket.socket, control: socket.socket, app: App, task: dict[str, Any]) -> int:
     """Be a template: fork an instance for every message with [channel, output, control, tmp]."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     gc.collect()
@@ -119,8 +117,7 @@ def _breed(channel, control, app, task):
             os.close(descriptor)
 
 
-def _born(passed, app, task):
-    # type: (list[int], object, dict) -> int
+def _born(passed: list[int], app: App, task: dict[str, Any]) -> int:
     """Be an instance forked from a template: own namespaces, own /tmp, own randomness, sealed for good."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     channel_fd, output, control_fd, tmp = passed

@@ -16,8 +16,7 @@ _WRITES = _WRITE_FILE | 0b1111111110000  # remove and make every kind of file
 _SCOPES = 3
 
 
-def abi():
-    # type: () -> int
+def abi() -> int:
     """The kernel's Landlock ABI; 0 where it has none."""
     try:
         return syscalls.call("landlock_create_ruleset", None, 0, 1)
@@ -25,8 +24,7 @@ def abi():
         return 0
 
 
-def prepare(writable, touchable):
-    # type: (tuple[str, ...], tuple[str, ...]) -> int
+def prepare(writable: tuple[str, ...], touchable: tuple[str, ...]) -> int:
     """A ruleset descriptor: everything may be written below `writable`, existing files below `touchable`. -1 without
     Landlock."""
     version = abi()
@@ -45,8 +43,7 @@ def prepare(writable, touchable):
     return ruleset
 
 
-def restrict(ruleset):
-    # type: (int) -> None
+def restrict(ruleset: int) -> None:
     """Enforce a ruleset for good; needs no_new_privs. -1 does nothing."""
     if ruleset >= 0:
         syscalls.call("landlock_restrict_self", ruleset, 0)

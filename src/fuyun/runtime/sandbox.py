@@ -14,6 +14,10 @@ import struct
 
 from fuyun.runtime import landlock, seccomp, syscalls
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 CODE, LAYERS, STORE, EMPTY, LAYER_SLOTS = "/code", "/layers", "/store", "/empty", 12
 INSTANCE_UID = 1000
 #: Size of /tmp before a function asks for another.
@@ -23,14 +27,12 @@ _DEVICE_LINKS = (("/proc/self/fd", "/dev/fd"), ("/proc/self/fd/0", "/dev/stdin")
                  ("/proc/self/fd/2", "/dev/stderr"), ("/tmp", "/dev/shm"))  # fmt: skip
 
 
-def _touch(path):
-    # type: (str) -> None
+def _touch(path: str) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
 
 
-def _bind_opened(descriptor, target, mode):
-    # type: (int, str, str) -> None
+def _bind_opened(descriptor: int, target: str, mode: str) -> None:
     """Bind what `descriptor` (O_PATH) names to `target`, made as the same kind."""
     source = "/proc/self/fd/%d" % descriptor
     if os.path.isdir(source):
@@ -40,8 +42,7 @@ def _bind_opened(descriptor, target, mode):
     syscalls.bind(source, target, read_only=mode != "rw", device=mode == "dev")
 
 
-def build_root(plan):
-    # type: (dict) -> None
+def build_root(plan: dict[str, Any]) -> None:
     """Replace this mount namespace's root by a minimal view. `plan` holds `binds` [source, target, ro|rw|dev], `links`
     [to, at], `folders` [path], `files` {path: text}. The process must own its mount namespace; a source that does not
     exist is an OSError, targets are made."""
@@ -72,19 +73,19 @@ def build_root(plan):
     syscalls.call("pivot_root", b".", b".")
     syscalls.call("umount2", b".", syscalls.MNT_DETACH)
     os.chdir("/")
-    syscalls.mount("fuyun", "/tmp", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=1777,size=%d" % plan["tmp_bytes"])
+    syscalls.mount(
+        "fuyun", "/tmp", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=1777,size=%d" % plan["tmp_bytes"]
+    )
     syscalls.mount("", "/", "", syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY | syscalls.MS_NOSUID)
 
 
-def leave_host(network):
-    # type: (bool) -> None
+def leave_host(network: bool) -> None:
     """Become root of a new user namespace that owns its own mount, IPC, UTS and (unless `network`) network namespace."""
     kinds = syscalls.NEWUSER | syscalls.NEWNS | syscalls.NEWIPC | syscalls.NEWUTS
     syscalls.call("unshare", kinds | (0 if network else syscalls.NEWNET))
 
 
-def write_maps(pid, inside, outside, count=1):
-    # type: (object, int, tuple[int, int], int) -> None
+def write_maps(pid: object, inside: int, outside: tuple[int, int], count: int = 1) -> None:
     """Map `count` ids of the user namespace of `pid` (or "self"): from `inside` there to `outside` (user, group) here.
     Supplementary groups are given up, which is also what lets an unprivileged owner map (user_namespaces(7))."""
     for name, text in (("setgroups", "deny"), ("uid_map", "%d %d %d" % (inside, outside[0], count)),
@@ -96,15 +97,13 @@ def write_maps(pid, inside, outside, count=1):
             os.close(descriptor)
 
 
-def loopback_up():
-    # type: () -> None
+def loopback_up() -> None:
     """Bring the loopback interface of this network namespace up."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         fcntl.ioctl(probe, 0x8914, struct.pack("16sh", b"lo", 0x1 | 0x40) + b"\0" * 14)  # SIOCSIFFLAGS: UP, RUNNING
 
 
-def _common(uid):
-    # type: (int) -> None
+def _common(uid: int) -> None:
     loopback_up()
     if os.getuid() != uid:
         os.setresgid(uid, uid, uid)
@@ -115,8 +114,7 @@ def _common(uid):
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def enter(uid=INSTANCE_UID):
-    # type: (int) -> int
+def enter(uid: int = INSTANCE_UID) -> int:
     """First steps of a zygote's child in its new namespaces (its ids are mapped): own /proc and /tmp, loopback, limits.
     It keeps its capabilities over these namespaces until `seal`. Returns the Landlock ruleset for it."""
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
@@ -127,8 +125,7 @@ def enter(uid=INSTANCE_UID):
     return landlock.prepare(("/tmp",), ("/dev", "/proc"))
 
 
-def enter_from_template(tmp):
-    # type: (int) -> int
+def enter_from_template(tmp: int) -> int:
     """The same for a template's child: `tmp` is a mount descriptor made by the warden; /proc stays the template's, where
     hidepid shows it only itself."""
     write_maps("self", INSTANCE_UID, (INSTANCE_UID, INSTANCE_UID))
@@ -138,8 +135,7 @@ def enter_from_template(tmp):
     return landlock.prepare(("/tmp",), ("/dev", "/proc"))
 
 
-def mount_code(code, layers, tmp_bytes):
-    # type: (str, list[str], int) -> None
+def mount_code(code: str, layers: list[str], tmp_bytes: int) -> None:
     """Show this instance its code and layers (paths below the store) and nothing else of the store."""
     syscalls.mount("%s/%s" % (STORE, code), CODE, "", syscalls.MS_BIND)
     for index, layer in enumerate(layers):
@@ -151,8 +147,7 @@ def mount_code(code, layers, tmp_bytes):
         syscalls.mount("tmp", "/tmp", "tmpfs", flags, sizes)
 
 
-def resource_limits(limits):
-    # type: (dict[str, int]) -> None
+def resource_limits(limits: dict[str, int]) -> None:
     """Limits of the process where no control group gives them: `pids` (per user namespace), `memory` (bytes of data)."""
     for name, kind in (("pids", resource.RLIMIT_NPROC), ("memory", resource.RLIMIT_DATA)):
         if name in limits:
@@ -162,8 +157,7 @@ def resource_limits(limits):
 _STRICT, _TEMPLATE = seccomp.program(False), seccomp.program(True)
 
 
-def seal(ruleset, template=False):
-    # type: (int, bool) -> None
+def seal(ruleset: int, template: bool = False) -> None:
     """The last step before user code: no way to write outside /tmp, no capability, only the listed system calls. A
     `template` keeps the calls its fork needs and gets its ruleset with its children (a ruleset forbids mounts)."""
     if template:

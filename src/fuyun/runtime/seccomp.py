@@ -73,8 +73,7 @@ _LOAD, _JEQ, _JGE, _JSET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _NR, _ARCH, _ARG0, _ARG1 = 0, 4, 16, 24  # struct seccomp_data, low words
 
 
-def _numbers():
-    # type: () -> dict[str, int]
+def _numbers() -> dict[str, int]:
     found = {}
     for item in ALLOWED.split():
         name, _, pair = item.rpartition(":")
@@ -84,25 +83,21 @@ def _numbers():
     return found
 
 
-def _op(code, value, yes=0, no=0):
-    # type: (int, int, int, int) -> bytes
+def _op(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
     return struct.pack("=HBBI", code, yes, no, value & 0xFFFFFFFF)
 
 
-def _only(argument, checks, otherwise):
-    # type: (int, list[bytes], int) -> list[bytes]
+def _only(argument: int, checks: list[bytes], otherwise: int) -> list[bytes]:
     """Load an argument, run `checks` (each jumps to the next-but-one instruction when it decides to allow)."""
     return [_op(_LOAD, argument), *checks, _op(_RETURN, otherwise), _op(_RETURN, _ALLOW)]
 
 
-def _equal_any(argument, values, otherwise):
-    # type: (int, list[int], int) -> list[bytes]
+def _equal_any(argument: int, values: list[int], otherwise: int) -> list[bytes]:
     count = len(values)
     return _only(argument, [_op(_JEQ, value, count - index) for index, value in enumerate(values)], otherwise)
 
 
-def _special(template):
-    # type: (bool) -> list[tuple[int, list[bytes]]]
+def _special(template: bool) -> list[tuple[int, list[bytes]]]:
     """Blocks for the calls whose arguments decide, as (number, instructions that always return)."""
     x86 = not _ARM
     namespaces = syscalls.ALL_NAMESPACES | 0x80  # and CLONE_NEWTIME
@@ -126,14 +121,13 @@ def _special(template):
     return blocks
 
 
-def program(template=False):
-    # type: (bool) -> bytes
+def program(template: bool = False) -> bytes:
     """The filter as an array of `struct sock_filter`. `template` adds what a template needs to fork its instances:
     one exact `clone`, `move_mount`, `unshare` of the cgroup namespace; its instances stack the strict filter on top."""
     code = [_op(_LOAD, _ARCH), _op(_JEQ, _AUDIT_ARCH, 1), _op(_RETURN, _KILL), _op(_LOAD, _NR)]
     for number, block in _special(template):
         code += [_op(_JEQ, number, 0, len(block)), *block]
-    ranges = []  # type: list[list[int]]
+    ranges: list[list[int]] = []
     for number in sorted(set(_numbers().values())):
         if ranges and ranges[-1][1] == number - 1:
             ranges[-1][1] = number
@@ -143,13 +137,18 @@ def program(template=False):
     return b"".join(code)
 
 
-def _search(ranges):
-    # type: (list[list[int]]) -> list[bytes]
+def _search(ranges: list[list[int]]) -> list[bytes]:
     """Binary search: six comparisons where a list of calls would take hundreds."""
     if len(ranges) == 1:
         low, high = ranges[0]
         verdict = _ENOSYS if high >= _LAST_KNOWN - 1 else _EPERM
-        return [_op(_JGE, low, 1), _op(_RETURN, _EPERM), _op(_JGE, high + 1, 0, 1), _op(_RETURN, verdict), _op(_RETURN, _ALLOW)]
+        return [
+            _op(_JGE, low, 1),
+            _op(_RETURN, _EPERM),
+            _op(_JGE, high + 1, 0, 1),
+            _op(_RETURN, verdict),
+            _op(_RETURN, _ALLOW),
+        ]
     middle = len(ranges) // 2
     left, right = _search(ranges[:middle]), _search(ranges[middle:])
     if len(left) > 250:
@@ -157,8 +156,7 @@ def _search(ranges):
     return [_op(_JGE, ranges[middle][0], len(left)), *left, *right]
 
 
-def install(code):
-    # type: (bytes) -> None
+def install(code: bytes) -> None:
     """Load a filter into this process for good; needs no_new_privs."""
     held = ctypes.create_string_buffer(code, len(code))
     header = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(held))

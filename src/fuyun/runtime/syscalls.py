@@ -41,8 +41,7 @@ _syscall.restype = ctypes.c_long
 _prctl = _libc.prctl
 
 
-def call(name, *arguments):
-    # type: (str, object) -> int
+def call(name: str, *arguments: object) -> int:
     """The system call `name`; ints, bytes and None as arguments. OSError on failure."""
     passed = [ctypes.c_ulong(a & 0xFFFFFFFFFFFFFFFF) if isinstance(a, int) else a for a in arguments]
     result = _syscall(ctypes.c_long(NUMBERS[name]), *passed)
@@ -52,8 +51,7 @@ def call(name, *arguments):
     return int(result)
 
 
-def _tid_address():
-    # type: () -> int
+def _tid_address() -> int:
     """Where glibc caches the main thread's id, by the offset it publishes for debuggers; 0 when it does not."""
     try:
         described = (ctypes.c_uint32 * 3).in_dll(_libc, "_thread_db_pthread_tid")
@@ -64,8 +62,7 @@ def _tid_address():
     return address if ctypes.c_int.from_address(address).value == os.getpid() else 0
 
 
-def clone(flags):
-    # type: (int) -> int
+def clone(flags: int) -> int:
     """Fork with namespace flags: 0 in the child, its pid in the parent. The caller must be single-threaded.
 
     One `clone` with flags costs 0.8 ms where fork and unshare cost 2.2 ms (DESIGN section 5). glibc's cached thread id is
@@ -87,14 +84,12 @@ def clone(flags):
     return int(pid)
 
 
-def mount(source, target, kind, flags=0, data=""):
-    # type: (str, str, str, int, str) -> None
+def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
     """mount(2); empty strings pass NULL."""
     call("mount", *[os.fsencode(s) or None for s in (source, target, kind)], flags, os.fsencode(data) or None)
 
 
-def bind(source, target, read_only=True, device=False):
-    # type: (str, str, bool, bool) -> None
+def bind(source: str, target: str, read_only: bool = True, device: bool = False) -> None:
     """Bind `source` with what is mounted below it; nosuid, nodev (unless a device node) and read-only as asked."""
     mount(source, target, "", MS_BIND | MS_REC)
     attributes = MS_NOSUID | (MS_RDONLY if read_only else 0) | (0 if device else MS_NODEV)
@@ -106,8 +101,7 @@ def bind(source, target, read_only=True, device=False):
         mount("", target, "", MS_REMOUNT | MS_BIND | attributes | locked)
 
 
-def tmpfs_descriptor(size_bytes):
-    # type: (int) -> int
+def tmpfs_descriptor(size_bytes: int) -> int:
     """A detached tmpfs of `size_bytes` as a mount descriptor that `attach` puts somewhere, also in another namespace."""
     context = call("fsopen", b"tmpfs", 1)
     try:
@@ -120,14 +114,12 @@ def tmpfs_descriptor(size_bytes):
         os.close(context)
 
 
-def attach(descriptor, target):
-    # type: (int, str) -> None
+def attach(descriptor: int, target: str) -> None:
     """Attach a mount descriptor at `target`."""
     call("move_mount", descriptor, b"", -100, os.fsencode(target), 4)
 
 
-def prctl(option, value=0):
-    # type: (int, int) -> int
+def prctl(option: int, value: int = 0) -> int:
     """prctl(2) with one argument; OSError on failure."""
     result = _prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
     if result < 0:
@@ -135,29 +127,25 @@ def prctl(option, value=0):
     return int(result)
 
 
-def empty_bounding_set():
-    # type: () -> None
+def empty_bounding_set() -> None:
     """Drop every capability from the bounding set: nothing executed later can gain one."""
     for capability in range(64):
         if _prctl(PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0) < 0:
             return
 
 
-def drop_capabilities():
-    # type: () -> None
+def drop_capabilities() -> None:
     """Give up every permitted, effective and inheritable capability (ambient ones follow)."""
     header = struct.pack("=Ii", 0x20080522, 0)
     call("capset", header, struct.pack("=6I", 0, 0, 0, 0, 0, 0))
 
 
-def pidfd_open(pid):
-    # type: (int) -> int
+def pidfd_open(pid: int) -> int:
     """A descriptor that becomes readable when `pid` ends."""
     return call("pidfd_open", pid, 0)
 
 
-def pidfd_kill(pidfd, number=signal.SIGKILL):
-    # type: (int, int) -> None
+def pidfd_kill(pidfd: int, number: int = signal.SIGKILL) -> None:
     """Signal the very process the descriptor was opened for; nothing when it has ended."""
     try:
         call("pidfd_send_signal", pidfd, int(number), None, 0)

@@ -26,6 +26,10 @@ from dataclasses import dataclass, field
 
 from fuyun.runtime import cgroups, descriptors, sandbox, syscalls, watchdog
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 _SO_PASSCRED, _SCM_CREDENTIALS = 16, 2
 
 
@@ -41,20 +45,19 @@ class Child:
     group: cgroups.Group | None = None
     memory_bytes: int = 0
     killed: str = ""
-    options: dict = field(default_factory=dict)  # type: ignore[type-arg]
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 class Warden:
     """State and the loop."""
 
-    def __init__(self, platform, options):
-        # type: (socket.socket, dict) -> None
+    def __init__(self, platform: socket.socket, options: dict[str, Any]) -> None:
         self._platform = platform
         self._options = options
-        self._children = {}  # type: dict[str, Child]
+        self._children: dict[str, Child] = {}
         self._selector = selectors.DefaultSelector()
         self._selector.register(platform, selectors.EVENT_READ, self._on_platform)
-        self._dead_groups = []  # type: list[cgroups.Group]
+        self._dead_groups: list[cgroups.Group] = []
         self._slot = 0
         self._going = True
         tree = cgroups.Tree(options["name"]) if options["limits"] in ("auto", "cgroup1", "cgroup2") else None
@@ -65,8 +68,7 @@ class Warden:
 
     # --- the loop
 
-    def run(self):
-        # type: () -> int
+    def run(self) -> int:
         """Serve until the platform closes its end; then end and remove everything."""
         version = self._tree.version if self._tree else 0
         self._tell({"ev": "hello", "cgroup": version, "reason": self._reason, "root": self._options["root"]})
@@ -87,15 +89,13 @@ class Warden:
             self._tree.close()
         return 0
 
-    def _tell(self, message, passed=()):
-        # type: (dict, tuple[int, ...]) -> None
+    def _tell(self, message: dict[str, Any], passed: tuple[int, ...] = ()) -> None:
         try:
             descriptors.send(self._platform, message, passed)
         except OSError:
             self._going = False
 
-    def _on_platform(self):
-        # type: () -> None
+    def _on_platform(self) -> None:
         message, passed = descriptors.receive(self._platform)
         if message is None:
             self._going = False
@@ -111,8 +111,7 @@ class Warden:
 
     # --- what the platform asks for
 
-    def _do_zygote(self, message, passed):
-        # type: (dict, list[int]) -> None
+    def _do_zygote(self, message: dict[str, Any], passed: list[int]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         child = Child(message["id"], "zygote", ours, options=message["options"])
         code = "import sys;sys.path.insert(0,%r);from fuyun.runtime.zygote import main;sys.exit(main(3,%r))"
@@ -123,22 +122,19 @@ class Warden:
         self._watch(child)
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._on_zygote(child))
 
-    def _do_run(self, message, passed):
-        # type: (dict, list[int]) -> None
+    def _do_run(self, message: dict[str, Any], passed: list[int]) -> None:
         child = Child(message["id"], "run")
         child.pid = self._launch(message, message["argv"], {1: passed[0], 2: passed[0]})
         self._watch(child)
 
-    def _do_spawn(self, message, passed):
-        # type: (dict, list[int]) -> None
+    def _do_spawn(self, message: dict[str, Any], passed: list[int]) -> None:
         zygote = self._children[message["zygote"]]
         child, theirs = self._expect(message, zygote.options["isolation"])
         self._slot += 1
         with theirs:
             descriptors.send(zygote.control, {"id": child.id, "slot": self._slot}, [*passed, theirs.fileno()])  # type: ignore[arg-type]
 
-    def _do_fork(self, message, passed):
-        # type: (dict, list[int]) -> None
+    def _do_fork(self, message: dict[str, Any], passed: list[int]) -> None:
         template = self._children[message["template"]]
         child, theirs = self._expect(message, "sandbox")
         tmp = syscalls.tmpfs_descriptor(max(4096, message["tmp_bytes"]))
@@ -148,8 +144,7 @@ class Warden:
         finally:
             os.close(tmp)
 
-    def _do_limits(self, message, passed):
-        # type: (dict, list[int]) -> None
+    def _do_limits(self, message: dict[str, Any], passed: list[int]) -> None:
         child = self._children.get(message["id"])
         if child is None or child.control is None:
             return
@@ -159,20 +154,17 @@ class Warden:
             child.control.close()
             child.control = None
 
-    def _do_kill(self, message, passed):
-        # type: (dict, list[int]) -> None
+    def _do_kill(self, message: dict[str, Any], passed: list[int]) -> None:
         child = self._children.get(message["id"])
         if child is not None:
             self._kill(child, "killed")
 
-    def _do_freeze(self, message, passed):
-        # type: (dict, list[int]) -> None
+    def _do_freeze(self, message: dict[str, Any], passed: list[int]) -> None:
         child = self._children.get(message["id"])
         if child is not None and child.group is not None:
             child.group.freeze(message["frozen"])
 
-    def _do_stats(self, message, passed):
-        # type: (dict, list[int]) -> None
+    def _do_stats(self, message: dict[str, Any], passed: list[int]) -> None:
         found = {c.id: c.group.stats() for c in self._children.values() if c.group is not None}
         items = list(found.items())
         for start in range(0, len(items) or 1, 200):
@@ -181,8 +173,7 @@ class Warden:
 
     # --- children
 
-    def _launch(self, message, argv, kept):
-        # type: (dict, list[str], dict[int, int]) -> int
+    def _launch(self, message: dict[str, Any], argv: list[str], kept: dict[int, int]) -> int:
         """Start a program in a root of its own; returns its pid once its ids are mapped."""
         plan = message["plan"]
         if plan is None:
@@ -207,8 +198,7 @@ class Warden:
             ours.close()
         return pid
 
-    def _expect(self, message, isolation):
-        # type: (dict, str) -> tuple[Child, socket.socket]
+    def _expect(self, message: dict[str, Any], isolation: str) -> tuple[Child, socket.socket]:
         """A child that will say hello on a socket of its own; returns it and its end of that socket."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setsockopt(socket.SOL_SOCKET, _SO_PASSCRED, 1)
@@ -221,14 +211,12 @@ class Warden:
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._on_hello(child))
         return child, theirs
 
-    def _limit(self, child, limits):
-        # type: (Child, dict) -> None
+    def _limit(self, child: Child, limits: dict[str, Any]) -> None:
         child.memory_bytes = limits["memory"]
         if child.group is not None:
             child.group.limits(limits["memory"], limits["cpu"], limits["pids"])
 
-    def _on_hello(self, child):
-        # type: (Child) -> None
+    def _on_hello(self, child: Child) -> None:
         control = child.control
         assert control is not None
         self._selector.unregister(control)
@@ -251,8 +239,7 @@ class Warden:
             return
         self._tell({"ev": "ready", "id": child.id}, (child.pidfd,))
 
-    def _on_zygote(self, child):
-        # type: (Child) -> None
+    def _on_zygote(self, child: Child) -> None:
         assert child.control is not None
         message, _ = descriptors.receive(child.control)
         if message is None:
@@ -265,14 +252,12 @@ class Warden:
             self._tell(message)
             self._forget(message["id"])
 
-    def _watch(self, child):
-        # type: (Child) -> None
+    def _watch(self, child: Child) -> None:
         child.pidfd = syscalls.pidfd_open(child.pid)
         self._children[child.id] = child
         self._selector.register(child.pidfd, selectors.EVENT_READ, lambda: self._on_end(child))
 
-    def _on_end(self, child):
-        # type: (Child) -> None
+    def _on_end(self, child: Child) -> None:
         status = None
         try:
             found = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOHANG)
@@ -288,16 +273,14 @@ class Warden:
                     "peak": stats.get("peak", 0), "cpu_us": stats.get("cpu_us", 0)})  # fmt: skip
         self._forget(child.id)
 
-    def _kill(self, child, why):
-        # type: (Child, str) -> None
+    def _kill(self, child: Child, why: str) -> None:
         child.killed = child.killed or why
         if child.pidfd >= 0:
             syscalls.pidfd_kill(child.pidfd)
             if child.options.get("isolation") == "process":
                 _kill_group(child.pid)
 
-    def _forget(self, id_):
-        # type: (str) -> None
+    def _forget(self, id_: str) -> None:
         child = self._children.pop(id_, None)
         if child is None:
             return
@@ -311,14 +294,14 @@ class Warden:
         if child.group is not None:
             self._dead_groups.append(child.group)
 
-    def _sweep(self):
-        # type: () -> None
+    def _sweep(self) -> None:
         self._dead_groups = [group for group in self._dead_groups if not group.remove()]
         _reap_orphans(self._children)
 
 
-def _launched(plan, argv, message, kept, gate):
-    # type: (dict, list[str], dict, dict[int, int], socket.socket) -> None
+def _launched(
+    plan: dict[str, Any], argv: list[str], message: dict[str, Any], kept: dict[int, int], gate: socket.socket
+) -> None:
     """In the child of `_launch`: build the root, leave the host, become the program. Never returns."""
     try:
         for target, source in kept.items():
@@ -340,8 +323,7 @@ def _launched(plan, argv, message, kept, gate):
         os._exit(70)
 
 
-def _exec(argv, env, kept, cwd):
-    # type: (list[str], dict[str, str], dict[int, int], str) -> None
+def _exec(argv: list[str], env: dict[str, str], kept: dict[int, int], cwd: str) -> None:
     empty = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):
         if descriptor not in kept:
@@ -355,8 +337,7 @@ def _exec(argv, env, kept, cwd):
     os.execve(argv[0], argv, env)
 
 
-def _exec_plain(argv, env, kept):
-    # type: (list[str], dict[str, str], dict[int, int]) -> int
+def _exec_plain(argv: list[str], env: dict[str, str], kept: dict[int, int]) -> int:
     """Without any isolation (class `process`)."""
     pid = syscalls.clone(0)
     if pid == 0:
@@ -368,24 +349,21 @@ def _exec_plain(argv, env, kept):
     return pid
 
 
-def _kill_pid(pid):
-    # type: (int) -> None
+def _kill_pid(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGKILL)
     except OSError:
         pass
 
 
-def _kill_group(pid):
-    # type: (int) -> None
+def _kill_group(pid: int) -> None:
     try:
         os.killpg(pid, signal.SIGKILL)
     except OSError:
         pass
 
 
-def _reap_all():
-    # type: () -> None
+def _reap_all() -> None:
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -393,8 +371,7 @@ def _reap_all():
         pass
 
 
-def _reap_orphans(children):
-    # type: (dict[str, Child]) -> None
+def _reap_orphans(children: dict[str, Child]) -> None:
     """Collect what was re-parented to us; those we watch are left for their own `waitid`."""
     watched = {child.pid for child in children.values()}
     while True:
@@ -407,8 +384,7 @@ def _reap_orphans(children):
         os.waitid(os.P_PID, found.si_pid, os.WEXITED)
 
 
-def main(platform_fd, options):
-    # type: (int, dict) -> int
+def main(platform_fd: int, options: dict[str, Any]) -> int:
     """Called by the launcher with the socket to the platform: move into own namespaces and serve. The launcher ends; the
     warden is a child of the platform."""
     platform = socket.socket(fileno=platform_fd)

@@ -8,8 +8,7 @@ import os
 PERIOD_S = 0.2
 
 
-def _tree(pid):
-    # type: (int) -> list[int]
+def _tree(pid: int) -> list[int]:
     found, todo = [], [pid]
     while todo:
         pid = todo.pop()
@@ -23,8 +22,7 @@ def _tree(pid):
     return found
 
 
-def private_bytes(pid):
-    # type: (int) -> int
+def private_bytes(pid: int) -> int:
     """Anonymous resident memory of a process and all below it, in bytes; 0 when it is gone."""
     total = 0
     for member in _tree(pid):
@@ -36,9 +34,13 @@ def private_bytes(pid):
     return total
 
 
-def check(children, kill):
-    # type: (object, object) -> None
+def check(children: object, kill: object) -> None:
     """Call `kill(child, "memory")` for each instance over its limit."""
     for child in list(children):  # type: ignore[call-overload]
-        if child.kind == "instance" and child.pid and child.memory_bytes and private_bytes(child.pid) > child.memory_bytes:
+        if (
+            child.kind == "instance"
+            and child.pid
+            and child.memory_bytes
+            and private_bytes(child.pid) > child.memory_bytes
+        ):
             kill(child, "memory")  # type: ignore[operator]

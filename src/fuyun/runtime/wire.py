@@ -41,7 +41,6 @@ LOG = 23  # JSON {"s": "stdout"|"stderr"|"log", "l": level, "t": text}
 HOOKED = 24  # JSON {"ok": true} or Problem
 
 
-def frame(kind, stream, payload=b"", flags=0):
-    # type: (int, int, bytes, int) -> bytes
+def frame(kind: int, stream: int, payload: bytes = b"", flags: int = 0) -> bytes:
     """One frame as bytes."""
     return HEADER.pack(len(payload), kind, flags, 0, stream) + payload

@@ -8,25 +8,32 @@ It lives in the minimal root (`sandbox.build_root`), holds no user code and know
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import socket
 
-from fuyun.runtime import descriptors, instance, sandbox, syscalls
+from fuyun.runtime import descriptors, instance, sandbox, syscalls, worker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+#: Besides what the worker needs: modules that cost a handler milliseconds and many handlers want.
+_COMMON = (
+    "base64", "concurrent.futures", "csv", "dataclasses", "datetime", "decimal", "email.message", "hashlib", "hmac",
+    "http.client", "http.cookies", "inspect", "logging", "pathlib", "pickle", "queue", "random", "secrets", "shutil", "ssl",
+    "statistics", "string", "subprocess", "tempfile", "textwrap", "typing", "urllib.request", "uuid", "zlib",
+)  # fmt: skip
 
 
-def preload():
-    # type: () -> None
+def preload() -> None:
     """Import what functions commonly use, once, in memory all instances share."""
-    import asyncio, base64, collections, concurrent.futures, contextlib, copy, csv, dataclasses, datetime, decimal, email.message  # noqa: E401, F401
-    import enum, functools, hashlib, hmac, http.client, http.cookies, inspect, io, itertools, json, logging, math  # noqa: E401, F401
-    import pathlib, pickle, queue, random, re, secrets, shutil, ssl, statistics, string, struct, subprocess, tempfile  # noqa: E401, F401
-    import textwrap, threading, time, traceback, types, typing, urllib.parse, urllib.request, uuid, zlib  # noqa: E401, F401
-
-    from fuyun.runtime import worker  # noqa: F401
+    worker.preload()
+    for name in _COMMON:
+        importlib.import_module(name)
 
 
-def _spawn(message, passed, control, options):
-    # type: (dict, list[int], socket.socket, dict) -> None
+def _spawn(message: dict[str, Any], passed: list[int], control: socket.socket, options: dict[str, Any]) -> None:
     isolated = options["isolation"] == "sandbox"
     gate, opener = os.pipe()
     flags = syscalls.CLONE_PARENT | (syscalls.INSTANCE_NAMESPACES if isolated else 0)
@@ -39,7 +46,7 @@ def _spawn(message, passed, control, options):
             mapped = os.read(gate, 1)
             os.close(gate)
             if mapped:
-                status = instance.live(*passed, isolated=isolated)
+                status = instance.live(isolated, *passed)
         finally:
             os._exit(status)
     try:
@@ -52,8 +59,7 @@ def _spawn(message, passed, control, options):
         os.close(opener)
 
 
-def main(control_fd, options):
-    # type: (int, dict) -> int
+def main(control_fd: int, options: dict[str, Any]) -> int:
     """Serve the warden until it closes the socket. `options`: `isolation` (sandbox or process), `wide` (65,536 host ids
     are mapped, so that each instance can have its own)."""
     control = socket.socket(fileno=control_fd)

@@ -1,0 +1,290 @@
+"""The platform's end of an instance: frames in, frames out, nothing that waits. What comes in is not trusted."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable
+from typing import Any, cast
+
+import msgspec
+
+from fuyun.base import clock
+from fuyun.domain import errors
+from fuyun.domain.errors import FuyunError, ProtocolViolated
+from fuyun.ports.instances import ReplySink, StartReport
+from fuyun.runtime import wire
+
+_unpack = wire.HEADER.unpack_from
+_usage = wire.USAGE.unpack_from
+_meta = wire.META.unpack_from
+_pack = wire.HEADER.pack
+_pack_meta = wire.META.pack
+_head_decoder = msgspec.json.Decoder(tuple[int, list[tuple[str, str]]])
+
+#: Log traffic of one instance, bytes per second and at once; beyond it the instance waits.
+LOG_RATE, LOG_BURST = 2 * 2**20, 4 * 2**20
+
+
+class Problem(msgspec.Struct):
+    """What an instance says of a failure; unknown fields are ignored, sizes are capped by the frame."""
+
+    code: str
+    message: str = ""
+    error_type: str = ""
+    traceback: list[str] = []
+
+
+class Ready(msgspec.Struct):
+    """What an instance says when it has loaded its function."""
+
+    load_ms: float = 0.0
+    init_ms: float = 0.0
+    mode: str = "event"
+    forkable: bool = False
+    reason: str = ""
+
+
+class LogFrame(msgspec.Struct):
+    """A line of output."""
+
+    s: str = "stdout"
+    l: str = ""  # noqa: E741  (the wire's own name)
+    t: str = ""
+
+
+_problem_decoder = msgspec.json.Decoder(Problem)
+_ready_decoder = msgspec.json.Decoder(Ready)
+_log_decoder = msgspec.json.Decoder(LogFrame)
+_AUTHOR_ERRORS = {
+    kind.code: kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, errors.FunctionError)
+}
+
+
+def author_error(problem: Problem) -> FuyunError:
+    """The typed error of a problem an instance told; codes it may not claim become `function_error`."""
+    kind = _AUTHOR_ERRORS.get(problem.code, errors.FunctionError)
+    if problem.error_type == "MemoryError":
+        kind = errors.FunctionOutOfMemory
+    fields: dict[str, Any] = {}
+    if problem.error_type:
+        fields["error_type"] = problem.error_type[:200]
+    if problem.traceback:
+        fields["traceback"] = [line[:2000] for line in problem.traceback[:200]]
+    return kind(problem.message[:10000] or problem.code, **fields)
+
+
+class Call:
+    """One invocation inside an instance."""
+
+    __slots__ = ("_channel", "_stream")
+
+    def __init__(self, channel: Channel, stream: int) -> None:
+        self._channel = channel
+        self._stream = stream
+
+    def send_body(self, chunk: bytes, end: bool) -> None:
+        """More of the request body."""
+        self._channel.write(wire.frame(wire.BODY, self._stream, chunk, wire.END if end else 0))
+
+    def consumed(self, size_bytes: int) -> None:
+        """The client took this much of a streamed answer."""
+        self._channel.write(wire.frame(wire.CREDIT, self._stream, _pack_meta(size_bytes)))
+
+    def cancel(self) -> None:
+        """The client is gone."""
+        if self._stream in self._channel.streams:
+            self._channel.write(wire.frame(wire.CANCEL, self._stream))
+
+
+class Channel(asyncio.Protocol):
+    """One instance's connection. `inflight` counts invocations whose slot is not free yet.
+
+    `on_lost(violation)` is called once when the connection ends, with what the instance did wrong or "".
+    `on_log(stream, level, text)` gets lines that belong to no invocation.
+    """
+
+    def __init__(self, id_: str, on_lost: Callable[[str], None], on_log: Callable[[str, str, str], None]) -> None:
+        self.id = id_
+        self.pid = 0
+        self.report = StartReport(kind="none")
+        self.streams: dict[int, ReplySink] = {}
+        self.started: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
+        self.gone = False
+        self.answered = 0  # invocations answered so far
+        self._on_lost = on_lost
+        self._on_log = on_log
+        self._transport: asyncio.Transport | None = None
+        self._rest = b""
+        self._next = 0
+        self._hooked: asyncio.Future[bool] | None = None
+        self._log_room = float(LOG_BURST)
+        self._log_at = clock.mono_s()
+        self.write: Callable[[bytes], None] = lambda data: None
+
+    @property
+    def inflight(self) -> int:
+        """Invocations inside."""
+        return len(self.streams)
+
+    # --- towards the instance
+
+    def invoke(self, head: bytes, body: bytes, end: bool, sink: ReplySink) -> Call:
+        """Send an invocation; its answer arrives at `sink`."""
+        self._next = stream = self._next + 1
+        self.streams[stream] = sink
+        size = 4 + len(head) + len(body)
+        self.write(
+            b"".join((_pack(size, wire.INVOKE, wire.END if end else 0, 0, stream), _pack_meta(len(head)), head, body))
+        )
+        return Call(self, stream)
+
+    async def hook(self, name: str, timeout_s: float) -> bool:
+        """Run a lifecycle hook inside; False when it failed, was cut off or the instance went away."""
+        if self.gone:
+            return False
+        self._hooked = asyncio.get_running_loop().create_future()
+        self.write(wire.frame(wire.HOOK, 0, msgspec.json.encode({"hook": name})))
+        try:
+            return await asyncio.wait_for(self._hooked, timeout_s)
+        except TimeoutError:
+            return False
+
+    def close(self) -> None:
+        """Close the connection; the instance ends by itself."""
+        if self._transport is not None:
+            self._transport.close()
+
+    # --- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self.write = self._transport.write
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.write = lambda data: None
+        self._lose("")
+
+    def data_received(self, data: bytes) -> None:
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        position, size = 0, len(data)
+        try:
+            while size - position >= 12:
+                length, kind, _, _, stream = _unpack(data, position)
+                end = position + 12 + length
+                if end > size:
+                    if length > wire.MAX_FRAME:
+                        raise ProtocolViolated(f"a frame of {length} bytes")
+                    break
+                if kind == wire.RESULT:
+                    self._on_result(stream, data, position + 12, end)
+                else:
+                    self._on_frame(kind, stream, data[position + 12 : end])
+                position = end
+        except (ProtocolViolated, msgspec.MsgspecError, ValueError, KeyError, TypeError, struct.error) as error:
+            self._violated(f"{type(error).__name__}: {error}")
+            return
+        if position < size:
+            self._rest = data[position:]
+
+    # --- from the instance
+
+    def _on_result(self, stream: int, data: bytes, start: int, end: int) -> None:
+        sink = self.streams.pop(stream)
+        try:
+            (length,) = _meta(data, start + 12)
+            if start + 16 + length > end:
+                raise ProtocolViolated("a RESULT longer than its frame")
+            usage = _usage(data, start)
+            status, headers = 200, None
+            if length:
+                status, headers = _head_decoder.decode(data[start + 16 : start + 16 + length])
+        except BaseException:
+            self.streams[stream] = sink
+            raise
+        self.answered += 1
+        sink.on_result(status, headers, data[start + 16 + length : end], usage)
+
+    def _on_frame(self, kind: int, stream: int, payload: bytes) -> None:
+        if kind == wire.CHUNK:
+            self.streams[stream].on_body(payload)
+        elif kind == wire.CREDIT:
+            sink = self.streams.get(stream)
+            if sink is not None:
+                sink.on_credit(_meta(payload)[0])
+        elif kind == wire.HEAD:
+            status, headers = _head_decoder.decode(payload)
+            self.streams[stream].on_head(status, headers)
+        elif kind == wire.FINISH:
+            usage = _usage(payload)
+            self.answered += 1
+            self.streams.pop(stream).on_end(usage)
+        elif kind == wire.ERROR:
+            problem = _problem_decoder.decode(payload[wire.USAGE.size :])
+            self.answered += 1
+            self.streams.pop(stream).on_fail(author_error(problem))
+        elif kind == wire.LOG:
+            self._on_log_frame(stream, payload)
+        elif kind == wire.READY:
+            ready = _ready_decoder.decode(payload)
+            if not self.started.done():
+                self.started.set_result(ready)
+        elif kind == wire.FAILED:
+            problem = _problem_decoder.decode(payload)
+            if not self.started.done():
+                self.started.set_exception(author_error(problem))
+        elif kind == wire.HOOKED:
+            if self._hooked is not None and not self._hooked.done():
+                self._hooked.set_result(b'"ok":true' in payload.replace(b" ", b""))
+        else:
+            raise ProtocolViolated(f"a frame of unknown kind {kind}")
+
+    def _on_log_frame(self, stream: int, payload: bytes) -> None:
+        line = _log_decoder.decode(payload)
+        sink = self.streams.get(stream)
+        if sink is not None:
+            sink.on_log(line.s, line.l, line.t)
+        else:
+            self._on_log(line.s, line.l, line.t)
+        wait_s = self.charge_log(len(payload))
+        if wait_s > 0 and self._transport is not None:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_later(wait_s, self._resume)
+
+    def charge_log(self, size_bytes: int) -> float:
+        """Account log bytes; seconds this instance must wait before it may write more."""
+        now = clock.mono_s()
+        self._log_room = min(LOG_BURST, self._log_room + (now - self._log_at) * LOG_RATE) - size_bytes
+        self._log_at = now
+        return max(0.0, -self._log_room / LOG_RATE)
+
+    def _resume(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _violated(self, what: str) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+        self._lose(what)
+
+    def _lose(self, violation: str) -> None:
+        if self.gone:
+            return
+        self.gone = True
+        if self._hooked is not None and not self._hooked.done():
+            self._hooked.set_result(False)
+        self._on_lost(violation)
+
+    def fail_all(self, error: FuyunError) -> None:
+        """Fail everything that waits for this instance."""
+        if not self.started.done():
+            self.started.set_exception(error)
+            self.started.exception()  # whoever awaits gets it; nobody may be waiting
+        sinks = list(self.streams.values())
+        self.streams.clear()
+        for sink in sinks:
+            sink.on_fail(error)

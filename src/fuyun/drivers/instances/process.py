@@ -1,0 +1,235 @@
+"""One sandboxed process: its channel, its output, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from fuyun.base import ids
+from fuyun.domain.errors import (
+    FunctionExited,
+    FunctionOutOfMemory,
+    FuyunError,
+    InstanceLost,
+    ProtocolViolated,
+    Unavailable,
+)
+from fuyun.domain.functions import Version
+from fuyun.drivers.instances.channel import Channel
+from fuyun.ports.instances import StartReport
+
+#: How long the warden gets to say how a process ended after its channel closed.
+_VERDICT_S = 0.5
+_LINE_BYTES = 16384
+
+OnOutput = Callable[["Process", str, str, str], None]  # (process, stream, level, text)
+
+
+class Process:
+    """A blank, template or instance. Implements `ports.instances.Instance` once it serves a version."""
+
+    def __init__(
+        self, kind: str, zygote: str, warden_send: Callable[[dict[str, Any]], None], on_output: OnOutput
+    ) -> None:
+        """`kind`: blank, template or instance."""
+        self.id = ids.new_id()
+        self.kind = kind
+        self.zygote = zygote
+        self.pid = 0
+        self.version: Version | None = None
+        self.report = StartReport(kind="none")
+        self.memory_bytes = 0
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.on_end: Callable[[Process, FuyunError], None] | None = None
+        self._send = warden_send
+        self._on_output = on_output
+        self._verdict: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._error: FuyunError | None = None
+        self._why = ""  # why we ended it ourselves
+        self._ended = asyncio.Event()
+        self._output_fd = -1
+        self._partial = b""
+        self._deadline: asyncio.TimerHandle | None = None
+        self.channel = Channel(self.id, self._on_lost, lambda s, l, t: self._on_output(self, s, l, t))
+        self.invoke = self.channel.invoke
+
+    @property
+    def inflight(self) -> int:
+        """Invocations inside."""
+        return len(self.channel.streams)
+
+    @property
+    def gone(self) -> bool:
+        """It has ended, or is ending without our doing."""
+        return self.channel.gone
+
+    async def connect(self) -> tuple[int, int]:
+        """Make the channel and the output pipe; returns the other ends' descriptors, the caller's to pass and close."""
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        self._output_fd = reader
+        loop.add_reader(reader, self._on_readable)
+        await loop.create_connection(lambda: self.channel, sock=ours)
+        return theirs.detach(), writer
+
+    # --- output of the process itself (descriptors 1 and 2)
+
+    def _on_readable(self) -> None:
+        try:
+            data = os.read(self._output_fd, 65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._close_output()
+            return
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        if len(self._partial) > _LINE_BYTES:
+            lines.append(self._partial)
+            self._partial = b""
+        for line in lines:
+            self._emit(line)
+        wait_s = self.channel.charge_log(len(data))
+        if wait_s > 0:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._output_fd)
+            loop.call_later(wait_s, self._resume_output)
+
+    def _resume_output(self) -> None:
+        if self._output_fd >= 0:
+            asyncio.get_running_loop().add_reader(self._output_fd, self._on_readable)
+
+    def _emit(self, line: bytes) -> None:
+        text = line[:_LINE_BYTES].decode("utf-8", "replace").rstrip("\r")
+        sinks = self.channel.streams
+        if len(sinks) == 1:
+            next(iter(sinks.values())).on_log("stdout", "", text)
+        elif text:
+            self._on_output(self, "stdout", "", text)
+
+    def _close_output(self) -> None:
+        if self._output_fd >= 0:
+            if self._partial:
+                self._emit(self._partial)
+                self._partial = b""
+            asyncio.get_running_loop().remove_reader(self._output_fd)
+            os.close(self._output_fd)
+            self._output_fd = -1
+
+    # --- its end
+
+    def kill(self, reason: str) -> None:
+        """End it now; every open sink fails."""
+        self._why = self._why or reason
+        try:
+            self._send({"op": "kill", "id": self.id})
+        except Unavailable:
+            pass  # the warden died, and the process with it
+        self.channel.close()
+
+    async def stop(self, timeout_s: float) -> None:
+        """Run `pre_stop`, then end it and wait until it is gone."""
+        self._why = self._why or "stopped"
+        hooks = self.version.spec.hooks if self.version is not None else None
+        if hooks is not None and hooks.pre_stop and not self.gone:
+            await self.channel.hook("pre_stop", min(timeout_s, hooks.pre_stop_timeout_s + 0.5))
+        self.channel.close()
+        try:
+            await asyncio.wait_for(self._ended.wait(), 1.0)
+        except TimeoutError:
+            self.kill("it did not stop")
+            await self._ended.wait()
+
+    def told_end(self, message: dict[str, Any]) -> None:
+        """The warden says how it ended."""
+        if not self._verdict.done():
+            self._verdict.set_result(message)
+        self.channel.close()
+        if self.channel.gone:
+            self._finish()
+
+    def lost_warden(self) -> None:
+        """The warden died, and this process with it."""
+        self.told_end({"lost": True})
+
+    def _on_lost(self, violation: str) -> None:
+        if violation:
+            self._why = self._why or "violation"
+            self._error = ProtocolViolated(f"code inside the instance broke its protocol: {violation}")
+        if self._verdict.done():
+            self._finish()
+        else:
+            self._deadline = asyncio.get_running_loop().call_later(_VERDICT_S, self._no_verdict)
+
+    def _no_verdict(self) -> None:
+        """The channel is closed but the process lives: end it; the verdict follows."""
+        if not self._verdict.done():
+            if not self._why:
+                self._error = ProtocolViolated("code inside the instance closed its protocol socket")
+            self.kill("its channel closed")
+            self._deadline = asyncio.get_running_loop().call_later(5.0, self._finish)
+
+    def _finish(self) -> None:
+        if self._ended.is_set():
+            return
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._ended.set()
+        self._drain_output()
+        error = self._classify()
+        if not self.ready.done():
+            self.ready.set_exception(error)
+            self.ready.exception()
+        self.channel.fail_all(error)
+        if self.on_end is not None:
+            self.on_end(self, error)
+
+    def _drain_output(self) -> None:
+        """Take what the process wrote before it ended, up to a megabyte."""
+        for _ in range(16):
+            if self._output_fd < 0:
+                return
+            try:
+                data = os.read(self._output_fd, 65536)
+            except OSError:
+                break
+            if not data:
+                break
+            *lines, self._partial = (self._partial + data).split(b"\n")
+            for line in lines:
+                self._emit(line)
+        self._close_output()
+
+    def _classify(self) -> FuyunError:
+        """The error that says who must act."""
+        message = self._verdict.result() if self._verdict.done() else {}
+        if message.get("lost"):
+            return InstanceLost("the warden died and took its instances along", hint="try again", retry_after_s=1)
+        if message.get("oom"):
+            limit = self.memory_bytes
+            return FunctionOutOfMemory(
+                f"the function passed its memory limit of {limit // 2**20} MiB and was ended",
+                hint="raise `memory` in fuyun.yaml or use less",
+                limit_bytes=limit,
+            )
+        if self._error is not None:
+            return self._error
+        if self._why:
+            return InstanceLost(f"the instance was ended: {self._why}", hint="try again", retry_after_s=1)
+        status = message.get("status")
+        if status == -9:
+            return InstanceLost("the instance was killed from outside", hint="try again", retry_after_s=1)
+        if status is None:
+            return FunctionExited("the function's process ended before it answered")
+        if status < 0:
+            return FunctionExited(f"the function's process was ended by signal {-status}", signal=-status)
+        return FunctionExited(
+            f"the function's process exited with status {status} before it answered", exit_code=status
+        )

@@ -1,0 +1,241 @@
+"""The platform's side of the warden: launch it, talk to it, notice when it dies, launch it again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+import fuyun
+from fuyun.base.tasks import Scope
+from fuyun.domain.errors import HostUnable, Unavailable
+from fuyun.runtime import descriptors
+
+_log = structlog.get_logger("fuyun.warden")
+_CODE = "import sys;sys.path.insert(0,{path!r});from fuyun.runtime.warden import main;sys.exit(main({fd},{options!r}))"
+
+Message = dict[str, Any]
+
+
+def host_pid(pidfd: int) -> int:
+    """The pid, as this process sees it, behind a pidfd; 0 when it has ended."""
+    for line in Path(f"/proc/self/fdinfo/{pidfd}").read_text(encoding="ascii").splitlines():
+        if line.startswith("Pid:"):
+            return max(0, int(line.split()[1]))
+    return 0
+
+
+class Warden:
+    """One warden process at a time. Requests are messages with an `id`; `on_event` gets what it tells about others.
+
+    When it dies everything it started is dead too (the kernel sees to it): `on_lost` is called once, every waiting
+    request fails with Unavailable, and a new one is launched at once.
+    """
+
+    def __init__(
+        self,
+        options: dict[str, Any],
+        on_event: Callable[[Message], None],
+        on_lost: Callable[[], None],
+        on_up: Callable[[], None],
+    ) -> None:
+        """`options`: name (of its control groups), limits, uid_base, namespaces."""
+        self._options = options
+        self._on_event = on_event
+        self._on_lost = on_lost
+        self._on_up = on_up
+        self._socket: socket.socket | None = None
+        self._waiting: dict[str, asyncio.Future[Message]] = {}
+        self._outbox: list[tuple[Message, tuple[int, ...]]] = []
+        self._scope = Scope("warden", lambda error: _log.error("warden task failed", error=repr(error)))
+        self._pidfd = -1
+        self._closing = False
+        self._ended: asyncio.Event = asyncio.Event()
+        self.pid = 0
+        self.hello: Message = {}
+
+    async def start(self) -> None:
+        """Launch it and wait for its hello. HostUnable says why it cannot run."""
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        code = _CODE.format(path=str(Path(fuyun.__file__).parent.parent), fd=theirs.fileno(), options=self._options)
+        with theirs:
+            launcher = await loop.run_in_executor(None, lambda: _launch(code, theirs.fileno()))
+        ours.setblocking(False)
+        self._ended = asyncio.Event()
+        try:
+            launched = await asyncio.wait_for(_first(loop, ours), 20.0)
+            if launched["ev"] == "launched":
+                self._pidfd = launched["fds"][0]
+                hello = await asyncio.wait_for(_first(loop, ours), 20.0)
+            else:
+                self._pidfd, hello = os.pidfd_open(launcher.pid), launched
+        except (TimeoutError, EOFError) as error:
+            ours.close()
+            launcher.kill()
+            _, words = await loop.run_in_executor(None, launcher.communicate)
+            raise HostUnable(
+                f"the warden could not start: {words.decode(errors='replace').strip()[-500:] or error}",
+                hint="run `fuyun doctor`; it says what this host cannot give and what to do about it",
+                feature="namespaces",
+            ) from error
+        if self._options["namespaces"]:
+            await loop.run_in_executor(None, launcher.wait)
+        if launcher.stderr is not None:
+            launcher.stderr.close()
+        self._socket, self.hello, self.pid = ours, hello, host_pid(self._pidfd)
+        loop.add_reader(self._pidfd, self._on_death)
+        loop.add_reader(ours.fileno(), self._on_readable)
+        _log.info("warden started", pid=self.pid, cgroup=hello["cgroup"], reason=hello["reason"])
+
+    def send(self, message: Message, passed: tuple[int, ...] = ()) -> None:
+        """Send a message, or queue it while the socket is full. Unavailable while there is no warden."""
+        if self._socket is None:
+            raise Unavailable("the warden is restarting", hint="try again in a second", retry_after_s=1)
+        if self._outbox:
+            self._outbox.append((message, tuple(os.dup(fd) for fd in passed)))
+            return
+        try:
+            descriptors.send(self._socket, message, passed)
+        except (BlockingIOError, OSError) as error:
+            if not isinstance(error, BlockingIOError) and error.errno != 109:  # ETOOMANYREFS: descriptors in flight
+                raise Unavailable("the warden is restarting", hint="try again in a second", retry_after_s=1) from error
+            self._outbox.append((message, tuple(os.dup(fd) for fd in passed)))
+            asyncio.get_running_loop().call_later(0.002, self._flush)
+
+    def _flush(self) -> None:
+        while self._outbox and self._socket is not None:
+            message, passed = self._outbox[0]
+            try:
+                descriptors.send(self._socket, message, passed)
+            except OSError:
+                asyncio.get_running_loop().call_later(0.002, self._flush)
+                return
+            self._outbox.pop(0)
+            for descriptor in passed:
+                os.close(descriptor)
+
+    async def ask(self, message: Message, passed: tuple[int, ...] = (), timeout_s: float = 30.0) -> Message:
+        """Send a message and wait for the first answer about its id. `failed` raises HostUnable."""
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._waiting[message["id"]] = future
+        try:
+            self.send(message, passed)
+            answer = await asyncio.wait_for(future, timeout_s)
+        except TimeoutError as error:
+            raise Unavailable(
+                f"the warden did not answer {message['op']} in {timeout_s:g} s", retry_after_s=1
+            ) from error
+        finally:
+            self._waiting.pop(message["id"], None)
+        if answer["ev"] == "failed":
+            raise HostUnable(f"{message['op']}: {answer['message']}", hint="run `fuyun doctor`", feature="sandbox")
+        return answer
+
+    def _on_readable(self) -> None:
+        for _ in range(64):
+            if self._socket is None:
+                return
+            try:
+                message, passed = descriptors.receive(self._socket)
+            except BlockingIOError:
+                return
+            if message is None:
+                asyncio.get_running_loop().remove_reader(self._socket.fileno())
+                return
+            if passed:
+                message["pid"] = host_pid(passed[0])
+                for descriptor in passed:
+                    os.close(descriptor)
+            future = self._waiting.pop(message["id"], None)
+            if future is not None and not future.done():
+                future.set_result(message)
+            else:
+                self._on_event(message)
+
+    def _on_death(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._pidfd)
+        try:
+            os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+        except ChildProcessError:
+            pass
+        os.close(self._pidfd)
+        self._pidfd = -1
+        if self._socket is not None:
+            loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+        for _, passed in self._outbox:
+            for descriptor in passed:
+                os.close(descriptor)
+        self._outbox.clear()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(Unavailable("the warden died", hint="try again in a second", retry_after_s=1))
+        self._waiting.clear()
+        self._ended.set()
+        if not self._closing:
+            _log.error("warden died; starting another", pid=self.pid)
+            self._on_lost()
+            self._scope.start(self._restart(), "restart")
+
+    async def _restart(self) -> None:
+        delay_s = 0.05
+        while not self._closing:
+            try:
+                await self.start()
+            except HostUnable as error:
+                _log.error("warden did not start", error=error.detail)
+                await asyncio.sleep(delay_s)
+                delay_s = min(5.0, delay_s * 2)
+            else:
+                self._on_up()
+                return
+
+    async def close(self) -> None:
+        """Let it end everything and go; kill it when it takes more than ten seconds."""
+        self._closing = True
+        await self._scope.close()
+        if self._pidfd < 0:
+            return
+        if self._socket is not None:
+            self._socket.shutdown(socket.SHUT_WR)
+        try:
+            await asyncio.wait_for(self._ended.wait(), 10.0)
+        except TimeoutError:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            await self._ended.wait()
+
+
+def _launch(code: str, descriptor: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", code],
+        pass_fds=(descriptor,),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+    )
+
+
+async def _first(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> Message:
+    """Wait for one message; its descriptors under `fds`. EOFError when the other end closed."""
+    ready = asyncio.Event()
+    loop.add_reader(sock.fileno(), ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(sock.fileno())
+    message, passed = descriptors.receive(sock)
+    if message is None:
+        raise EOFError("it ended at once")
+    return {**message, "fds": passed}

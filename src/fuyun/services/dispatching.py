@@ -1,0 +1,252 @@
+"""The invoke path's owner: admits, chooses a version, hands to its pool, batches records. Implements `invoking.Invoker`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from fuyun.base import clock
+from fuyun.base.tasks import Scope
+from fuyun.decide import routing
+from fuyun.domain.errors import Unavailable
+from fuyun.domain.functions import Version
+from fuyun.domain.tenants import Quotas
+from fuyun.ports.instances import InstanceHost
+from fuyun.ports.records import RecordStore
+from fuyun.services.flights import LiveFlight, Request
+from fuyun.services.invoking import Responder
+from fuyun.services.measures import Gauges, Measures, PoolGauge
+from fuyun.services.pools import Pool, Tenant
+from fuyun.services.routes import Route, RouteTable
+
+_log = structlog.get_logger("fuyun.dispatch")
+
+#: Seconds between two looks at timeouts and queues while anything runs or waits; timeouts are that exact.
+_TICK_S = 0.05
+#: Seconds between two decisions of the autoscaler.
+_SCALE_S = 1.0
+#: Finished invocations leave in batches, at most this late.
+_BATCH_S = 0.05
+
+
+class Dispatcher:
+    """One per node."""
+
+    def __init__(
+        self,
+        table: RouteTable,
+        host: InstanceHost,
+        records: RecordStore,
+        measures: Measures,
+        *,
+        quotas_of: Callable[[str], Quotas],
+        secrets_of: Callable[[str, dict[str, str]], dict[str, str]],
+        queue_length: int = 1000,
+        queue_wait_s: float = 30.0,
+    ) -> None:
+        """`quotas_of(namespace)`; `secrets_of(namespace, {variable: secret})` gives {variable: value}."""
+        self.host = host
+        self.queue_length = queue_length
+        self.queue_wait_s = queue_wait_s
+        self.scope = Scope("pools", lambda error: _log.error("pool task failed", exc_info=error))
+        self.log = records.append_nowait
+        self._table = table
+        self._records = records
+        self._measures = measures
+        self._quotas_of = quotas_of
+        self._secrets_of = secrets_of
+        self._pools: dict[str, Pool] = {}
+        self._retired: list[Pool] = []
+        self._tenants: dict[str, Tenant] = {}
+        self._done: list[LiveFlight] = []
+        self._ticker: asyncio.TimerHandle | None = None
+        self._scaled_s = 0.0
+        self._flusher: asyncio.TimerHandle | None = None
+        self._closing = False
+        self.match = table.match
+        self.resolve = table.resolve
+
+    # --- the catalog changes
+
+    async def open(self) -> None:
+        """Read the catalog and make the pools."""
+        await self._table.open()
+        self._attach()
+
+    async def reload(self, namespace: str, function: str) -> None:
+        """A function, its versions or aliases changed: new requests meet the new state, running ones end in peace."""
+        await self._table.load(namespace, function)
+        self._attach()
+
+    def _attach(self) -> None:
+        wanted = self._table.versions()
+        for key in [key for key in self._pools if key not in wanted]:
+            pool = self._pools.pop(key)
+            pool.retire()
+            self._retired.append(pool)
+            self.host.forget(key)
+        for key, (version, pinned) in wanted.items():
+            pool = self._pools.get(key) or self._pool(version)
+            self._pools[key] = pool
+            pool.pinned = pinned
+        for route in self._table.routes():
+            route.pools = [(end, self._pools[version.key]) for end, version in route.choices]
+        self.wake()
+
+    def _pool(self, version: Version) -> Pool:
+        tenant = self._tenants.get(version.namespace)
+        if tenant is None:
+            tenant = self._tenants[version.namespace] = Tenant(self._quotas_of(version.namespace))
+        return Pool(version, tenant, self)
+
+    def requota(self, namespace: str) -> None:
+        """The quotas of a namespace changed."""
+        tenant = self._tenants.get(namespace)
+        if tenant is not None:
+            tenant.quotas = self._quotas_of(namespace)
+            tenant.gate.limit = tenant.quotas.concurrency
+
+    def environment(self, version: Version) -> dict[str, str]:
+        """Variables of an instance of `version`, secrets opened."""
+        return {**version.spec.env, **self._secrets_of(version.namespace, version.spec.secrets)}
+
+    # --- requests
+
+    def begin(
+        self,
+        route: Route,
+        *,
+        kind: str,
+        method: str,
+        path: str,
+        query: str,
+        headers: list[tuple[str, str]],
+        source: str,
+        scheme: str,
+        body: bytes,
+        end: bool,
+        responder: Responder,
+    ) -> LiveFlight:
+        """Start an invocation (see `invoking.Invoker.begin`)."""
+        pools = route.pools
+        pool = pools[0][1] if len(pools) == 1 else self._choose(route, headers)
+        request = Request(kind, method, path, route.base, query, headers, source, scheme, body, end)
+        flight = LiveFlight(pool, route.alias, request, responder)
+        if self._closing:
+            error = Unavailable("the platform is going down", hint="retry in a few seconds", retry_after_s=2)
+            asyncio.get_running_loop().call_soon(flight.refuse, error)
+        else:
+            pool.submit(flight)
+            if self._ticker is None:
+                self.wake()
+        return flight
+
+    @staticmethod
+    def _choose(route: Route, headers: list[tuple[str, str]]) -> Pool:
+        if route.sticky_header:
+            for name, value in headers:
+                if name == route.sticky_header:
+                    return routing.choose(route.pools, routing.point_of(value, f"{route.function}:{route.qualifier}"))
+        route.turn += 1
+        return routing.choose(route.pools, routing.point_at(route.turn))
+
+    def finished(self, flight: LiveFlight) -> None:
+        """A flight is over: give back what it held, keep it for the next batch of records."""
+        flight.pool.release()
+        self._done.append(flight)
+        if self._flusher is None:
+            self._flusher = asyncio.get_running_loop().call_later(_BATCH_S, self._flush)
+
+    def _flush(self) -> None:
+        self._flusher = None
+        done, self._done = self._done, []
+        for flight in done:
+            record = flight.record()
+            self._records.append_nowait(record)
+            self._measures.count(record)
+
+    # --- time
+
+    def wake(self) -> None:
+        """Make sure that time is looked after."""
+        if self._ticker is None and not self._closing:
+            self._ticker = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        self._ticker = None
+        now_ns, now_s = clock.mono_ns(), clock.mono_s()
+        scale = now_s - self._scaled_s >= _SCALE_S
+        busy = alive = False
+        for pool in (*self._pools.values(), *self._retired):
+            if pool.busy or pool.members:
+                alive = True
+                if pool.busy:
+                    busy = True
+                    pool.observe(now_s)
+                    pool.expire(now_ns)
+            if scale:
+                pool.scale(now_s)
+        if scale:
+            self._scaled_s = now_s
+            self._retired = [pool for pool in self._retired if pool.busy or pool.members]
+        if (alive or busy) and not self._closing:
+            delay_s = _TICK_S if busy else _SCALE_S
+            self._ticker = asyncio.get_running_loop().call_later(delay_s, self._tick)
+
+    # --- what is seen of it
+
+    def gauges(self, gateway_connections: int = 0) -> Gauges:
+        """For `/metrics` and `status`."""
+        rows = []
+        for pool in self._pools.values():
+            if not pool.members and not pool.busy:
+                continue
+            busy = sum(1 for member in pool.members.values() if member.inflight)
+            rows.append(
+                PoolGauge(
+                    namespace=pool.version.namespace, function=pool.version.function, version=pool.version.qualifier,
+                    states={"ready": len(pool.members) - busy, "busy": busy, "starting": pool.starting},
+                    queue=len(pool.queue), inflight=len(pool.running),
+                )
+            )  # fmt: skip
+        return Gauges(pools=tuple(rows), gateway_connections=gateway_connections, records_dropped=self._records.dropped)
+
+    def scaling(self) -> list[dict[str, Any]]:
+        """The autoscaler's last word per pool."""
+        return [
+            {
+                "version": key,
+                "desired": pool.desired.instances,
+                "panic": pool.desired.panic,
+                "reason": pool.desired.reason,
+            }
+            for key, pool in self._pools.items()
+            if pool.desired is not None
+        ]
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request runs or waits."""
+        return not any(pool.running or pool.queue for pool in (*self._pools.values(), *self._retired))
+
+    async def close(self, timeout_s: float) -> None:
+        """Refuse what waits, let what runs end for up to `timeout_s`, then stop every instance."""
+        deadline = clock.mono_s() + timeout_s
+        while not self.idle and clock.mono_s() < deadline:
+            now_ns = clock.mono_ns()
+            for pool in (*self._pools.values(), *self._retired):
+                pool.expire(now_ns)
+            await asyncio.sleep(0.02)
+        self._closing = True
+        error = Unavailable("the platform is going down", hint="retry in a few seconds", retry_after_s=2)
+        for pool in (*self._pools.values(), *self._retired):
+            pool.fail_waiting(error)
+        if self._ticker is not None:
+            self._ticker.cancel()
+        await self.scope.close()
+        if self._flusher is not None:
+            self._flusher.cancel()
+        self._flush()

@@ -1,0 +1,313 @@
+"""One invocation under way: the caller on one side, an instance on the other, its waterfall in between."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fuyun.base import clock, ids
+from fuyun.decide import billing
+from fuyun.domain.errors import FuyunError, InstanceLost, ResponseTooLarge
+from fuyun.domain.invocations import Invocation, LogLine, Waterfall
+from fuyun.ports.instances import Call, Head, StartReport
+
+if TYPE_CHECKING:
+    from fuyun.services.invoking import Responder
+    from fuyun.services.pools import Member, Pool
+
+_encode = msgspec.json.Encoder().encode
+_WARM = StartReport(kind="warm")
+
+#: Where a flight is.
+WAITING, RUNNING, ANSWERED, DONE = range(4)
+
+
+class Request(msgspec.Struct, gc=False):
+    """What the caller sent, until it is written to an instance."""
+
+    kind: str
+    method: str
+    path: str
+    base: str
+    query: str
+    headers: list[tuple[str, str]]
+    source: str
+    scheme: str
+    body: bytes
+    end: bool
+
+
+class LiveFlight:
+    """Implements `services.invoking.Flight` for the caller and `ports.instances.ReplySink` for the instance."""
+
+    __slots__ = (
+        "_call", "_cut", "_early", "_streamed", "alias", "answered_ns", "at_ns", "at_s", "cpu_us", "error", "http_status", "id",
+        "mark", "member", "peak_kib", "pool", "report", "request", "request_bytes", "responder", "response_bytes", "run_us",
+        "sent_ns", "started_ns", "state", "waited_ns",
+    )  # fmt: skip
+
+    def __init__(self, pool: Pool, alias: str, request: Request, responder: Responder) -> None:
+        self.id = ids.new_id()
+        self.pool = pool
+        self.alias = alias
+        self.request: Request | None = request
+        self.responder: Responder | None = responder
+        self.member: Member | None = None
+        self.report = _WARM
+        self.state = WAITING
+        self.at_ns = clock.mono_ns()
+        self.at_s = clock.wall_s()
+        self.started_ns = 0
+        self.answered_ns = 0
+        self.sent_ns = 0
+        self.waited_ns = 0  # of which a start took part
+        self.run_us = 0
+        self.cpu_us = 0
+        self.peak_kib = 0
+        self.mark = 0.0
+        self.error = ""
+        self.http_status = 200
+        self.request_bytes = len(request.body)
+        self.response_bytes = 0
+        self._call: Call | None = None
+        self._early: list[tuple[bytes, bool]] = []
+        self._streamed = False
+        self._cut = False
+
+    # --- towards the instance
+
+    def go(self, member: Member) -> None:
+        """Write the invocation to an instance that has a free slot."""
+        request, version = self.request, self.pool.version
+        assert request is not None
+        self.request = None
+        self.member = member
+        self.state = RUNNING
+        self.started_ns = clock.mono_ns()
+        head = Head(
+            id=self.id, kind=request.kind, deadline_ms=int((clock.wall_s() + version.spec.timeout_s) * 1000),
+            function=version.function, version=version.qualifier, alias=self.alias, method=request.method,
+            path=request.path, base=request.base, query=request.query, headers=request.headers,
+            source=request.source, scheme=request.scheme, trace=_trace(request.headers),
+        )  # fmt: skip
+        self._call = member.instance.invoke(_encode(head), request.body, request.end, self)
+        if self._early:
+            for chunk, end in self._early:
+                self._call.send_body(chunk, end)
+            self._early.clear()
+
+    def send_body(self, chunk: bytes, end: bool) -> None:
+        """More of the request body."""
+        self.request_bytes += len(chunk)
+        if self._call is not None:
+            if self.state == RUNNING:
+                self._call.send_body(chunk, end)
+        else:
+            self._early.append((chunk, end))
+
+    def consumed(self, size_bytes: int) -> None:
+        """The client took this much."""
+        if self._call is not None and self.state == RUNNING:
+            self._call.consumed(size_bytes)
+
+    def cancel(self) -> None:
+        """The client is gone: a waiting flight is dropped, a running one is told and goes on as far as it must."""
+        self.responder = None
+        self.error = self.error or "cancelled"
+        if self.state == WAITING:
+            self.pool.drop(self)
+            self._finish()
+        elif self.state == RUNNING and self._call is not None:
+            self._call.cancel()
+        elif self.state == ANSWERED:
+            self._finish()
+
+    # --- from the instance (ReplySink)
+
+    def on_result(
+        self, status: int, headers: list[tuple[str, str]] | None, body: bytes, usage: tuple[int, int, int]
+    ) -> None:
+        """The whole answer."""
+        self._land(usage)
+        if len(body) > self.pool.version.spec.output_bytes:
+            limit = self.pool.version.spec.output_bytes
+            self._fail(
+                ResponseTooLarge(
+                    f"the result has {len(body)} bytes, the limit is {limit}", limit_bytes=limit, size_bytes=len(body)
+                )
+            )
+            return
+        responder = self.responder
+        if responder is None:
+            self._finish()
+        else:
+            responder.on_result(status, headers, body)
+
+    def on_head(self, status: int, headers: list[tuple[str, str]]) -> None:
+        """A streamed answer begins."""
+        if self._streamed:
+            raise ValueError("two HEADs")
+        self._streamed = True
+        if self.responder is not None:
+            self.responder.on_head(status, headers)
+
+    def on_body(self, chunk: bytes) -> None:
+        """A piece of it."""
+        if not self._streamed:
+            raise ValueError("CHUNK before HEAD")
+        if self.responder is not None:
+            self.responder.on_body(chunk)
+        elif self._call is not None:
+            self._call.consumed(len(chunk))
+
+    def on_end(self, usage: tuple[int, int, int]) -> None:
+        """It is complete."""
+        if not self._streamed:
+            raise ValueError("FINISH before HEAD")
+        self._land(usage)
+        if self.responder is None:
+            self._finish()
+        else:
+            self.responder.on_end()
+
+    def on_fail(self, error: Exception) -> None:
+        """An error instead of the answer, or in the middle of it."""
+        if self.state == RUNNING:
+            self._land((0, 0, 0))
+        self._fail(error if isinstance(error, FuyunError) else InstanceLost(str(error), retry_after_s=1))
+
+    def on_log(self, stream: str, level: str, text: str) -> None:
+        """A line the handler wrote."""
+        version = self.pool.version
+        if stream not in ("stdout", "stderr", "log", "platform"):
+            raise ValueError(f"log stream {stream!r}")
+        self.pool.log(
+            LogLine(
+                at_s=clock.wall_s(), namespace=version.namespace, function=version.function, version=version.number,
+                instance=self.member.instance.id if self.member else "", request=self.id, stream=stream, level=level,  # type: ignore[arg-type]
+                text=text,
+            )
+        )  # fmt: skip
+
+    def on_credit(self, size_bytes: int) -> None:
+        """Room for more of the request body."""
+        if self.responder is not None:
+            self.responder.on_credit(size_bytes)
+
+    # --- the end
+
+    def _land(self, usage: tuple[int, int, int]) -> None:
+        """The instance is done with it: account, free the slot."""
+        self.answered_ns = self.answered_ns or clock.mono_ns()
+        self.run_us, self.cpu_us, self.peak_kib = usage
+        self.state = ANSWERED
+        self._call = None
+        self.pool.landed(self)
+
+    def expire(self, error: FuyunError) -> None:
+        """Answer the caller with `error` now; the instance still holds the slot until it is done or killed."""
+        self._cut = True
+        responder, self.responder = self.responder, None
+        self.error = error.code
+        if responder is not None:
+            responder.on_fail(error)
+
+    def refuse(self, error: FuyunError) -> None:
+        """It never reached an instance."""
+        self.state = ANSWERED
+        self.answered_ns = self.answered_ns or clock.mono_ns()
+        self._fail(error)
+
+    def _fail(self, error: FuyunError) -> None:
+        if self._cut:
+            self._finish()
+            return
+        self.error = self.error or error.code
+        if self.responder is not None:
+            self.responder.on_fail(error)
+        else:
+            self._finish()
+
+    def sent(self, http_status: int, response_bytes: int) -> None:
+        """The answer has been handed to the network."""
+        self.http_status = http_status
+        self.response_bytes = response_bytes
+        self.sent_ns = clock.mono_ns()
+        if self.state == ANSWERED:
+            self._finish()
+
+    def _finish(self) -> None:
+        if self.state != DONE:
+            self.state = DONE
+            self.responder = None
+            self.pool.finished(self)
+
+    # --- what is told of it
+
+    @property
+    def version(self) -> str:
+        """Qualifier of the version that serves it."""
+        return self.pool.version.qualifier
+
+    @property
+    def start_kind(self) -> str:
+        """warm, blank, template, zygote or none."""
+        return self.report.kind
+
+    def waterfall(self) -> Waterfall:
+        """Milliseconds per phase up to now."""
+        report, now = self.report, clock.mono_ns()
+        started = self.started_ns or self.answered_ns or now
+        waited = (started - self.at_ns) / 1e6
+        own = report.place_ms + report.start_ms + report.init_ms
+        if own > waited:  # it came while the instance was already starting: it waited for the tail of it
+            scale = waited / own if own else 0.0
+            place, start, init, queue = report.place_ms * scale, report.start_ms * scale, report.init_ms * scale, 0.0
+        else:
+            place, start, init, queue = report.place_ms, report.start_ms, report.init_ms, waited - own
+        answered = self.answered_ns or now
+        run = max(0.0, (answered - started) / 1e6) if self.started_ns else 0.0
+        send = (self.sent_ns - answered) / 1e6 if self.sent_ns > answered else 0.0
+        return Waterfall(queue=queue, place=place, start=start, init=init, run=run, send=send)
+
+    @property
+    def timing(self) -> str:
+        """Value of the Server-Timing header; phases that took no time are left out, queue and run always stand."""
+        if self.report is _WARM and self.started_ns:
+            answered = self.answered_ns or clock.mono_ns()
+            queued, ran = self.started_ns - self.at_ns, answered - self.started_ns
+            return f"queue;dur={queued / 1e6:.3f}, run;dur={ran / 1e6:.3f}"
+        fall = self.waterfall()
+        phases = (
+            ("queue", fall.queue),
+            ("place", fall.place),
+            ("start", fall.start),
+            ("init", fall.init),
+            ("run", fall.run),
+        )
+        return ", ".join(f"{name};dur={value:.3f}" for name, value in phases if value or name in ("queue", "run"))
+
+    def record(self) -> Invocation:
+        """The record of it; call when it is done."""
+        version = self.pool.version
+        spec = version.spec
+        run_us = (self.answered_ns - self.started_ns) // 1000 if self.started_ns else 0
+        billed = self.mark if spec.concurrency > 1 else billing.call_gb_s(spec.memory_bytes, run_us)
+        status = "ok" if not self.error else self.error if self.error in ("throttled", "cancelled") else "error"
+        end_ns = max(self.sent_ns, self.answered_ns) or clock.mono_ns()
+        return Invocation(
+            id=self.id, at_s=self.at_s, namespace=version.namespace, function=version.function, version=version.number,
+            alias=self.alias, status=status, error=self.error, http_status=self.http_status,  # type: ignore[arg-type]
+            start_kind=self.report.kind, instance=self.member.instance.id if self.member else "",
+            waterfall=self.waterfall(), duration_ms=(end_ns - self.at_ns) / 1e6, memory_peak_bytes=self.peak_kib * 1024,
+            cpu_s=self.cpu_us / 1e6, billed_gb_s=billed, request_bytes=self.request_bytes,
+            response_bytes=self.response_bytes,
+        )  # fmt: skip
+
+
+def _trace(headers: list[tuple[str, str]]) -> str:
+    for name, value in headers:
+        if name == "traceparent":
+            return value
+    return ""

@@ -1,0 +1,389 @@
+"""The pool of one version: its instances, the requests that wait for them, and when to start or stop some.
+
+Decisions are `decide.scaling`'s; this file carries them out. Everything runs on the loop; nothing here waits except the
+tasks that start and stop instances.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from fuyun.base import clock
+from fuyun.base.tasks import Scope
+from fuyun.decide import billing, quotas, scaling
+from fuyun.domain.errors import (
+    FunctionError,
+    FunctionTimedOut,
+    FuyunError,
+    HostUnable,
+    Throttled,
+    Unavailable,
+)
+from fuyun.domain.functions import Version
+from fuyun.domain.invocations import LogLine
+from fuyun.domain.tenants import Quotas
+from fuyun.ports.instances import Instance, InstanceHost
+
+if TYPE_CHECKING:
+    from fuyun.services.flights import LiveFlight
+
+_log = structlog.get_logger("fuyun.pools")
+
+#: A call that passed its timeout may end within this long before its instance is ended with it.
+_CUT_GRACE_S = 1.0
+
+
+class Tenant:
+    """What one namespace uses now."""
+
+    __slots__ = ("gate", "instances", "memory_bytes", "quotas")
+
+    def __init__(self, limits: Quotas) -> None:
+        self.quotas = limits
+        self.gate = quotas.Gate(limits.concurrency)
+        self.instances = 0
+        self.memory_bytes = 0
+
+
+class Member:
+    """An instance in its pool."""
+
+    __slots__ = ("cut_s", "draining", "idle_since_s", "inflight", "instance", "meter")
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        self.inflight = 0
+        self.idle_since_s = clock.mono_s()
+        self.draining = False
+        self.cut_s = 0.0
+        self.meter = billing.Meter()
+
+
+class Surroundings(Protocol):
+    """What pools share."""
+
+    host: InstanceHost
+    scope: Scope
+    queue_length: int
+    queue_wait_s: float
+
+    def environment(self, version: Version) -> dict[str, str]: ...
+    def log(self, line: LogLine) -> None: ...
+    def finished(self, flight: LiveFlight) -> None: ...
+    def wake(self) -> None: ...
+
+
+class Pool:
+    """Instances of one version. `pinned`: traffic is sent to it, so `min_instances` holds."""
+
+    def __init__(self, version: Version, tenant: Tenant, around: Surroundings) -> None:
+        self.version = version
+        self.tenant = tenant
+        self.log: Callable[[LogLine], None] = around.log
+        self.finished = around.finished
+        self.pinned = True
+        self.retired = False
+        self.members: dict[str, Member] = {}
+        self.free: list[Member] = []  # with a free slot, the warmest last
+        self.queue: deque[LiveFlight] = deque()
+        self.running: dict[LiveFlight, None] = {}  # in the order they began, so the first expires first
+        self.starting = 0
+        self.start_ms = 0.0
+        self.run_ms = 0.0
+        self.desired: scaling.Desired | None = None
+        self.gate = quotas.Gate(version.spec.max_instances * version.spec.concurrency + around.queue_length)
+        self._around = around
+        self._window = scaling.Window(clock.mono_s())
+        self._failed: FuyunError | None = None
+        self._retry_s = 0.0
+        self._concurrency = version.spec.concurrency
+
+    # --- the path of a request
+
+    def submit(self, flight: LiveFlight) -> None:
+        """Give the flight a free slot, or let it wait. Throttled (to the flight) when too many wait."""
+        refusal = quotas.admit(self.tenant.gate, self.gate)
+        if refusal is not None:
+            gate = self.tenant.gate if refusal == "namespace_concurrency" else self.gate
+            error = quotas.throttled(refusal, gate.limit)
+            asyncio.get_running_loop().call_soon(flight.refuse, error)
+            flight.pool = _Outside(self)  # type: ignore[assignment]
+            return
+        if self.free and not self.queue:
+            self._take(flight)
+            return
+        self.queue.append(flight)
+        self._around.wake()
+        self._grow()
+
+    def _take(self, flight: LiveFlight) -> None:
+        member = self.free[-1]
+        member.inflight += 1
+        if member.inflight >= self._concurrency:
+            self.free.pop()
+        if self._concurrency > 1:
+            member.meter, flight.mark = billing.begin(member.meter, clock.mono_ns())
+        self.running[flight] = None
+        flight.go(member)
+
+    def landed(self, flight: LiveFlight) -> None:
+        """The instance is done with the flight: its slot is free."""
+        self.running.pop(flight, None)
+        member = flight.member
+        assert member is not None
+        if self._concurrency > 1:
+            member.meter, owed_ns = billing.end(member.meter, clock.mono_ns(), flight.mark)
+            flight.mark = billing.gb_s(self.version.spec.memory_bytes, owed_ns)
+        self.run_ms += ((flight.answered_ns - flight.started_ns) / 1e6 - self.run_ms) * 0.1
+        member.inflight -= 1
+        if member.instance.id not in self.members:
+            return
+        if member.draining or (self.retired and not self.queue):
+            if not member.inflight:
+                self._stop(member)
+            return
+        if member.inflight == self._concurrency - 1:
+            self.free.append(member)
+        if self.queue:
+            self._feed()
+        elif not member.inflight:
+            member.idle_since_s = clock.mono_s()
+
+    def _feed(self) -> None:
+        while self.queue and self.free:
+            self._take(self.queue.popleft())
+
+    def drop(self, flight: LiveFlight) -> None:
+        """A waiting flight's caller is gone."""
+        try:
+            self.queue.remove(flight)
+        except ValueError:
+            return
+
+    def release(self) -> None:
+        """A flight is over: what it was admitted to has room again."""
+        quotas.release(self.tenant.gate, self.gate)
+
+    # --- starting
+
+    def _room(self) -> int:
+        spec, tenant = self.version.spec, self.tenant
+        most = spec.max_instances - len(self.members) - self.starting
+        return quotas.room(tenant.quotas, tenant.instances, tenant.memory_bytes, spec.memory_bytes, most)
+
+    def _grow(self) -> None:
+        now = clock.mono_s()
+        if now < self._retry_s:
+            return
+        total = len(self.members) + self.starting
+        waited_ms = (clock.mono_ns() - self.queue[0].at_ns) / 1e6 if self.queue else 0.0
+        run_ms = scaling.believed_run_ms(
+            self.run_ms, waited_ms, len(self.queue), len(self.members) * self._concurrency, self.start_ms
+        )
+        count = scaling.burst_starts(
+            len(self.queue), self.starting, total, self._room(), self._concurrency, self.start_ms, run_ms
+        )
+        self._start(count)
+
+    def _start(self, count: int) -> None:
+        for _ in range(count):
+            self.starting += 1
+            self.tenant.instances += 1
+            self.tenant.memory_bytes += self.version.spec.memory_bytes
+            self._around.scope.start(self._bring_up(), f"start {self.version.key}")
+
+    def _uncount(self) -> None:
+        self.tenant.instances -= 1
+        self.tenant.memory_bytes -= self.version.spec.memory_bytes
+
+    async def _bring_up(self) -> None:
+        try:
+            instance = await self._around.host.start(
+                self.version, self._around.environment(self.version), self._on_gone
+            )
+        except FuyunError as error:
+            self.starting -= 1
+            self._uncount()
+            self._start_failed(error)
+            return
+        except BaseException:
+            self.starting -= 1
+            self._uncount()
+            raise
+        self.starting -= 1
+        self._failed = None
+        report = instance.report
+        took_ms = report.place_ms + report.start_ms + report.init_ms
+        self.start_ms += (took_ms - self.start_ms) * (0.3 if self.start_ms else 1.0)
+        member = Member(instance)
+        self.members[instance.id] = member
+        self._around.wake()
+        if self.retired:
+            self._stop(member)
+            return
+        self.free.append(member)
+        for flight in list(self.queue)[: self._concurrency]:
+            flight.report = report
+        self._feed()
+
+    def _start_failed(self, error: FuyunError) -> None:
+        self._failed = error
+        if isinstance(error, (FunctionError, HostUnable)):
+            if not self.members:
+                waiting, self.queue = list(self.queue), deque()
+                for flight in waiting:
+                    flight.refuse(error)
+            self._retry_s = 0.0
+        else:
+            _log.warning("an instance could not start", version=self.version.key, error=error.detail)
+            self._retry_s = clock.mono_s() + 0.1
+        self._around.wake()
+
+    def _on_gone(self, instance: Instance, error: FuyunError) -> None:
+        member = self.members.pop(instance.id, None)
+        if member is None:
+            return
+        self._uncount()
+        if member in self.free:
+            self.free.remove(member)
+        if self.queue:
+            self._grow()
+        self._around.wake()
+
+    # --- time passes
+
+    def expire(self, now_ns: int) -> None:
+        """End what ran or waited too long."""
+        spec = self.version.spec
+        limit_ns = int(spec.timeout_s * 1e9)
+        for flight in list(self.running):
+            if now_ns - flight.started_ns < limit_ns:
+                break
+            del self.running[flight]
+            self._time_out(flight)
+        wait_ns = int(self._around.queue_wait_s * 1e9)
+        while self.queue and now_ns - self.queue[0].at_ns >= wait_ns:
+            self.queue.popleft().refuse(self._waited_in_vain())
+        now_s = now_ns / 1e9
+        for member in list(self.members.values()):
+            if member.cut_s and now_s >= member.cut_s and member.inflight:
+                member.instance.kill("a call did not end after its timeout")
+
+    def _time_out(self, flight: LiveFlight) -> None:
+        member, spec = flight.member, self.version.spec
+        assert member is not None
+        flight.answered_ns = clock.mono_ns()
+        flight.expire(
+            FunctionTimedOut(
+                f"the function did not answer within {spec.timeout_s:g} s and was ended",
+                hint="raise `timeout` in fuyun.yaml, or find what it waits for: `fuyun logs` shows its last lines",
+                timeout_s=spec.timeout_s,
+            )
+        )
+        if member in self.free:
+            self.free.remove(member)
+        member.draining = True
+        if self._concurrency == 1:
+            member.instance.kill("its call passed the timeout")
+        else:
+            flight.cancel()
+            member.cut_s = member.cut_s or clock.mono_s() + _CUT_GRACE_S
+
+    def _waited_in_vain(self) -> FuyunError:
+        wait_s = self._around.queue_wait_s
+        if self._failed is not None and not self.members:
+            return Unavailable(f"no instance could be started: {self._failed.detail}", retry_after_s=1)
+        if self._room() <= 0:
+            return Throttled(
+                f"every instance was busy for {wait_s:g} s and there may be no more of them",
+                hint="retry later, or raise `max_instances`, `concurrency` or the namespace's quotas",
+                retry_after_s=1,
+            )
+        return Unavailable(f"no instance was free within {wait_s:g} s", hint="retry later", retry_after_s=1)
+
+    def scale(self, now_s: float) -> None:
+        """Once a second: follow the autoscaler."""
+        self._window.observe(now_s, len(self.running), len(self.queue))
+        if self.retired:
+            return
+        spec = self.version.spec
+        waited_ms = (clock.mono_ns() - self.queue[0].at_ns) / 1e6 if self.queue else 0.0
+        samples = scaling.Samples(
+            window=self._window, ready=len(self.members), starting=self.starting, start_ms=self.start_ms,
+            mean_run_ms=self.run_ms, oldest_wait_ms=waited_ms, previous=self.desired,
+        )  # fmt: skip
+        self.desired = scaling.decide(samples, now_s, spec)
+        wanted = max(
+            self.desired.instances if self.queue or self.running else 0, spec.min_instances if self.pinned else 0
+        )
+        total = len(self.members) + self.starting
+        if wanted > total and now_s >= self._retry_s:
+            self._start(min(wanted - total, self._room()))
+        keep = self._floor()
+        idle = [(m.instance.id, m.idle_since_s) for m in self.free if not m.inflight]
+        for id_ in scaling.surplus(idle, total, keep, now_s, spec.idle_timeout_s):
+            self._stop(self.members[id_])
+
+    def observe(self, now_s: float) -> None:
+        """Several times a second: what the autoscaler will look back on."""
+        self._window.observe(now_s, len(self.running), len(self.queue))
+        if self.queue:
+            self._grow()
+
+    def _floor(self) -> int:
+        return self.version.spec.min_instances if self.pinned else 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything runs, waits or starts."""
+        return bool(self.running or self.queue or self.starting)
+
+    # --- stopping
+
+    def _stop(self, member: Member) -> None:
+        if self.members.pop(member.instance.id, None) is None:
+            return
+        if member in self.free:
+            self.free.remove(member)
+        self._around.scope.start(self._bring_down(member), f"stop {self.version.key}")
+
+    async def _bring_down(self, member: Member) -> None:
+        try:
+            await member.instance.stop(self.version.spec.hooks.pre_stop_timeout_s + 1.0)
+        finally:
+            self._uncount()
+            self._around.wake()
+
+    def retire(self) -> None:
+        """No new request comes: let the running ones end, then stop every instance."""
+        self.retired = True
+        self.pinned = False
+        if not self.queue:
+            for member in [member for member in self.members.values() if not member.inflight]:
+                self._stop(member)
+
+    def fail_waiting(self, error: FuyunError) -> None:
+        """Refuse everything that waits (the platform is going down)."""
+        waiting, self.queue = list(self.queue), deque()
+        for flight in waiting:
+            flight.refuse(error)
+
+
+class _Outside:
+    """Stands in for the pool of a flight that was not admitted: what it reports is counted, nothing is released."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.version = pool.version
+        self.log = pool.log
+        self.finished = pool.finished
+
+    def drop(self, flight: LiveFlight) -> None:
+        """It does not wait anywhere."""
+
+    def release(self) -> None:
+        """It holds nothing."""
