@@ -1,0 +1,105 @@
+"""Lifecycle hooks: `initializer`, `pre_freeze`, `pre_stop`, each with its own time limit."""
+
+from __future__ import annotations
+
+import sys
+
+from fuyun.runtime.jsontext import dumps
+from fuyun.runtime.problems import Hangup, problem, raised
+from fuyun.runtime.wire import HEADER, HOOKED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Optional
+
+    from fuyun.runtime.loader import App
+
+
+class HookTimeout(BaseException):
+    """The hook passed its limit. Not an Exception, so that `except Exception` in the hook does not swallow it."""
+
+
+class Limit:
+    """Raises HookTimeout in the block after `limit_s` seconds. Needs the main thread; elsewhere the block is not
+    limited here, and the platform's own limit holds."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._previous: Any = None
+        self._armed = False
+
+    def __enter__(self) -> None:
+        import signal
+
+        if not _is_main_thread() or self._limit_s <= 0:
+            return
+        self._previous = signal.signal(signal.SIGALRM, self._expire)
+        signal.setitimer(signal.ITIMER_REAL, self._limit_s)
+        self._armed = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._armed:
+            import signal
+
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL if self._previous is None else self._previous)
+
+    def _expire(self, _number: int, _frame: object) -> None:
+        raise HookTimeout
+
+
+def _is_main_thread() -> bool:
+    threading = sys.modules.get("threading")
+    return threading is None or threading.current_thread() is threading.main_thread()
+
+
+def hook_name(payload: bytes) -> str:
+    """The hook a HOOK frame asks for."""
+    from json import loads
+
+    try:
+        return str(loads(payload)["hook"])
+    except (ValueError, KeyError, TypeError):
+        raise Hangup from None
+
+
+def hooked_frame(stream: int, found: Optional[dict[str, Any]]) -> bytes:
+    """HOOKED: fine, or the Problem."""
+    payload = dumps(found or {"ok": True})
+    return HEADER.pack(len(payload), HOOKED, 1, 0, stream) + payload
+
+
+def run_hook(app: App, name: str, call: Callable[[], Any]) -> Optional[dict[str, Any]]:
+    """Call a synchronous hook within its limit; its Problem, or None when it is fine."""
+    limit_s = app.hook_limit(name)
+    try:
+        with Limit(limit_s):
+            call()
+    except HookTimeout:
+        return problem("function_timed_out", f"{name} did not end within {limit_s:g} s")
+    except Hangup:
+        raise
+    except BaseException as exc:
+        return raised(exc, app.code_dir)
+    return None
+
+
+def answer_hook(app: App, stream: int, payload: bytes) -> bytes:
+    """Run the hook that a HOOK frame asks for in a synchronous mode; a missing hook is fine."""
+    name = hook_name(payload)
+    hook = app.hooks.get(name)
+    if hook is None:
+        return hooked_frame(stream, None)
+
+    def call() -> None:
+        result = hook()
+        if hasattr(result, "__await__"):
+            import asyncio
+
+            asyncio.run(_await(result))
+
+    return hooked_frame(stream, run_hook(app, name, call))
+
+
+async def _await(awaitable: Any) -> Any:
+    return await awaitable

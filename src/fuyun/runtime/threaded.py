@@ -1,0 +1,125 @@
+"""Several synchronous invocations at once: leader and followers.
+
+One thread, the leader, reads the connection. When an INVOKE arrives it hands the lead on and answers the call itself,
+so that a request never waits for another thread to wake. Threads are made when a request finds none resting and are then
+kept; there is always one more than invocations run, because answers that stream need someone to read their CREDIT.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from _queue import SimpleQueue
+from collections import deque
+from time import monotonic_ns
+
+from fuyun.runtime.calls import Call, current
+from fuyun.runtime.channel import Channel, Splitter
+from fuyun.runtime.desk import Desk, Leave
+from fuyun.runtime.hooks import answer_hook
+from fuyun.runtime.jsontext import scan
+from fuyun.runtime.problems import Hangup
+from fuyun.runtime.streams import spool
+from fuyun.runtime.wire import BODY, CANCEL, CREDIT, HOOK, INVOKE, META
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fuyun.runtime.channel import Frame
+    from fuyun.runtime.loader import App
+
+
+class ThreadedDesk(Desk):
+    """A waiting handler sleeps on its call's queue; the leader wakes it."""
+
+    def __init__(self, channel: Channel, app: App) -> None:
+        super().__init__(channel, app)
+        self.calls: dict[int, Call] = {}
+        self._splitter = Splitter()
+        self._frames: deque[Frame] = deque()
+        self._lead = threading.Lock()
+        self._resting = 0
+        self._count = 0
+        self._most = int(app.task["concurrency"]) + 1
+        self._log_bytes = int(app.task["log_bytes"])
+        self._run = app.runner(self)
+        self._local = threading.local()
+
+    def wait(self, call: Call) -> None:
+        call.waiter.get()
+
+    def _own_loop(self) -> Any:
+        loop = getattr(self._local, "loop", None)
+        if loop is None:
+            import asyncio
+
+            loop = self._local.loop = asyncio.new_event_loop()
+        return loop
+
+    def serve(self) -> None:
+        """Work as one of the threads until the end."""
+        self._count += 1
+        while True:
+            self._resting += 1
+            with self._lead:
+                self._resting -= 1
+                kind, _, stream, payload = self._next_task()
+                if self._resting == 0 and self._count < self._most:
+                    self._count += 1
+                    threading.Thread(target=self._follow, name=f"fuyun-{self._count}", daemon=True).start()
+            if kind == HOOK:
+                self.channel.send(answer_hook(self.app, stream, payload))
+            else:
+                self._answer(stream)
+
+    def _follow(self) -> None:
+        self._count -= 1  # `serve` counts it again
+        try:
+            self.serve()
+        except Leave as leave:
+            os._exit(leave.code)
+        except Hangup:
+            os._exit(0)
+
+    def _next_task(self) -> Frame:
+        """Read until there is something to do; frames for running calls are handed over on the way."""
+        while True:
+            while self._frames:
+                frame = self._frames.popleft()
+                kind, flags, stream, payload = frame
+                if kind == INVOKE:
+                    self._admit(stream, flags, payload)
+                    return frame
+                if kind == HOOK:
+                    return frame
+                if kind not in (CREDIT, BODY, CANCEL):
+                    raise Hangup
+                call = self.calls.get(stream)
+                if call is not None:
+                    self.note(call, kind, flags, payload)
+                    call.waiter.put(None)
+            self._frames.extend(self._splitter.feed(self.channel.receive(self._splitter.wanted)))
+
+    def _admit(self, stream: int, flags: int, payload: bytes) -> None:
+        started_ns = monotonic_ns()
+        size = META.unpack_from(payload)[0] + 4
+        head = scan(str(payload[4:size], "utf-8"), 0)[0]
+        call = Call(stream, head, payload[size:], bool(flags & 1), started_ns, self._log_bytes)
+        call.waiter = SimpleQueue()
+        self.calls[stream] = call
+        spool.idle.log_bytes, spool.idle.log_cut = self._log_bytes, False
+
+    def _answer(self, stream: int) -> None:
+        call = self.calls[stream]
+        current.var.set(call)
+        try:
+            self._run(call)
+        finally:
+            current.var.set(None)
+            self.calls.pop(stream, None)
+
+
+def serve(channel: Channel, app: App) -> None:
+    """Answer until Hangup or Leave."""
+    ThreadedDesk(channel, app).serve()
