@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect, text
 
+from fuyun.base import faults
 from fuyun.domain.errors import SchemaTooNew
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def upgrade(connection: Connection, path: Path) -> None:
     from alembic import command  # 11 MB that only a new or an old database needs
 
     command.upgrade(config(connection), HEAD)
+    faults.point("catalog.migrated")
 
 
 def config(connection: Connection) -> Config:

@@ -1,0 +1,83 @@
+"""Killed at any moment, the catalog holds every write it acknowledged, and no half of one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fuyun.domain.tenants import Quotas
+from tests.drivers.catalog.stores import opened
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+@contextmanager
+def writing(folder: Path, lanes: int, **env: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.drivers.catalog.writing", str(folder), str(lanes)],
+        stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, env={**os.environ, **env},
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+async def make_room(folder: Path) -> None:
+    async with opened(folder) as stores:
+        await stores.tenants.set_quotas("default", Quotas(functions=10**6))
+
+
+async def check(folder: Path, acknowledged: set[str]) -> None:
+    """Every acknowledged function is there with its version; nothing is there without its draft."""
+    async with opened(folder) as stores:
+        found = {f.name: f for f in await stores.catalog.list_functions("default", limit=10**6)}
+        assert acknowledged <= set(found)
+        for name in acknowledged:
+            assert found[name].last_version == 1
+        for name in found:
+            numbers = [version.number for version in await stores.catalog.list_versions("default", name)]
+            assert numbers == list(range(found[name].last_version + 1))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("lanes", [1, 20])
+async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path, lanes: int) -> None:
+    await make_room(tmp_path)
+    with writing(tmp_path, lanes) as process:
+        assert process.stdout is not None
+        acknowledged = {process.stdout.readline().strip() for _ in range(60)}
+        process.send_signal(signal.SIGKILL)
+        # What the pipe still holds was acknowledged too; the last line may be torn.
+        acknowledged |= {line.strip() for line in process.stdout if line.endswith("\n")}
+    assert not any(line.startswith("!") for line in acknowledged)
+    await check(tmp_path, acknowledged)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("point", ["catalog.before_commit", "catalog.after_commit"])
+async def test_around_a_commit(tmp_path: Path, point: str) -> None:
+    await make_room(tmp_path)
+    with writing(tmp_path, 5, FUYUN_CRASH_AT=f"{point}:9") as process:
+        assert process.stdout is not None
+        acknowledged = {line.strip() for line in process.stdout if line.endswith("\n")}
+        assert process.wait(30) == -signal.SIGKILL
+    await check(tmp_path, acknowledged)
+
+
+@pytest.mark.anyio
+async def test_a_migration_is_all_or_nothing(tmp_path: Path) -> None:
+    with writing(tmp_path, 1, FUYUN_CRASH_AT="catalog.migrated") as process:
+        assert process.wait(30) == -signal.SIGKILL
+    assert (tmp_path / "fuyun.db").exists()
+    await check(tmp_path, set())

@@ -1,0 +1,33 @@
+"""A process that writes until it is killed, and says what was acknowledged: one name a line on stdout."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from fuyun.domain.errors import FuyunError
+from fuyun.testing.contracts.samples import CODE, NOW_S, SPEC
+from tests.drivers.catalog.stores import opened
+
+
+async def main(folder: Path, lanes: int) -> None:
+    async with opened(folder) as stores:
+
+        async def write(lane: int) -> None:
+            for count in range(100_000):
+                name = f"f{lane}-{count}"
+                try:
+                    await stores.catalog.put_draft("default", name, SPEC, CODE, (), NOW_S)
+                    version = await stores.catalog.publish("default", name, "", NOW_S)
+                except FuyunError as error:
+                    print(f"! {error.code} {error.hint}", flush=True)
+                    return
+                assert version.number == 1
+                print(name, flush=True)
+
+        await asyncio.gather(*(write(lane) for lane in range(lanes)))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
