@@ -1,0 +1,62 @@
+"""`fuyun doctor`: what this host can and cannot give, and what to do about it."""
+
+from __future__ import annotations
+
+import json as json_text
+import os
+import subprocess
+import sys
+from typing import Any
+
+import typer
+
+from fuyun.cli import exits, output
+from fuyun.cli.session import JsonOption, command
+from fuyun.cli.up import DataOption
+from fuyun.domain.errors import HostUnable
+
+PROBE_S = 120.0
+
+
+def add(app: typer.Typer) -> None:
+    """Register the command."""
+    command(app, "doctor")(doctor)
+
+
+def doctor(data: DataOption = None, json: JsonOption = False) -> None:
+    """Try what the platform needs of this host. Exit 1 only when sandboxed functions cannot run here."""
+    from fuyun.settings import load
+
+    settings = load({"data": str(data)} if data else {}, os.environ)
+    ports = [port for port in (settings.port, settings.api_port) if port]
+    checks = run_probe(str(settings.data_path), settings.host, ports)
+    unable = [check for check in checks if check["required"] and check["state"] == "missing"]
+    if json:
+        output.as_json(checks)
+    else:
+        rows = [(check["name"], check["state"], check["found"], check["todo"]) for check in checks]
+        output.table(("CHECK", "STATE", "FOUND", "WHAT TO DO"), rows)
+        if unable:
+            names = ", ".join(check["name"] for check in unable)
+            output.words(output.style(f"sandboxed functions cannot run here: {names}", "red", sys.stderr))
+        else:
+            limited = sum(check["state"] != "ok" for check in checks)
+            output.words(f"functions can run here{f'; {limited} checks are not ok' if limited else ''}")
+    if unable:
+        raise typer.Exit(exits.PLATFORM)
+
+
+def run_probe(data: str, host: str, ports: list[int]) -> list[dict[str, Any]]:
+    """The checks of `fuyun.runtime.probe`, tried in a process of its own. HostUnable when even that fails."""
+    arguments = [sys.executable, "-m", "fuyun.runtime.probe", "--data", data, "--host", host]
+    for port in ports:
+        arguments += ["--port", str(port)]
+    try:
+        done = subprocess.run(arguments, capture_output=True, timeout=PROBE_S, check=True)
+        found: list[dict[str, Any]] = json_text.loads(done.stdout)
+    except subprocess.CalledProcessError as exc:
+        said = exc.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise HostUnable(f"looking at the host failed: {said[-1] if said else exc}") from exc
+    except (OSError, ValueError, subprocess.TimeoutExpired) as exc:
+        raise HostUnable(f"looking at the host failed: {exc}") from exc
+    return found

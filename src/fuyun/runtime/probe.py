@@ -1,0 +1,315 @@
+"""What this host can and cannot give, found by trying: `python -m fuyun.runtime.probe` prints it as JSON.
+
+Every attempt that changes something runs in a child process that ends with it. `fuyun doctor` shows the result.
+Sources: namespaces(7), user_namespaces(7), cgroups(7), seccomp(2), landlock(7), fsopen and pidfd_open(2).
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import platform
+import re
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from fuyun.runtime import syscalls
+
+NAMESPACES = {
+    "user": syscalls.NEWUSER,
+    "mount": syscalls.NEWNS,
+    "pid": syscalls.NEWPID,
+    "net": syscalls.NEWNET,
+    "ipc": syscalls.NEWIPC,
+    "uts": syscalls.NEWUTS,
+    "cgroup": syscalls.NEWCGROUP,
+}
+OCI_RUNTIMES = ("crun", "runc", "runsc", "kata-runtime")
+PYTHONS = tuple(f"python3.{minor}" for minor in range(9, 15))
+#: Where interpreters are besides PATH.
+PYTHON_FOLDERS = ("/usr/bin", "/usr/local/bin", "/opt/python*/bin", "~/.local/bin", "~/.local/share/uv/python/*/bin")
+GIB = 2**30
+
+#: Asked of each candidate: PATH may hold a shim that only starts the real one.
+_WHO = "import os, sys; print('.'.join(map(str, sys.version_info[:3])), os.path.realpath(sys.executable))"
+
+
+def check(name: str, state: str, found: str, todo: str = "", required: bool = False) -> dict[str, Any]:
+    """One line of the table. `state` is ok, limited or missing; without a `required` one functions cannot run."""
+    return {"name": name, "state": state, "found": found, "todo": todo if state != "ok" else "", "required": required}
+
+
+def attempt(action: Callable[[], str]) -> tuple[bool, str]:
+    """Run `action` in a child process: (True, what it returned) or (False, its error)."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            os.close(read_end)
+            try:
+                text, code = action(), 0
+            except OSError as exc:
+                text = f"{exc.strerror or exc} ({errno.errorcode.get(exc.errno or 0, exc.errno)})"
+            except Exception as exc:
+                text = f"{type(exc).__name__}: {exc}"
+            os.write(write_end, text.encode("utf-8", "replace")[:4000])
+        finally:
+            os._exit(code)
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as pipe:
+        said = pipe.read().decode("utf-8", "replace")
+    _, status = os.waitpid(pid, 0)
+    return status == 0, said or (f"ended with status {status}" if status else "")
+
+
+def read(path: str) -> str:
+    """A file's text without surrounding space, "" when it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    syscalls.call("unshare", flags)
+
+
+def become_root() -> None:
+    """Enter a user namespace in which the caller is root."""
+    uid, gid = os.getuid(), os.getgid()
+    unshare(syscalls.NEWUSER)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+        with open("/proc/self/" + name, "w") as file:
+            file.write(text)
+
+
+def host() -> Iterator[dict[str, Any]]:
+    """Kernel, processor, account."""
+    release, machine = platform.release(), platform.machine()
+    numbers = tuple(int(part) for part in re.findall(r"\d+", release)[:2])
+    state = "ok" if numbers >= (5, 10) and sys.platform == "linux" else "limited"
+    yield check("kernel", state, f"{platform.system()} {release}", "use Linux 5.10 or newer")
+    known = machine in ("x86_64", "aarch64")
+    yield check("processor", "ok" if known else "missing", machine, "use x86_64 or aarch64", required=True)
+    account = "root" if os.geteuid() == 0 else f"uid {os.geteuid()} (rootless)"
+    yield check("account", "ok", account)
+
+
+def namespaces() -> Iterator[dict[str, Any]]:
+    """Each kind of namespace alone, then all of them with what a sandbox does inside."""
+    limit = read("/proc/sys/user/max_user_namespaces")
+    state = (
+        "ok" if limit.isdigit() and int(limit) >= 256 else "limited" if limit.isdigit() and int(limit) else "missing"
+    )
+    yield check(
+        "max_user_namespaces", state, limit or "unknown", "sysctl -w user.max_user_namespaces=15000", required=True
+    )
+    todo = _user_namespace_todo()
+    for name, flag in NAMESPACES.items():
+
+        def one(flag: int = flag) -> str:
+            if flag == syscalls.NEWUSER or os.geteuid() != 0:
+                become_root()
+            if flag != syscalls.NEWUSER:
+                unshare(flag)
+            return "created"
+
+        ok, said = attempt(one)
+        yield check(f"{name} namespace", "ok" if ok else "missing", said, todo, required=name != "cgroup")
+    ok, said = attempt(_sandbox)
+    yield check("sandbox", "ok" if ok else "missing", said, todo, required=True)
+
+
+def _sandbox() -> str:
+    become_root()
+    unshare(syscalls.ALL_NAMESPACES & ~syscalls.NEWUSER)
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            syscalls.mount("", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
+            syscalls.mount("tmpfs", "/tmp", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "size=65536")
+            syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+            code = 0
+        except OSError as exc:
+            code = min(exc.errno or 1, 255)
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 1
+    if code:
+        raise OSError(code, f"mounting /tmp and /proc inside: {os.strerror(code)}")
+    return "all namespaces at once, with /tmp and /proc of its own"
+
+
+def _user_namespace_todo() -> str:
+    if read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
+        return "run as root, or: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+    if read("/proc/sys/kernel/unprivileged_userns_clone") == "0":
+        return "run as root, or: sysctl -w kernel.unprivileged_userns_clone=1"
+    if os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv"):
+        return "inside a container: start it with --privileged, or with seccomp and AppArmor unconfined"
+    return "run as root, or allow user namespaces (sysctl user.max_user_namespaces)"
+
+
+def cgroups() -> Iterator[dict[str, Any]]:
+    """Version, controllers, and whether groups can be made."""
+    wanted = ("cpu", "memory", "pids")
+    advice = "without control groups memory, cpu and process limits are rlimits only; "
+    if os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+        own = next((line[3:] for line in read("/proc/self/cgroup").splitlines() if line.startswith("0::")), "/")
+        folder = "/sys/fs/cgroup" + own.rstrip("/")
+        controllers = read(folder + "/cgroup.controllers").split()
+        found, writable = "version 2", _writable_group(folder)
+        todo = advice + "run as root, or delegate: systemd-run --user --scope -p Delegate=yes fuyun up"
+    else:
+        controllers = [name for name in wanted if os.path.isdir("/sys/fs/cgroup/" + name)]
+        folders = ["/sys/fs/cgroup/" + name for name in controllers]
+        found = "version 1" if controllers else "none mounted"
+        writable = bool(folders) and all(_writable_group(folder) for folder in folders)
+        todo = advice + ("run as root" if controllers else "mount /sys/fs/cgroup")
+    absent = [name for name in wanted if name not in controllers]
+    present = " ".join(name for name in wanted if name in controllers) or "none"
+    text = f"{found}; controllers {present}; groups {'can' if writable else 'cannot'} be made"
+    yield check("cgroups", "limited" if absent or not writable else "ok", text, todo)
+
+
+def _writable_group(folder: str) -> bool:
+    path = os.path.join(folder, f"fuyun-probe-{os.getpid()}")
+    try:
+        os.mkdir(path)
+        os.rmdir(path)
+    except OSError:
+        return False
+    return True
+
+
+def kernel_features() -> Iterator[dict[str, Any]]:
+    """seccomp, Landlock, no_new_privs, mount descriptors, pidfd."""
+    actions = read("/proc/sys/kernel/seccomp/actions_avail")
+    state = "ok" if "errno" in actions or "Seccomp:" in read("/proc/self/status") else "missing"
+    yield check("seccomp", state, actions or state, "use a kernel with CONFIG_SECCOMP_FILTER", required=True)
+    try:
+        version = syscalls.call("landlock_create_ruleset", None, 0, 1)
+        yield check("landlock", "ok", f"ABI {version}")
+    except OSError as exc:
+        todo = "boot with lsm=landlock,...; without it the mount namespace alone keeps files apart"
+        yield check("landlock", "limited", str(exc.strerror).partition(": ")[2] or str(exc), todo)
+    ok, said = attempt(lambda: "can be set" if syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1) == 0 else "")
+    yield check("no_new_privs", "ok" if ok else "missing", said, "use Linux 3.5 or newer", required=True)
+
+    def new_mounts() -> str:
+        if os.geteuid() != 0:
+            become_root()
+            unshare(syscalls.NEWNS)
+        os.close(syscalls.tmpfs_descriptor(65536))
+        return "fsopen, fsmount"
+
+    ok, said = attempt(new_mounts)
+    yield check("mount descriptors", "ok" if ok else "missing", said, "use Linux 5.2 or newer", required=True)
+    ok, said = attempt(lambda: "pidfd_open" if syscalls.pidfd_open(os.getpid()) >= 0 else "")
+    yield check("pidfd", "ok" if ok else "missing", said, "use Linux 5.3 or newer", required=True)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = hard == resource.RLIM_INFINITY or hard >= 4096
+    text = "unlimited" if hard == resource.RLIM_INFINITY else f"{hard} at most"
+    yield check("open files", "ok" if enough else "limited", text, "raise it: ulimit -Hn 65536")
+
+
+def tools() -> Iterator[dict[str, Any]]:
+    """OCI runtimes, interpreters, uv."""
+    found = [name for name in OCI_RUNTIMES if shutil.which(name)]
+    todo = "only isolation oci:<runtime> needs one: apt-get install crun"
+    yield check("oci runtimes", "ok" if found else "limited", " ".join(found) or "none on PATH", todo)
+    pythons = interpreters()
+    text = ", ".join(f"{version} ({path})" for version, path in pythons)
+    yield check("interpreters", "ok" if pythons else "missing", text or "none of python3.9 to python3.14",
+                "install one: apt-get install python3", required=True)  # fmt: skip
+    beside = Path(sys.executable).with_name("uv")
+    uv = shutil.which("uv") or (str(beside) if beside.exists() else "")
+    yield check(
+        "uv", "ok" if uv else "missing", uv or "not found", "pip install uv; dependencies cannot be built without it"
+    )
+
+
+def interpreters() -> list[tuple[str, str]]:
+    """(full version, path) of each python3.9 to python3.14 that starts, newest first."""
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    for pattern in PYTHON_FOLDERS:
+        expanded = os.path.expanduser(pattern)
+        folders += [str(path) for path in Path("/").glob(expanded.lstrip("/"))]
+    found: dict[str, str] = {}
+    for name in PYTHONS:
+        for folder in folders:
+            path = os.path.join(folder, name)
+            if not os.access(path, os.X_OK):
+                continue
+            try:
+                said = subprocess.run([path, "-I", "-S", "-c", _WHO],
+                                      capture_output=True, text=True, timeout=20, check=True)  # fmt: skip
+            except (OSError, subprocess.SubprocessError):
+                continue
+            version, _, where = said.stdout.strip().partition(" ")
+            found.setdefault(version, where)
+            break
+    return sorted(found.items(), key=lambda item: [int(part) for part in item[0].split(".")], reverse=True)
+
+
+def place(data: str, address: str, ports: list[int]) -> Iterator[dict[str, Any]]:
+    """Disk space below the data directory, and ports that are free."""
+    folder = Path(data).resolve()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    state = "ok" if free >= GIB else "limited" if free >= GIB // 10 else "missing"
+    text = f"{free / GIB:.1f} GiB free below {folder}"
+    yield check("disk", state, text, "free some space, or choose another place: --data DIR", required=True)
+    if not os.access(folder, os.W_OK):
+        yield check(
+            "data directory", "missing", f"{folder} is not writable", "choose another: --data DIR", required=True
+        )
+    for port in ports:
+        taken = _taken(address, port)
+        todo = "if it is not Fuyun, choose others: --port, --api-port"
+        yield check(f"port {port}", "limited" if taken else "ok", f"{address}: {taken or 'free'}", todo)
+
+
+def _taken(address: str, port: int) -> str:
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((address, port))
+    except OSError as exc:
+        return str(exc.strerror or exc)
+    return ""
+
+
+def probe(data: str, address: str, ports: list[int]) -> list[dict[str, Any]]:
+    """Every check, in the order a person reads them."""
+    return [*host(), *namespaces(), *cgroups(), *kernel_features(), *tools(), *place(data, address, ports)]
+
+
+def main() -> None:
+    """Print the checks as a JSON list."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", default=".")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, action="append", default=[])
+    options = parser.parse_args()
+    json.dump(probe(options.data, options.host, options.port), sys.stdout)
+    print()
+
+
+if __name__ == "__main__":
+    main()
