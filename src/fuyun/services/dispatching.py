@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
@@ -11,7 +11,7 @@ import structlog
 from fuyun.base import clock
 from fuyun.base.tasks import Scope
 from fuyun.decide import routing
-from fuyun.domain.errors import Unavailable
+from fuyun.domain.errors import NotFound, Unavailable
 from fuyun.domain.functions import Version
 from fuyun.domain.tenants import Quotas
 from fuyun.ports.instances import InstanceHost
@@ -43,11 +43,11 @@ class Dispatcher:
         measures: Measures,
         *,
         quotas_of: Callable[[str], Quotas],
-        secrets_of: Callable[[str, dict[str, str]], dict[str, str]],
+        environment: Callable[[Version], Awaitable[dict[str, str]]],
         queue_length: int = 1000,
         queue_wait_s: float = 30.0,
     ) -> None:
-        """`quotas_of(namespace)`; `secrets_of(namespace, {variable: secret})` gives {variable: value}."""
+        """`quotas_of(namespace)` (NotFound when it is gone); `environment(version)` gives its variables, secrets open."""
         self.host = host
         self.queue_length = queue_length
         self.queue_wait_s = queue_wait_s
@@ -57,7 +57,7 @@ class Dispatcher:
         self._records = records
         self._measures = measures
         self._quotas_of = quotas_of
-        self._secrets_of = secrets_of
+        self.environment = environment
         self._pools: dict[str, Pool] = {}
         self._retired: list[Pool] = []
         self._tenants: dict[str, Tenant] = {}
@@ -102,16 +102,16 @@ class Dispatcher:
             tenant = self._tenants[version.namespace] = Tenant(self._quotas_of(version.namespace))
         return Pool(version, tenant, self)
 
-    def requota(self, namespace: str) -> None:
-        """The quotas of a namespace changed."""
-        tenant = self._tenants.get(namespace)
-        if tenant is not None:
-            tenant.quotas = self._quotas_of(namespace)
+    def _requota(self) -> None:
+        """Follow changed quotas; forget namespaces that are gone."""
+        for namespace, tenant in list(self._tenants.items()):
+            try:
+                tenant.quotas = self._quotas_of(namespace)
+            except NotFound:
+                if not tenant.instances:
+                    del self._tenants[namespace]
+                continue
             tenant.gate.limit = tenant.quotas.concurrency
-
-    def environment(self, version: Version) -> dict[str, str]:
-        """Variables of an instance of `version`, secrets opened."""
-        return {**version.spec.env, **self._secrets_of(version.namespace, version.spec.secrets)}
 
     # --- requests
 
@@ -191,6 +191,7 @@ class Dispatcher:
                 pool.scale(now_s)
         if scale:
             self._scaled_s = now_s
+            self._requota()
             self._retired = [pool for pool in self._retired if pool.busy or pool.members]
         if (alive or busy) and not self._closing:
             delay_s = _TICK_S if busy else _SCALE_S

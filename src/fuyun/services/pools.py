@@ -72,7 +72,7 @@ class Surroundings(Protocol):
     queue_length: int
     queue_wait_s: float
 
-    def environment(self, version: Version) -> dict[str, str]: ...
+    async def environment(self, version: Version) -> dict[str, str]: ...
     def log(self, line: LogLine) -> None: ...
     def finished(self, flight: LiveFlight) -> None: ...
     def wake(self) -> None: ...
@@ -204,7 +204,7 @@ class Pool:
     async def _bring_up(self) -> None:
         try:
             instance = await self._around.host.start(
-                self.version, self._around.environment(self.version), self._on_gone
+                self.version, await self._around.environment(self.version), self._on_gone
             )
         except FuyunError as error:
             self.starting -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 from collections import deque
 from collections.abc import Callable
@@ -98,14 +99,18 @@ class LocalHost:
         self._init_ms: dict[str, float] = {}
         self._making: set[str] = set()
         self._scope = Scope("host", lambda error: _log.error("host task failed", exc_info=error))
-        warden_options = {
+        self.warden = self._make_warden()
+        self._closing = False
+
+    def _make_warden(self) -> Warden:
+        options = self._options
+        told = {
             "name": options.tree,
             "limits": options.limits,
             "uid_base": options.uid_base,
             "namespaces": options.namespaces,
         }
-        self.warden = Warden(warden_options, self._on_event, self._on_warden_lost, self._on_warden_up)
-        self._closing = False
+        return Warden(told, self._on_event, self._on_warden_lost, self._on_warden_up)
 
     @property
     def hello(self) -> dict[str, Any]:
@@ -118,6 +123,17 @@ class LocalHost:
         if self._options.namespaces:
             for runtime in runtimes:
                 self._refill(self._family(self._interpreter_of(runtime), "sandbox"))
+
+    async def open_without_namespaces(self) -> None:
+        """Where `open` failed because the host gives no namespaces: serve isolation class `process` only."""
+        self._options = dataclasses.replace(self._options, namespaces=False)
+        self.warden = self._make_warden()
+        await self.warden.start()
+
+    @property
+    def sandboxed(self) -> bool:
+        """Whether sandboxes can be had."""
+        return self._options.namespaces
 
     # --- InstanceHost
 
@@ -217,7 +233,7 @@ class LocalHost:
         rw: list[str],
         env: dict[str, str],
         cwd: str,
-        network: bool,
+        network: bool = False,
         timeout_s: float,
         output: Callable[[str], None],
     ) -> int:

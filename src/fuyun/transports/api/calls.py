@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
@@ -12,9 +12,8 @@ from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 
 from fuyun.base.tasks import Scope
-from fuyun.domain.errors import BadRequest, Internal, NotAcceptable, PayloadTooLarge, RequestTimedOut
+from fuyun.domain.errors import Internal, PayloadTooLarge, RequestTimedOut
 from fuyun.domain.functions import Wire
-from fuyun.domain.names import nearest
 from fuyun.domain.tenants import Principal
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class Services:
     invoker: Invoker
     measures: Measures
     gauges: Callable[[], Gauges]
-    inventory: Callable[[], dict[str, Any]]
+    inventory: Callable[[], Awaitable[dict[str, Any]]]
     unready: Callable[[], str]
     node: str = "local"
     gateway_url: Callable[[], str] = lambda: ""
@@ -173,59 +172,6 @@ def too_large(limit_bytes: int) -> PayloadTooLarge:
         hint=f"send at most {limit_bytes} bytes",
         limit_bytes=limit_bytes,
     )
-
-
-def check_media(request: Request, wanted: str) -> None:
-    """NotAcceptable (415) unless the request's body says it is `wanted`; a request that says nothing passes."""
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given and given != wanted:
-        raise NotAcceptable(f"the body is {given!r}, this route takes {wanted}", hint=f"send content-type: {wanted}")
-
-
-def decode_json(data: bytes, kind: Any) -> Any:
-    """`data` as `kind`, else BadRequest that names the place and, for an unknown field, the nearest known one."""
-    if not data:
-        raise BadRequest("the request has no body", hint="send a JSON object")
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except msgspec.ValidationError as exc:
-        raise _invalid(str(exc), "body", kind) from exc
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise BadRequest(f"the body is not JSON: {exc}", hint="send UTF-8 encoded JSON") from exc
-
-
-def decode_query(request: Request, kind: Any) -> Any:
-    """The query string as `kind`, else BadRequest. Each parameter may stand once."""
-    found: dict[str, str] = {}
-    for name, value in request.query_params.multi_items():
-        if name in found:
-            raise BadRequest(f"query parameter {name!r} stands twice", hint="give it once", path=name)
-        found[name] = value
-    try:
-        return msgspec.convert(found, kind, strict=False)
-    except msgspec.ValidationError as exc:
-        raise _invalid(str(exc), "query", kind) from exc
-
-
-def _invalid(text: str, where: str, kind: Any) -> BadRequest:
-    message, _, place = text.partition(" - at `$")
-    path = place.rstrip("`").lstrip(".")
-    hint = f"see /v1/openapi.json for what the {where} may hold"
-    if "unknown field `" in message:
-        field_name = message.split("`")[1]
-        known = [f.encode_name for f in msgspec.structs.fields(kind)] if _is_struct(kind) and not path else []
-        close = nearest(field_name, known)
-        path = f"{path}.{field_name}" if path else field_name
-        message = f"unknown field {field_name!r}"
-        if close:
-            hint = f"did you mean {close!r}?"
-        elif known:
-            hint = f"known fields: {', '.join(known)}"
-    return BadRequest(f"{where}: {message}" + (f" at {path}" if path else ""), hint=hint, path=path)
-
-
-def _is_struct(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
 def paged(items: list[T], name: Callable[[T], str], query: PageQuery) -> Page[T]:

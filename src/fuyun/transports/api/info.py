@@ -9,7 +9,7 @@ from typing import Any
 import fuyun
 from fuyun.domain.functions import RUNTIMES, Wire
 from fuyun.domain.names import LATEST
-from fuyun.services.measures import PoolGauge
+from fuyun.services.measures import PoolGauge, merged
 from fuyun.transports.api.calls import Answer, Call
 from fuyun.transports.api.openapi import document
 from fuyun.transports.api.table import ANY_KEY, OPEN, Endpoint, Success
@@ -69,14 +69,14 @@ async def _info(call: Call) -> Answer:
 async def _status(call: Call) -> Answer:
     services = call.services
     whole = call.principal.may("read", "*")
-    pools = [_pool(gauge) for gauge in services.gauges().pools if call.principal.may("read", gauge.namespace)]
+    pools = [_pool(gauge) for gauge in merged(services.gauges().pools) if call.principal.may("read", gauge.namespace)]
     reason = "stopping" if call.life.closing else services.unready()
     node = NodeStatus(
         name=services.node,
         state=reason or "ready",
         version=fuyun.__version__,
         pools=pools,
-        host=services.inventory() if whole else {},
+        host=await services.inventory() if whole else {},
     )
     return Answer(Status(nodes=[node]))
 

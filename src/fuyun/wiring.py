@@ -1,0 +1,227 @@
+"""The one file that knows everything: settings -> drivers -> services -> transports, in that order, undone in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from fuyun.base.tasks import Scope
+from fuyun.domain.errors import HostUnable
+from fuyun.domain.functions import Version
+from fuyun.drivers.blobs.folder import FolderBlobs
+from fuyun.drivers.builds.isolated import ProcessRunner
+from fuyun.drivers.builds.uv import UvBuilder
+from fuyun.drivers.catalog.functions import SqlCatalog
+from fuyun.drivers.catalog.sqlite import Database
+from fuyun.drivers.catalog.tenants import SqlTenants
+from fuyun.drivers.instances.host import HostOptions, LocalHost
+from fuyun.drivers.instances.interpreters import Interpreters
+from fuyun.drivers.records.folder import FolderRecords
+from fuyun.services.collecting import Collector
+from fuyun.services.deploying import Deployer, DeployParts
+from fuyun.services.dispatching import Dispatcher
+from fuyun.services.environments import environment_of
+from fuyun.services.functions import Functions
+from fuyun.services.measures import Measures
+from fuyun.services.records import Records
+from fuyun.services.routes import RouteTable
+from fuyun.services.tenants import Tenants
+from fuyun.settings import Settings
+from fuyun.transports.api import calls
+from fuyun.transports.api.app import create_app
+from fuyun.transports.api.server import ApiServer
+from fuyun.transports.gateway.limits import GatewayLimits
+from fuyun.transports.gateway.server import Gateway
+
+_log = structlog.get_logger("fuyun")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A platform that serves."""
+
+    gateway_url: str
+    api_url: str
+    admin_key: str | None  # the first key, told once
+    report: list[str]  # what the host gives and what not, for people
+
+
+async def serve(settings: Settings, on_ready: Callable[[Running], None]) -> None:
+    """Run the platform until SIGTERM or SIGINT, then drain and end. HostUnable, StorageFull, SchemaTooNew, OSError
+    (a port in use) when it cannot start; nothing is left running then."""
+    _configure_log(settings.log_level)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        running = await _build(settings, stack)
+        gc.collect()
+        gc.freeze()
+        on_ready(running)
+        await stop.wait()
+        _log.info("stopping")
+
+
+async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
+    data = settings.data_path
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    scope = await stack.enter_async_context(Scope("platform", _task_failed))
+
+    # drivers
+    database = await Database.open(data / "fuyun.db")
+    stack.push_async_callback(database.close)
+    catalog = SqlCatalog(database)
+    blobs = await asyncio.to_thread(FolderBlobs.open, data / "objects")
+    store = await asyncio.to_thread(FolderRecords.open, data / "records")
+    stack.push_async_callback(store.close)
+    interpreters = Interpreters(settings.interpreters)
+    await asyncio.to_thread(interpreters.discover)
+    host = LocalHost(_host_options(settings, data), interpreters.by_runtime, store.append_nowait)
+    stack.push_async_callback(host.close)
+    notes = await _open_host(host, interpreters)
+    builder = UvBuilder(blobs, host.run if host.sandboxed else ProcessRunner(), interpreters.by_path, data / "builds")
+    stack.push_async_callback(builder.close)
+
+    # services
+    tenants = await Tenants.open(SqlTenants(database), data / "secret.key")
+    admin_key = await tenants.bootstrap("fuyun up")
+
+    async def environment(version: Version) -> dict[str, str]:
+        return await environment_of(tenants, version)
+
+    measures = Measures()
+    table = RouteTable(catalog)
+    dispatcher = Dispatcher(
+        table, host, store, measures, quotas_of=tenants.quotas, environment=environment,
+        queue_length=settings.queue_length, queue_wait_s=settings.queue_wait_s,
+    )  # fmt: skip
+    await dispatcher.open()
+    functions = Functions(catalog, tenants, dispatcher.reload, host.forget)
+    deployer = Deployer(
+        DeployParts(
+            catalog=catalog, blobs=blobs, builder=builder, host=host, tenants=tenants, on_change=dispatcher.reload,
+            interpreter_of=lambda runtime: Path(interpreters.by_runtime(runtime).executable),
+            upload_bytes=settings.upload_bytes,
+        )
+    )  # fmt: skip
+    records = Records(store, settings.retention_s)
+    records.start_pruning(scope)
+    tenants.on_namespace_deleted(records.forget)
+    Collector(catalog, blobs).start(scope)
+
+    # transports
+    gateway = Gateway(dispatcher, tenants.authenticate, _gateway_limits(settings))
+    state = {"unready": "starting"}
+    urls = {"gateway": ""}
+
+    async def inventory() -> dict[str, Any]:
+        return {**await host.inventory(), "scaling": dispatcher.scaling()}
+
+    services = calls.Services(
+        tenants=tenants, functions=functions, deployer=deployer, records=records, invoker=dispatcher, measures=measures,
+        gauges=lambda: dispatcher.gauges(gateway.stats.connections), inventory=inventory,
+        unready=lambda: state["unready"], gateway_url=lambda: urls["gateway"],
+        limits=calls.Limits(upload_bytes=settings.upload_bytes, body_idle_s=settings.body_idle_s),
+    )  # fmt: skip
+    api = ApiServer(create_app(services), settings.host, settings.api_port, settings.keepalive_s)
+    api_port = await api.start()
+    stack.push_async_callback(api.stop, 5.0)
+    gateway_port = await gateway.start(settings.host, settings.port)
+
+    async def drain() -> None:
+        state["unready"] = "the platform is going down"
+        await gateway.drain(settings.drain_s)
+        await dispatcher.close(settings.drain_s)
+
+    stack.push_async_callback(drain)
+    state["unready"] = ""
+    urls["gateway"] = f"http://{_shown(settings.host)}:{gateway_port}"
+    return Running(
+        gateway_url=urls["gateway"],
+        api_url=f"http://{_shown(settings.host)}:{api_port}",
+        admin_key=admin_key,
+        report=notes,
+    )
+
+
+async def _open_host(host: LocalHost, interpreters: Interpreters) -> list[str]:
+    """Start the warden; fall back to no namespaces only for functions that ask for isolation `process` by name."""
+    interpreters.newest()
+    try:
+        await host.open()
+    except HostUnable as error:
+        reason = error.detail
+        await host.open_without_namespaces()
+        notes = [f"sandbox: not available ({reason}); only functions with `isolation: process` will run"]
+    else:
+        notes = [
+            "sandbox: namespaces, seccomp, no capabilities" + (", as root" if host.hello["root"] else ", rootless")
+        ]
+    version = host.hello["cgroup"]
+    if version:
+        notes.append(f"limits: control groups version {version}")
+    else:
+        notes.append(f"limits: per process and by a watchdog, no control groups ({host.hello['reason']})")
+    return notes
+
+
+def _host_options(settings: Settings, data: Path) -> HostOptions:
+    name = hashlib.sha256(str(data).encode()).hexdigest()[:12]
+    return HostOptions(
+        store=data / "objects",
+        tree=f"fuyun-{name}",
+        blanks=settings.blanks,
+        template_budget_bytes=settings.template_budget_bytes,
+        template_from_ms=settings.template_from_ms,
+        limits=settings.limits,
+        uid_base=settings.uid_base,
+    )
+
+
+def _gateway_limits(settings: Settings) -> GatewayLimits:
+    return GatewayLimits(
+        head_bytes=settings.head_bytes,
+        target_bytes=settings.target_bytes,
+        connections=settings.connections,
+        body_idle_s=settings.body_idle_s,
+        keepalive_s=settings.keepalive_s,
+    )
+
+
+def _shown(host: str) -> str:
+    """An address to call, for one to listen on."""
+    if host in ("0.0.0.0", ""):
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _task_failed(error: BaseException) -> None:
+    _log.error("a background task failed", exc_info=error)
+
+
+def _configure_log(level: str) -> None:
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+            if sys.stderr.isatty()
+            else structlog.processors.LogfmtRenderer(key_order=("timestamp", "level", "event")),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping().get(level.upper(), 20)),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
