@@ -160,8 +160,8 @@ def project_page() -> str:
     """Every field of fuyun.yaml."""
     lines = [
         NOTE, "# fuyun.yaml", "",
-        "One file per project. Sizes and durations are written as people write them (`256MiB`, `30s`, `1m30s`); values may",
-        "hold `${env:NAME}`, `${env:NAME:-default}` and `${stage}`. A field that is not listed here is refused with its",
+        "One file per project. Sizes and durations are written as people write them (`256MiB`, `30s`, `1m30s`); values",
+        "may hold `${env:NAME}`, `${env:NAME:-default}` and `${stage}`. A field that is not listed is refused with its",
         "line and the nearest valid name. `fuyun config schema` prints the JSON Schema for editors.",
     ]  # fmt: skip
     tables = {
