@@ -104,7 +104,9 @@ def _ignore_lines(folder: Path) -> list[str]:
 def _walk(
     root: Path, folder: Path, prefix: str, ignored: Callable[[str], bool], inside: frozenset[Path]
 ) -> Iterator[tuple[str, Path]]:
-    for entry in os.scandir(folder):
+    with os.scandir(folder) as entries:
+        found = list(entries)
+    for entry in found:
         name = prefix + entry.name
         is_dir = entry.is_dir()
         if ignored(name + "/" if is_dir else name):

@@ -23,7 +23,9 @@ def settle(tree: Path) -> int:
     files: list[str] = []
     for folder, _, _ in os.walk(tree, topdown=False):
         folders.append(folder)
-        for entry in os.scandir(folder):
+        with os.scandir(folder) as scan:
+            entries = list(scan)
+        for entry in entries:
             info = entry.stat(follow_symlinks=False)
             if info.st_uid != uid or info.st_gid != gid:
                 os.chown(entry.path, uid, gid, follow_symlinks=False)
