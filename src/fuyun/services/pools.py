@@ -102,6 +102,7 @@ class Pool:
         self._failed: FuyunError | None = None
         self._retry_s = 0.0
         self._concurrency = version.spec.concurrency
+        self._moved_ns = clock.mono_ns()  # when a slot was last freed or added
 
     # --- the path of a request
 
@@ -140,6 +141,7 @@ class Pool:
             member.meter, owed_ns = billing.end(member.meter, clock.mono_ns(), flight.mark)
             flight.mark = billing.gb_s(self.version.spec.memory_bytes, owed_ns)
         self.run_ms += ((flight.answered_ns - flight.started_ns) / 1e6 - self.run_ms) * 0.1
+        self._moved_ns = flight.answered_ns
         member.inflight -= 1
         if member.instance.id not in self.members:
             return
@@ -181,14 +183,15 @@ class Pool:
         if now < self._retry_s:
             return
         total = len(self.members) + self.starting
-        waited_ms = (clock.mono_ns() - self.queue[0].at_ns) / 1e6 if self.queue else 0.0
-        run_ms = scaling.believed_run_ms(
-            self.run_ms, waited_ms, len(self.queue), len(self.members) * self._concurrency, self.start_ms
-        )
+        run_ms = scaling.believed_run_ms(self.run_ms, self._stalled_ms(), self.start_ms)
         count = scaling.burst_starts(
             len(self.queue), self.starting, total, self._room(), self._concurrency, self.start_ms, run_ms
         )
         self._start(count)
+
+    def _stalled_ms(self) -> float:
+        """Milliseconds since a slot was last freed or added while requests wait (`scaling.believed_run_ms`)."""
+        return (clock.mono_ns() - self._moved_ns) / 1e6 if self.queue and self.members else 0.0
 
     def _start(self, count: int) -> None:
         for _ in range(count):
@@ -227,6 +230,7 @@ class Pool:
             self._stop(member)
             return
         self.free.append(member)
+        self._moved_ns = clock.mono_ns()
         for flight in list(self.queue)[: self._concurrency]:
             flight.report = report
         self._feed()
@@ -312,10 +316,9 @@ class Pool:
         if self.retired:
             return
         spec = self.version.spec
-        waited_ms = (clock.mono_ns() - self.queue[0].at_ns) / 1e6 if self.queue else 0.0
         samples = scaling.Samples(
             window=self._window, ready=len(self.members), starting=self.starting, start_ms=self.start_ms,
-            mean_run_ms=self.run_ms, oldest_wait_ms=waited_ms, previous=self.desired,
+            mean_run_ms=self.run_ms, stalled_ms=self._stalled_ms(), previous=self.desired,
         )  # fmt: skip
         self.desired = scaling.decide(samples, now_s, spec)
         wanted = max(
