@@ -53,7 +53,8 @@ def init(
         raise HostUnable(f"{target} cannot be written: {exc}", hint="check the folder's permissions") from exc
     for path in sorted(made):
         output.data(str(path))
-    output.words(f"made {target} ({TEMPLATES[template]}); now: fuyun deploy {target} && fuyun invoke {name}")
+    then = f" && fuyun invoke {name}" if template == "python-event" else ", which prints its URLs"
+    output.words(f"made {target} ({TEMPLATES[template]}); now: fuyun deploy {target}{then}")
 
 
 def _copy(source: Traversable, target: Path, name: str) -> list[Path]:
