@@ -42,6 +42,7 @@ Progress = Callable[[str], None]
 #: Mount points a sandbox prepares, less the one for dependencies (`runtime.sandbox.LAYER_SLOTS`).
 LAYERS = 11
 
+_PAGE = 500
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -136,10 +137,6 @@ class Deployer:
             )
             await self._parts.tenants.audit(principal, namespace, "function.deploy", function, source, detail)
             return version
-
-    async def collect(self, older_than_s: float) -> int:
-        """Remove code and layers that no version of any namespace uses and nobody wanted for that long; bytes freed."""
-        return await self._parts.blobs.collect(frozenset(await self._used("*")), older_than_s)
 
     # --- the steps -------------------------------------------------------------------------------------------------
 
@@ -304,24 +301,23 @@ class Deployer:
                 known = False
 
     async def _used(self, namespace: str) -> dict[str, int]:
-        """Digest -> bytes of everything that versions of the namespace ("*": of all) mount."""
+        """Digest -> bytes of everything that versions of the namespace mount."""
         catalog = self._parts.catalog
         used: dict[str, int] = {}
         after = ""
-        while functions := await catalog.list_functions(namespace, after, 500):
+        while functions := await catalog.list_functions(namespace, after, _PAGE):
             for function in functions:
                 number = -1
-                while versions := await _page(catalog, function.namespace, function.name, number):
+                while versions := await _versions(catalog, namespace, function.name, number):
                     used.update(pair for version in versions for pair in _sizes(version))
                     number = versions[-1].number
-            last = functions[-1]
-            after = f"{last.namespace}/{last.name}" if namespace == "*" else last.name
+            after = functions[-1].name
         return used
 
 
-async def _page(catalog: Catalog, namespace: str, function: str, after: int) -> list[Version]:
+async def _versions(catalog: Catalog, namespace: str, function: str, after: int) -> list[Version]:
     try:
-        return await catalog.list_versions(namespace, function, after, 500)
+        return await catalog.list_versions(namespace, function, after, _PAGE)
     except NotFound:  # deleted since it was listed
         return []
 
