@@ -59,23 +59,11 @@ class Stage:
 
     def instances(self, function: str) -> list[dict[str, Any]]:
         """Living instances of `function`, from `GET /v1/status`."""
-        return [found for found in instances_of(self.platform.status()) if found.get("function") == function]
+        return self.platform.instances_of(function)
 
     def wait_gone(self, function: str, timeout_s: float = 30.0) -> None:
         """Wait until no instance of `function` is alive: the next call is a cold start."""
         wait_until(lambda: not self.instances(function), f"{function} to scale to zero", timeout_s, every_s=0.1)
-
-
-def instances_of(status: Any) -> list[dict[str, Any]]:
-    """Every entry of an `instances` list, however deep in the status document."""
-    found: list[dict[str, Any]] = []
-    if isinstance(status, dict):
-        for name, value in status.items():
-            found += value if name == "instances" and isinstance(value, list) else instances_of(value)
-    elif isinstance(status, list):
-        for item in status:
-            found += instances_of(item)
-    return found
 
 
 def fresh_call_ms(address: tuple[str, int], request: bytes) -> tuple[float, bytes]:

@@ -198,6 +198,20 @@ class Platform:
         found: dict[str, Any] = answer.json()
         return found
 
+    def host(self) -> dict[str, Any]:
+        """What its instance host holds: warden, zygotes, blanks, templates, instances, each with its pid."""
+        found: dict[str, Any] = self.status()["nodes"][0]["host"]
+        return found
+
+    def instances(self) -> list[dict[str, Any]]:
+        """Living instances; `version` is `namespace/function@number`."""
+        found: list[dict[str, Any]] = self.host()["instances"]
+        return found
+
+    def instances_of(self, name: str, namespace: str = "default") -> list[dict[str, Any]]:
+        """Living instances of one function."""
+        return [one for one in self.instances() if one["version"].startswith(f"{namespace}/{name}@")]
+
     def kill(self) -> None:
         """SIGKILL the platform process alone, and reap it."""
         self.process.kill()

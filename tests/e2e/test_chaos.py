@@ -1,0 +1,179 @@
+"""`kill -9` of every part under load: typed errors, service again, nothing left over (issue rows of promise 1)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from tests import leaks
+from tests.running import Platform
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow_lane, pytest.mark.timeout(120)]
+
+HELLO = "def handler(event, context):\n    return {'hello': 'world'}\n"
+SLOW = "import time\n\ndef handler(event, context):\n    time.sleep(0.05)\n    return {'hello': 'world'}\n"
+#: What a request may be told when a part dies under it; none of them blames the author.
+OURS = {"instance_lost", "unavailable"}
+
+
+class Callers:
+    """Threads that call a function in a closed loop until told to stop."""
+
+    def __init__(self, platform: Platform, name: str) -> None:
+        self.platform, self.name = platform, name
+        self.stopping = threading.Event()
+        self.outcomes: Counter[str] = Counter()
+        self.good_at_s = 0.0
+
+    def call(self) -> None:
+        headers = {"authorization": f"Bearer {self.platform.key}"}
+        with httpx.Client(headers=headers, trust_env=False, timeout=30.0) as http:
+            while not self.stopping.is_set():
+                try:
+                    answer = http.post(self.platform.url(self.name), json={})
+                except httpx.TransportError as error:
+                    self.outcomes[type(error).__name__] += 1
+                    self.stopping.wait(0.02)
+                    continue
+                if answer.status_code == 200:
+                    self.outcomes["ok"] += 1
+                    self.good_at_s = time.monotonic()
+                else:
+                    self.outcomes[answer.json()["code"]] += 1
+
+    def served_since(self, moment_s: float) -> bool:
+        """Whether a good answer came after `moment_s`."""
+        return self.good_at_s > moment_s
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """Everything that was no good answer."""
+        return {name: count for name, count in self.outcomes.items() if name != "ok"}
+
+
+@contextmanager
+def load(platform: Platform, name: str, callers: int = 4) -> Iterator[Callers]:
+    """Load for the time of the block, running before the block begins."""
+    found = Callers(platform, name)
+    threads = [threading.Thread(target=found.call) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_until(lambda: found.outcomes["ok"] > 20, "the load to be served", 30)
+        yield found
+    finally:
+        found.stopping.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def victim() -> Iterator[Platform]:
+    """A platform to be hurt, shared by the tests of this file."""
+    from tests.running import own_account, running
+
+    with running(own_account()) as platform:
+        platform.deploy("hello", HELLO)
+        platform.deploy("slow", SLOW)
+        yield platform
+
+
+@pytest.fixture(params=["hello", "slow"])
+def loaded(request: pytest.FixtureRequest, victim: Platform) -> Iterator[Callers]:
+    with load(victim, request.param) as callers:
+        yield callers
+
+
+def test_killing_instances(victim: Platform, loaded: Callers) -> None:
+    for _ in range(5):
+        found = wait_until(lambda: victim.instances_of(loaded.name), "an instance")
+        os.kill(found[0]["pid"], signal.SIGKILL)
+        moment_s = time.monotonic()
+        wait_until(lambda since=moment_s: loaded.served_since(since), "service after the kill")
+    assert set(loaded.failures) <= OURS, loaded.failures
+    assert sum(loaded.failures.values()) <= 5 * 4
+
+
+def test_killing_zygotes(victim: Platform, loaded: Callers) -> None:
+    before = {zygote["pid"] for zygote in victim.host()["zygotes"]}
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: {z["pid"] for z in victim.host()["zygotes"]} - before, "a new zygote", 20)
+    moment_s = time.monotonic()
+    wait_until(lambda: loaded.served_since(moment_s), "service after the kill")
+    assert set(loaded.failures) <= OURS, loaded.failures
+
+
+def test_killing_the_warden(victim: Platform, loaded: Callers) -> None:
+    host = victim.host()
+    warden = host["warden"]["pid"]
+    below = [one["pid"] for kind in ("zygotes", "blanks", "templates", "instances") for one in host[kind]]
+    os.kill(warden, signal.SIGKILL)
+    moment_s = time.monotonic()
+    wait_until(lambda: loaded.served_since(moment_s + 0.001), "service after the kill", 20)
+    assert victim.host()["warden"]["pid"] not in (0, warden)
+    wait_until(lambda: not any(leaks.state_of(pid) not in ("", "Z") for pid in below), "what it had started to end")
+    assert set(loaded.failures) <= OURS, loaded.failures
+
+
+def test_requests_in_flight_get_a_typed_error(victim: Platform) -> None:
+    victim.deploy("long", "import time\n\ndef handler(event, context):\n    time.sleep(30)\n", timeout_s=60.0)
+    answers: list[httpx.Response] = []
+    threads = [threading.Thread(target=lambda: answers.append(victim.invoke("long", {}))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: sum(one["inflight"] for one in victim.instances_of("long")) == 3, "three requests in flight", 20)
+    for one in victim.instances_of("long"):
+        os.kill(one["pid"], signal.SIGKILL)
+    for thread in threads:
+        thread.join(10)
+    victim.remove("long")
+    assert [answer.status_code for answer in answers] == [503] * 3
+    for answer in answers:
+        problem = answer.json()
+        assert problem["code"] == "instance_lost"
+        assert problem["hint"]
+        assert problem["request_id"]
+
+
+def test_killing_the_platform(start_platform: Callable[..., Platform]) -> None:
+    platform = start_platform()
+    platform.deploy("hello", HELLO, publish=True, alias="live")
+    key, mounts, cgroups = platform.key, leaks.mounts(), leaks.cgroups()
+    with load(platform, "hello"):
+        host = platform.host()
+        everyone = [one["pid"] for kind in ("zygotes", "blanks", "templates", "instances") for one in host[kind]]
+        everyone.append(host["warden"]["pid"])
+        platform.kill()
+        wait_until(lambda: not any(leaks.state_of(pid) not in ("", "Z") for pid in everyone), "everything to end")
+    wait_until(lambda: not leaks.mounts() - mounts, "mounts to be gone")
+    platform.restart()
+    assert platform.key == key
+    assert platform.invoke("hello", {}).json() == {"hello": "world"}
+    assert platform.invoke("hello", {}, qualifier="live").json() == {"hello": "world"}
+    assert platform.stop() == 0
+    left = {group for group in leaks.cgroups() - cgroups if str(platform.process.pid) in group}
+    assert left == set()
+    platform.restart()
+
+
+def test_stopping_lets_requests_finish(start_platform: Callable[..., Platform]) -> None:
+    platform = start_platform()
+    platform.deploy("long", "import time\n\ndef handler(event, context):\n    time.sleep(1.5)\n    return 'done'\n")
+    answers: list[httpx.Response] = []
+    call = threading.Thread(target=lambda: answers.append(platform.invoke("long", {})))
+    call.start()
+    wait_until(lambda: any(one["inflight"] for one in platform.instances_of("long")), "the request to be under way")
+    platform.process.send_signal(signal.SIGTERM)
+    call.join(20)
+    assert answers[0].json() == "done"
+    assert platform.process.wait(20) == 0
