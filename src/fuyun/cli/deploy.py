@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from fuyun.client.project import Project, ProjectFunction
     from fuyun.domain.functions import FunctionSpec, Version
 
-#: Tag that carries the digest of dependencies which are not part of the code folder, so that a change of them is seen.
-REQUIREMENTS_TAG = "fuyun.requirements"
+#: Tag with the digest of what a version was made from, code archive and requirements. The platform compiles the code it
+#: is sent, so that the digest of what it stores is another one.
+SOURCE_TAG = "fuyun.source"
 
 PathArgument = Annotated[Path, typer.Argument(metavar="[PATH]", help="Project file, or the folder that holds it.")]
 FunctionOption = Annotated[
@@ -31,7 +32,8 @@ StageOption = Annotated[str, typer.Option("--stage", "-s", help="Stage of the pr
 
 @dataclass(slots=True, kw_only=True)
 class Plan:
-    """What deploying one function would do. `state` is new, changed or unchanged; `changes` says what differs."""
+    """What deploying one function would do. `state` is new, changed or unchanged; `changes` says what differs; `digest`
+    is that of code and requirements."""
 
     function: ProjectFunction
     spec: FunctionSpec
@@ -109,24 +111,31 @@ def make_plan(platform: Platform, project: Project, function: ProjectFunction) -
         raise BadRequest(f"{project.file}:{function.line}: code: {exc}") from exc
     except OSError as exc:
         raise BadRequest(f"{function.code} cannot be packed: {exc}", hint="check the files' permissions") from exc
-    spec, digest = function.spec, digest_of(archive)
-    if function.requirements.text and not function.requirements.inside:
-        mark = hashlib.sha256(function.requirements.text.encode()).hexdigest()[:16]
-        spec = msgspec.structs.replace(spec, tags={**spec.tags, REQUIREMENTS_TAG: mark})
+    digest = digest_of(archive)
+    source = hashlib.sha256(f"{digest}\n{function.requirements.text}".encode()).hexdigest()
+    spec = msgspec.structs.replace(function.spec, tags={**function.spec.tags, SOURCE_TAG: source[:32]})
+    plan = Plan(function=function, spec=spec, archive=archive, digest=source[:32], state="new")
     try:
-        current = platform.get_version(function.name)
+        plan.current = platform.get_version(function.name)
     except NotFound:
-        return Plan(function=function, spec=spec, archive=archive, digest=digest, state="new")
-    changes = ["code"] if current.code.digest != digest else []
-    changes += [name for name in spec.__struct_fields__ if getattr(spec, name) != getattr(current.spec, name)]
-    state = "changed" if changes else "unchanged"
-    return Plan(
-        function=function, spec=spec, archive=archive, digest=digest, state=state, changes=changes, current=current
-    )
+        return plan
+    plan.changes = _changes(spec, plan.current.spec)
+    plan.state = "changed" if plan.changes else "unchanged"
+    return plan
+
+
+def _changes(wanted: FunctionSpec, found: FunctionSpec) -> list[str]:
+    names = ["code"] if found.tags.get(SOURCE_TAG) != wanted.tags[SOURCE_TAG] else []
+    for name in wanted.__struct_fields__:
+        before, after = getattr(found, name), getattr(wanted, name)
+        if name == "tags":
+            before, after = ({k: v for k, v in tags.items() if k != SOURCE_TAG} for tags in (before, after))
+        if before != after:
+            names.append(name)
+    return names
 
 
 def _carry_out(platform: Platform, plan: Plan, wish: Wish, progress: Progress) -> Version:
-    from fuyun.base.units import format_size
     from fuyun.client.platform import Release
     from fuyun.domain.functions import Weight
 
@@ -142,14 +151,19 @@ def _carry_out(platform: Platform, plan: Plan, wish: Wish, progress: Progress) -
                                    known.sticky_header if known else "", known.revision if known else 0)  # fmt: skip
         progress.done(f"unchanged, version {version.qualifier}")
         return version
-    if plan.current is None or plan.current.code.digest != plan.digest or wish.force:
-        progress.step(f"uploading {_about(len(plan.archive))}")
-        platform.upload(plan.archive)
+    progress.step(f"uploading {_about(len(plan.archive))}")
+    uploaded = platform.upload(plan.archive)
     progress.step("building")
-    release = Release(spec=plan.spec, code=plan.digest, requirements=plan.function.requirements.text, alias=wish.alias,
-                      publish=wish.publish or bool(wish.alias), description=wish.description)  # fmt: skip
+    release = Release(
+        spec=plan.spec,
+        code=uploaded.digest,
+        requirements=plan.function.requirements.text,
+        alias=wish.alias,
+        publish=wish.publish or bool(wish.alias),
+        description=wish.description,
+    )
     version = platform.deploy(name, release, progress.step)
-    progress.done(f"deployed, version {version.qualifier}, code {format_size(len(plan.archive))}")
+    progress.done(f"deployed, version {version.qualifier}, {_about(len(plan.archive))} of code")
     return version
 
 

@@ -121,7 +121,12 @@ def _show(version: Version) -> None:
             ("initializer", spec.hooks.initializer),
             ("env", ", ".join(sorted(spec.env))),
             ("secrets", ", ".join(f"{name}={secret}" for name, secret in sorted(spec.secrets.items()))),
-            ("tags", ", ".join(f"{name}={value}" for name, value in sorted(spec.tags.items()))),
+            (
+                "tags",
+                ", ".join(
+                    f"{name}={value}" for name, value in sorted(spec.tags.items()) if not name.startswith("fuyun.")
+                ),
+            ),
             *(("trigger", trigger) for trigger in triggers),
             ("code", f"{version.code.digest[:12]} ({format_size(version.code.size_bytes)})"),
             ("layers", ", ".join(layer.digest[:12] for layer in version.layers)),

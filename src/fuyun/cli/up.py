@@ -72,9 +72,9 @@ def _serve(settings: Settings, announce: Callable[[dict[str, Any]], None]) -> No
     with rundir.hold(settings.data_path, state):
         import uvloop
 
-        from fuyun import wiring
+        from fuyun.wiring import Running, serve
 
-        def on_ready(running: wiring.Running) -> None:
+        def on_ready(running: Running) -> None:
             addresses = rundir.RunState(state.pid, state.started_s, state.version, running.api_url, running.gateway_url)
             rundir.write_state(settings.data_path, addresses)
             announce(
@@ -88,7 +88,7 @@ def _serve(settings: Settings, announce: Callable[[dict[str, Any]], None]) -> No
             )
 
         try:
-            uvloop.run(wiring.serve(settings, on_ready))
+            uvloop.run(serve(settings, on_ready))
         except OSError as exc:
             raise _host_error(settings, exc) from exc
 
