@@ -9,9 +9,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import leaks, running
 from tests.waiting import wait_until
+
+# The same examples in every run, and no time limit per example: a busy machine is no failure.
+settings.register_profile("fuyun", deadline=None, derandomize=True)
+settings.load_profile("fuyun")
 
 
 @pytest.fixture(scope="session")

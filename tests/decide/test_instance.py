@@ -74,10 +74,10 @@ def test_freezing_runs_the_hook_first_and_a_call_thaws() -> None:
     assert state.phase is Phase.FROZEN
     assert commands == [RunHook("pre_freeze", 3.0), Freeze()]
     assert state.free == 3
-    thawed, commands = step(state, Event.THAW, 9.0)
-    assert (thawed.phase, commands) == (Phase.READY, (Thaw(),))
-    called, commands = step(state, Event.ASSIGNED, 9.0)
-    assert (called.phase, called.inflight, commands) == (Phase.BUSY, 1, (Thaw(),))
+    thawed, commands = run(HOOKED, Event.THAW, state=state)
+    assert (thawed.phase, commands) == (Phase.READY, [Thaw()])
+    called, commands = run(HOOKED, Event.ASSIGNED, state=state)
+    assert (called.phase, called.inflight, commands) == (Phase.BUSY, 1, [Thaw()])
 
 
 def test_freezing_without_a_hook_only_freezes() -> None:
@@ -214,8 +214,8 @@ steps = st.lists(st.tuples(st.sampled_from(list(Event)), st.floats(0.0, 40.0)), 
 
 @given(rules=rules, steps=steps)
 def test_invariants_hold_after_any_sequence(rules: Rules, steps: list[tuple[Event, float]]) -> None:
-    state, now_s, inside, given_out = InstanceState(rules), 0.0, 0, []
-    frozen = False
+    state, now_s, inside, frozen = InstanceState(rules), 0.0, 0, False
+    given_out: list[Command] = []
     for event, pause_s in steps:
         now_s += pause_s
         before = state
@@ -287,6 +287,4 @@ def test_a_tick_does_something_exactly_from_next_tick_on(rules: Rules, steps: li
 def test_rules_follow_the_spec() -> None:
     hooks = Hooks(initializer_timeout_s=7.0, pre_stop="app.bye", pre_stop_timeout_s=2.0, pre_freeze_timeout_s=9.0)
     rules = rules_of(FunctionSpec(concurrency=5, timeout_s=40.0, hooks=hooks), drain_s=10.0, freeze_after_s=1.0)
-    assert rules == Rules(
-        concurrency=5, init_s=7.0, drain_s=40.0, freeze_after_s=1.0, pre_stop_s=2.0, pre_freeze_s=0.0
-    )
+    assert rules == Rules(concurrency=5, init_s=7.0, drain_s=40.0, freeze_after_s=1.0, pre_stop_s=2.0, pre_freeze_s=0.0)

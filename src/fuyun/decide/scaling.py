@@ -11,9 +11,9 @@ Three rules, from the quickest to the slowest:
 The correction. Starting an instance is worth it when it is ready before a busy slot would be free. A call of 0.1 ms
 that waits behind ten others waits 1 ms; no start is as quick, so more instances would only compete for the same cores.
 So a waiting request counts as demand only beyond what the ready slots serve within the start time (kept between the
-bounds of `PATIENCE_MS`), and head-room is added only for calls that last longer than that. A starter in flight counts
-as capacity, and demand that falls is projected to the moment a start begun now would be done, so that slow starters are
-not over-scaled.
+bounds of `PATIENCE_MS`), and head-room is added only where people would notice both, the start and a call's wait for a
+slot. Slow starters are not over-scaled: a starter in flight counts as capacity, a backlog is worth the instances that
+clear it within one more start time, and demand that falls is projected to the moment a start begun now would be done.
 """
 
 from __future__ import annotations
@@ -32,8 +32,14 @@ SPAN_S = 60
 #: competes for the cores that serve the queue; above 250 ms people notice.
 PATIENCE_MS = (20.0, 250.0)
 
-#: A burst starts nothing while the expected wait is below this share of the start time ("clearly shorter").
+#: A burst starts nothing while the expected wait is below this share of the start time ("clearly shorter"), or below
+#: this many milliseconds: a start costs about as much of a core, which the queue then lacks.
 CLEARLY = 0.5
+WORTH_MS = 5.0
+
+#: Instances a queue may always have: one instance is one core's worth, and a gateway's event loop outruns one of them
+#: but not two, unless calls are long enough for the rule above to count.
+SPREAD = 2
 
 
 class Window:
@@ -132,7 +138,7 @@ class Samples(msgspec.Struct, frozen=True, kw_only=True):
     starting: int
     start_ms: float = 0.0
     mean_run_ms: float = 0.0
-    oldest_wait_ms: float = 0.0  # how long the first in the queue has waited
+    stalled_ms: float = 0.0  # as `believed_run_ms` takes it
     previous: Desired | None = None
 
 
@@ -184,11 +190,14 @@ def _wanted(samples: Samples, now_s: float, window_s: float, concurrency: int, p
 def _instances_for(running: float, waiting: float, samples: Samples, concurrency: int, policy: Policy) -> int:
     """Instances for a level of running and waiting requests, the correction of the module docstring applied."""
     slots, wait_ms = samples.ready * concurrency, _patience_ms(samples.start_ms)
-    run_ms = believed_run_ms(samples.mean_run_ms, samples.oldest_wait_ms, waiting, slots, samples.start_ms)
+    run_ms = believed_run_ms(samples.mean_run_ms, samples.stalled_ms, samples.start_ms)
     if 0 < run_ms < wait_ms:
         waiting = max(0.0, waiting - slots * wait_ms / run_ms)
-        return math.ceil((running + waiting) / concurrency - 1e-9)
-    return math.ceil((running + waiting) / (concurrency * policy.utilisation) - 1e-9)
+    if 0 < run_ms < samples.start_ms:
+        waiting *= run_ms / samples.start_ms
+    head_room = samples.start_ms >= PATIENCE_MS[1] and (run_ms <= 0 or run_ms >= wait_ms)
+    share = policy.utilisation if head_room else 1.0
+    return math.ceil((running + waiting) / (concurrency * share) - 1e-9)
 
 
 def _clamped(wanted: int, reason: str, ready: int, policy: Policy) -> tuple[int, str]:
@@ -206,18 +215,16 @@ def _patience_ms(start_ms: float) -> float:
     return min(max(start_ms, PATIENCE_MS[0]), PATIENCE_MS[1])
 
 
-def believed_run_ms(mean_run_ms: float, oldest_wait_ms: float, waiting: float, slots: int, start_ms: float) -> float:
-    """The run time to reckon with: the mean, unless the first in the queue has waited far longer than it explains.
+def believed_run_ms(mean_run_ms: float, stalled_ms: float, start_ms: float) -> float:
+    """The run time to reckon with: the mean, unless no slot has been freed for far longer than it explains.
 
-    A mean of 1 ms says nothing while every slot is held by a call of 30 s; then the wait itself is the best estimate.
-    slots: calls the ready instances take at once. 0 in, 0 out: unknown stays unknown.
+    A mean of 1 ms says nothing while every slot is held by a call of 30 s; then the stall is the best estimate.
+    stalled_ms: since a call last ended or an instance last became ready; 0 while nothing waits or nothing is ready.
+    An unknown mean (0) stays unknown.
     """
-    if mean_run_ms <= 0 or oldest_wait_ms <= 0:
+    if mean_run_ms <= 0 or stalled_ms <= _patience_ms(start_ms) + 2 * mean_run_ms:
         return max(0.0, mean_run_ms)
-    expected_ms = waiting * mean_run_ms / max(1, slots)
-    return (
-        mean_run_ms if oldest_wait_ms <= _patience_ms(start_ms) + 2 * expected_ms else max(mean_run_ms, oldest_wait_ms)
-    )
+    return stalled_ms
 
 
 def burst_starts(
@@ -232,14 +239,14 @@ def burst_starts(
 
     One instance per `concurrency` waiting requests, less the starters, and not more than bring the expected wait
     (waiting * run / slots) under `CLEARLY` * start_ms: a hello function at 16 connections stays at a few instances,
-    100 requests of a second each get 100.
+    100 requests of a second each get 100. An unknown run time is taken for a long one.
     """
     if waiting <= 0 or room <= 0:
         return 0
     wanted = -(-waiting // concurrency) - inflight_starts
     if wanted > 0 and start_ms > 0 and mean_run_ms > 0:
-        enough = math.ceil(waiting * mean_run_ms / (CLEARLY * start_ms * concurrency))
-        wanted = min(wanted, max(enough, 1) - total)
+        enough = math.ceil(waiting * mean_run_ms / (max(CLEARLY * start_ms, WORTH_MS) * concurrency))
+        wanted = min(wanted, max(enough, SPREAD) - total)
     return max(0, min(wanted, room))
 
 
