@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from fuyun.base import clock
 from fuyun.base.tasks import Scope
@@ -50,7 +50,7 @@ class Records:
         principal.require("read", query.namespace)
         return await self._store.list_logs(_checked(query))
 
-    async def follow_logs(self, principal: Principal, query: RecordQuery) -> AsyncIterator[LogLine]:
+    async def follow_logs(self, principal: Principal, query: RecordQuery) -> AsyncGenerator[LogLine, None]:
         """What `list_logs` gives, then every matching line as it comes, without gap or repetition, until closed.
 
         A follower that reads too slowly gets a line of stream `platform` in place of what it missed.
@@ -61,9 +61,9 @@ class Records:
         stop = self._store.follow(query.namespace, query.function, mail.deliver)
         try:
             past = await self._store.list_logs(query)
+            mail.skip(past)
             for line in past:
                 yield line
-            mail.skip(past)
             while True:
                 for line in await mail.take():
                     yield line

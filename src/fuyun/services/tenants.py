@@ -70,7 +70,7 @@ class Tenants:
         return known if known is not None else self._look_up(token)
 
     def _look_up(self, token: str) -> Principal:
-        found = self._keys.get(hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest())
+        found = self._keys.get(hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest())
         if found is None:
             if not token:
                 raise Unauthenticated(

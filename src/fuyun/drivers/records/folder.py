@@ -60,8 +60,12 @@ class FolderRecords:
         with translated(root):
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
         store = cls(root, bound_bytes, segment_bytes)
-        store._thread.start()
+        store.start()
         return store
+
+    def start(self) -> None:
+        """Start the writer; once."""
+        self._thread.start()
 
     def append_nowait(self, item: Item) -> None:
         """See `ports.records.RecordStore.append_nowait`."""
@@ -91,6 +95,8 @@ class FolderRecords:
 
     async def find_invocation(self, namespace: str, function: str, id_: str) -> Invocation | None:
         """See `ports.records.RecordStore.find_invocation`."""
+        if not id_:
+            return None
         await self._flush()
         found = await asyncio.to_thread(
             self._select, RecordQuery(namespace=namespace, function=function, request=id_, limit=1),
