@@ -228,6 +228,10 @@ def check_weights(weights: tuple[Weight, ...]) -> tuple[Weight, ...]:
     _require(
         len({w.version for w in weights}) == len(weights), "weights", "a version stands twice", "name each version once"
     )
+    for weight in weights:
+        _require(
+            0 <= weight.version < 2**31, "weights", f"{weight.version} is not a version", "use 0 for $LATEST, or 1 up"
+        )
     _require(all(0 <= w.weight <= 100 for w in weights), "weights", "a weight is out of range", "use 0 to 100")
     total = sum(w.weight for w in weights)
     _require(abs(total - 100) < 1e-6, "weights", f"the weights sum to {total:g}", "let them sum to 100")

@@ -7,7 +7,8 @@ platform's loop, so plain integers are enough.
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 from fuyun.domain.invocations import Invocation
 
@@ -47,6 +48,20 @@ class Gauges:
     pools: tuple[PoolGauge, ...] = ()
     gateway_connections: int = 0
     records_dropped: int = 0
+
+
+def merged(pools: Iterable[PoolGauge]) -> list[PoolGauge]:
+    """One gauge per (namespace, function, version), in that order. A draft has several pools while one takes over."""
+    found: dict[tuple[str, str, str], PoolGauge] = {}
+    for pool in pools:
+        key = (pool.namespace, pool.function, pool.version)
+        other = found.get(key)
+        if other is not None:
+            names = pool.states | other.states
+            states = {name: pool.states.get(name, 0) + other.states.get(name, 0) for name in names}
+            pool = replace(pool, states=states, queue=pool.queue + other.queue, inflight=pool.inflight + other.inflight)
+        found[key] = pool
+    return [found[key] for key in sorted(found)]
 
 
 class Measures:

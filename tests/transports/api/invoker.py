@@ -1,14 +1,15 @@
-"""An invoker in memory: what a function does is a Python callable on the responder's side of the port."""
+"""An invoker in memory: routes are real, what a function does is a Python callable on the responder's side."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from fuyun.base import ids
-from fuyun.domain.errors import FuyunError, NotFound
+from fuyun.domain.errors import FuyunError
 from fuyun.services.invoking import Responder
-from fuyun.services.routes import Route
+from fuyun.services.routes import Route, RouteTable
 
 
 class MemoryFlight:
@@ -45,38 +46,6 @@ class MemoryFlight:
 Behaviour = Callable[[MemoryFlight], None]
 
 
-class MemoryInvoker:
-    """`services.invoking.Invoker` over behaviours by (namespace, function)."""
-
-    def __init__(self) -> None:
-        self.behaviours: dict[tuple[str, str], Behaviour] = {}
-        self.flights: list[MemoryFlight] = []
-        self.payload_bytes = 1024
-
-    def match(self, path: str) -> Route:
-        raise NotFound(f"no route for {path}")
-
-    def resolve(self, namespace: str, function: str, qualifier: str) -> Route:
-        if (namespace, function) not in self.behaviours or qualifier not in ("$LATEST", "3", "live"):
-            raise NotFound(f"no {namespace}/{function}:{qualifier}", kind="function", name=function)
-        return Route(
-            namespace=namespace, function=function, qualifier=qualifier, base="", auth="key", methods=frozenset(),
-            cors=None, sticky_header="", payload_bytes=self.payload_bytes,
-        )  # fmt: skip
-
-    def begin(
-        self, route: Route, *, kind: str, method: str, path: str, query: str, headers: list[tuple[str, str]],
-        source: str, scheme: str, body: bytes, end: bool, responder: Responder,
-    ) -> MemoryFlight:  # fmt: skip
-        assert kind == "event"
-        assert end
-        flight = MemoryFlight(body, headers, responder)
-        self.flights.append(flight)
-        behaviour = self.behaviours[route.namespace, route.function]
-        asyncio.get_running_loop().call_soon(behaviour, flight)
-        return flight
-
-
 def echo(flight: MemoryFlight) -> None:
     """Answer with the payload."""
     flight.responder.on_result(200, None, flight.body)
@@ -89,3 +58,22 @@ def fails(error: FuyunError) -> Behaviour:
 
 def never(flight: MemoryFlight) -> None:
     """Do not answer."""
+
+
+class MemoryInvoker:
+    """`services.invoking.Invoker` over behaviours by function name; a function without one echoes."""
+
+    def __init__(self, table: RouteTable) -> None:
+        self.behaviours: dict[str, Behaviour] = {}
+        self.flights: list[MemoryFlight] = []
+        self.match = table.match
+        self.resolve = table.resolve
+
+    def begin(self, route: Route, *, body: bytes, headers: list[tuple[str, str]], responder: Responder,
+              **rest: Any) -> MemoryFlight:  # fmt: skip
+        assert rest["kind"] == "event"
+        assert rest["end"]
+        flight = MemoryFlight(body, headers, responder)
+        self.flights.append(flight)
+        asyncio.get_running_loop().call_soon(self.behaviours.get(route.function, echo), flight)
+        return flight

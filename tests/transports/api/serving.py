@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,11 +17,16 @@ from fuyun.drivers.catalog.functions import SqlCatalog
 from fuyun.drivers.catalog.sqlite import Database
 from fuyun.drivers.catalog.tenants import SqlTenants
 from fuyun.drivers.records.folder import FolderRecords
+from fuyun.services.deploying import Deployer, DeployParts
+from fuyun.services.functions import Functions
 from fuyun.services.measures import Gauges, Measures
 from fuyun.services.records import Records
+from fuyun.services.routes import RouteTable
 from fuyun.services.tenants import PLATFORM, Tenants
 from fuyun.transports.api.app import Limits, Services, create_app
 from fuyun.transports.api.server import ApiServer
+from tests.running import archive
+from tests.transports.api.host import MemoryBuilder, MemoryHost
 from tests.transports.api.invoker import MemoryInvoker
 
 
@@ -36,16 +42,25 @@ class Served:
     catalog: SqlCatalog
     blobs: FolderBlobs
     invoker: MemoryInvoker
+    host: MemoryHost
     measures: Measures
     server: ApiServer
     gauges: Gauges = field(default_factory=Gauges)
     unready: str = ""
-    inventory: dict[str, Any] = field(default_factory=dict)
 
     async def token(self, namespace: str, role: Role = "admin") -> str:
         """A new key's token."""
         _, token = await self.tenants.create_key(PLATFORM, namespace, role, "test", None, "test")
         return token
+
+    async def deploy(self, name: str, namespace: str = "default", **rest: Any) -> httpx.Response:
+        """Upload a small archive and deploy it; `rest` are further fields of the request."""
+        code = archive({"handler.py": "def handler(event, context):\n    return event\n"})
+        base = f"/v1/namespaces/{namespace}"
+        stored = await self.http.post(f"{base}/archives", content=code, headers={"content-type": "application/zip"})
+        assert stored.status_code == 200, stored.text
+        body = {"spec": {}, "code": stored.json()["digest"], **rest}
+        return await self.http.put(f"{base}/functions/{name}", json=body)
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -64,18 +79,23 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         tenants = await Tenants.open(SqlTenants(database), root / "secret.key")
         key = await tenants.bootstrap("test")
         assert key is not None
-        measures, invoker = Measures(), MemoryInvoker()
         catalog, blobs = SqlCatalog(database), FolderBlobs.open(root / "objects")
+        table, host, measures = RouteTable(catalog), MemoryHost(), Measures()
+        invoker = MemoryInvoker(table)
+        parts = DeployParts(
+            catalog=catalog, blobs=blobs, builder=MemoryBuilder(blobs, root / "scratch"), host=host, tenants=tenants,
+            interpreter_of=lambda runtime: Path(sys.executable), on_change=table.load,
+        )  # fmt: skip
         holder: list[Served] = []
         services = Services(
             tenants=tenants,
-            functions=None,
-            deployer=None,
+            functions=Functions(catalog, tenants, table.load, host.forget),
+            deployer=Deployer(parts),
             records=Records(store, 3600.0),
             invoker=invoker,
             measures=measures,
             gauges=lambda: holder[0].gauges,
-            inventory=lambda: holder[0].inventory,
+            inventory=host.inventory,
             unready=lambda: holder[0].unready,
             limits=limits or Limits(),
         )
@@ -86,8 +106,17 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, headers=bearer(key), trust_env=False))
         holder.append(
             Served(
-                url=url, key=key, http=http, tenants=tenants, store=store, catalog=catalog, blobs=blobs,
-                invoker=invoker, measures=measures, server=server,
-            )  # fmt: skip
+                url=url,
+                key=key,
+                http=http,
+                tenants=tenants,
+                store=store,
+                catalog=catalog,
+                blobs=blobs,
+                invoker=invoker,
+                host=host,
+                measures=measures,
+                server=server,
+            )
         )
         yield holder[0]

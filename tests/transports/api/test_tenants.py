@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import httpx
 import pytest
 
-from tests.transports.api.serving import Served, bearer, served
+from tests.transports.api.serving import Served, bearer
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[Served]:
-    async with served(tmp_path) as running:
-        yield running
 
 
 async def test_a_namespace_is_made_read_and_deleted(api: Served) -> None:

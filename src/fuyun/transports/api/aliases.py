@@ -32,21 +32,8 @@ async def _find(call: Call) -> Alias | None:
     return next((alias for alias in found if alias.name == call.params["alias"]), None)
 
 
-async def _get_existing(call: Call) -> Alias:
-    found = await _find(call)
-    if found is None:
-        name = call.params["alias"]
-        raise NotFound(
-            f"function {call.function!r} has no alias {name!r}",
-            hint="list them to see what it has",
-            kind="alias",
-            name=name,
-        )
-    return found
-
-
 async def _get(call: Call) -> Answer:
-    found = await _get_existing(call)
+    found = await call.services.functions.get_alias(call.namespace, call.function, call.params["alias"])
     if not_modified(call.request, found.revision):
         return Answer(status=304, headers={"etag": etag(found.revision)})
     return _answer(found)
@@ -71,7 +58,7 @@ async def _delete(call: Call) -> Answer:
 
 
 async def _rollback(call: Call) -> Answer:
-    current = await _get_existing(call)
+    current = await call.services.functions.get_alias(call.namespace, call.function, call.params["alias"])
     expected = expected_revision(call.request, current.revision, "alias")
     return _answer(
         await call.services.functions.rollback(

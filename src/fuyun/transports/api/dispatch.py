@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fuyun.base import ids
 from fuyun.domain.errors import FuyunError, Internal, MethodNotAllowed, NotFound, Unauthenticated
 from fuyun.domain.tenants import Principal
-from fuyun.transports.api.calls import Answer, Call, Life, Services, check_media, decode_json, decode_query
+from fuyun.transports.api.calls import Answer, Call, Life, Services
+from fuyun.transports.api.decoding import check_media, decode_json, decode_query
 from fuyun.transports.api.table import JSON, PATH_PARAMS, Endpoint
 from fuyun.transports.web.problems import PROBLEM, problem_answer
 

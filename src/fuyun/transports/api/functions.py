@@ -27,7 +27,8 @@ from fuyun.domain.errors import (
     StorageFull,
     Unavailable,
 )
-from fuyun.domain.functions import Function, FunctionSpec, Version, Wire
+from fuyun.domain.functions import Function, Version, Wire
+from fuyun.services.deploying import DeployRequest
 from fuyun.transports.api.calls import Answer, Call, Page, PageQuery
 from fuyun.transports.api.ndjson import Lines, wants_lines
 from fuyun.transports.api.table import JSON, NDJSON, Endpoint, Success, in_namespace
@@ -54,18 +55,6 @@ DEPLOY_ERRORS: tuple[type[FuyunError], ...] = (
 )
 
 
-class Deploy(Wire, frozen=True, kw_only=True):
-    """A deployment: the draft becomes this. `code` is the digest of an uploaded archive; `requirements` the text of a
-    requirements.txt; `alias` ("" none) is moved to the result, which `publish` freezes as a version first."""
-
-    spec: FunctionSpec
-    code: str
-    requirements: str = ""
-    alias: str = ""
-    publish: bool = True
-    description: str = ""
-
-
 class DeployLine(Wire, frozen=True, kw_only=True, omit_defaults=True):
     """A line of a deployment's progress: words for people, and at the end either the version or the problem."""
 
@@ -75,7 +64,7 @@ class DeployLine(Wire, frozen=True, kw_only=True, omit_defaults=True):
 
 
 async def _deploy(call: Call) -> Answer | Response:
-    wanted = call.body_as(Deploy)
+    wanted = call.body_as(DeployRequest)
     if not wants_lines(call.request):
         return Answer(await _run(call, wanted, lambda text: None))
     queue: asyncio.Queue[DeployLine] = asyncio.Queue()
@@ -102,7 +91,7 @@ async def _until_done(queue: asyncio.Queue[DeployLine]) -> AsyncGenerator[Deploy
             return
 
 
-async def _run(call: Call, wanted: Deploy, progress: Callable[[str], None]) -> Version:
+async def _run(call: Call, wanted: DeployRequest, progress: Callable[[str], None]) -> Version:
     return await call.services.deployer.deploy(
         call.principal, call.namespace, call.function, wanted, progress, call.source
     )
@@ -143,7 +132,7 @@ ENDPOINTS = (
         summary="Deploy: build, store, publish, move the alias, warm; a failed step leaves the old version serving",
         permission=in_namespace("deploy"),
         tag="functions",
-        request=Deploy,
+        request=DeployRequest,
         request_headers=("Accept",),
         successes=(Success(body=Version, media=(JSON, NDJSON), stream=DeployLine, description="deployed"),),
         errors=DEPLOY_ERRORS,

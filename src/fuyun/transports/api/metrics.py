@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 import fuyun
-from fuyun.services.measures import BUCKETS_S, Durations, Gauges, Measures
+from fuyun.services.measures import BUCKETS_S, Durations, Gauges, Measures, merged
 from fuyun.transports.api.calls import Call
 from fuyun.transports.api.table import OPEN, Endpoint, Success
 
@@ -68,7 +68,7 @@ class PlatformCollector(Collector):
         instances = GaugeMetricFamily("fuyun_instances", "Instances by state", labels=[*names, "state"])
         queue = GaugeMetricFamily("fuyun_queue_length", "Requests waiting for an instance", labels=names)
         inflight = GaugeMetricFamily("fuyun_inflight", "Requests inside instances", labels=names)
-        for pool in gauges.pools:
+        for pool in merged(gauges.pools):
             labels = [pool.namespace, pool.function, pool.version]
             for state in sorted({*_STATES, *pool.states}):
                 instances.add_metric([*labels, state], pool.states.get(state, 0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import msgspec
@@ -30,7 +30,7 @@ class Lines(Response):
     """Sends what `source` yields. The answer ends with the source, when the client leaves, or, for an `endless` source,
     when the application closes. The source is closed in every case."""
 
-    def __init__(self, life: Life, source: AsyncGenerator[Any, None], endless: bool = False) -> None:
+    def __init__(self, life: Life, source: AsyncIterator[Any], endless: bool = False) -> None:
         super().__init__(media_type=NDJSON)
         del self.headers["content-length"]
         self._life = life
@@ -54,7 +54,8 @@ class Lines(Response):
             pump.cancel()
             listener.cancel()
             await asyncio.gather(pump, listener, return_exceptions=True)
-            await self._source.aclose()
+            if isinstance(self._source, AsyncGenerator):
+                await self._source.aclose()
         if not self._broken:
             await send({"type": "http.response.body", "body": b""})
 

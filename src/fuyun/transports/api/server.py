@@ -61,7 +61,7 @@ class ApiServer:
     """The control API on one address. `start` returns when it accepts connections, `stop` when the last has ended."""
 
     def __init__(self, app: Starlette, host: str, port: int, keepalive_s: float = 75.0) -> None:
-        self._app = app
+        self.app = app
         self._host = host
         self._port = port
         self._keepalive_s = keepalive_s
@@ -73,7 +73,7 @@ class ApiServer:
         """Listen on host:port (0 takes a free one); the port. HostUnable when the address cannot be had."""
         listener = self._bind()
         config = uvicorn.Config(
-            self._app,
+            self.app,
             http=_Protocol,
             ws="none",
             lifespan="off",
@@ -90,7 +90,7 @@ class ApiServer:
 
     async def stop(self, timeout_s: float) -> None:
         """End streams, accept nothing new, let running requests finish for `timeout_s`, then cut them off."""
-        life: Life = self._app.state.life
+        life: Life = self.app.state.life
         life.close_streams()
         server, serving = self._server, self._serving
         self._server = self._serving = None
