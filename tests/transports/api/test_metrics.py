@@ -1,0 +1,92 @@
+"""Metrics and status."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from fuyun.domain.invocations import Invocation, Waterfall
+from fuyun.services.measures import BUCKETS_S, Gauges, PoolGauge
+from tests.transports.api.serving import Served, bearer
+
+pytestmark = pytest.mark.anyio
+
+
+def ended(duration_ms: float, start: Literal["warm", "blank"], status: Literal["ok", "error"] = "ok") -> Invocation:
+    """A record to count."""
+    return Invocation(
+        id="0", at_s=0.0, namespace="default", function="hello", version=1, status=status, start_kind=start,
+        waterfall=Waterfall(), duration_ms=duration_ms, billed_gb_s=0.25,
+    )  # fmt: skip
+
+
+async def scrape(api: Served) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Every sample by name and labels; a name and its labels stand once."""
+    answer = await api.http.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    found: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+    for family in text_string_to_metric_families(answer.text):
+        assert family.documentation, family.name
+        for sample in family.samples:
+            key = (sample.name, frozenset(sample.labels.items()))
+            assert key not in found, key
+            found[key] = sample.value
+    return found
+
+
+def labels(**named: str) -> frozenset[tuple[str, str]]:
+    """Labels of `hello`."""
+    return frozenset({"namespace": "default", "function": "hello", **named}.items())
+
+
+async def test_what_ran_is_counted(api: Served) -> None:
+    for item in (ended(0.4, "warm"), ended(0.6, "warm"), ended(30.0, "blank"), ended(2.0, "warm", "error")):
+        api.measures.count(item)
+    found = await scrape(api)
+    assert found["fuyun_invocations_total", labels(status="ok", start="warm")] == 2
+    assert found["fuyun_invocations_total", labels(status="error", start="warm")] == 1
+    assert found["fuyun_cold_starts_total", labels(start="blank")] == 1
+    assert found["fuyun_billed_gb_seconds_total", labels()] == 1.0
+    name = "fuyun_invocation_duration_seconds"
+    assert found[f"{name}_count", labels()] == 4
+    assert found[f"{name}_sum", labels()] == pytest.approx(0.033)
+    counts = [found[f"{name}_bucket", labels(le=le)] for le in ("0.0005", "0.001", "0.025", "0.05", "+Inf")]
+    assert counts == [1, 2, 3, 4, 4]
+    assert len([key for key in found if key[0] == f"{name}_bucket"]) == len(BUCKETS_S) + 1
+    api.measures.forget("default", "hello")
+    assert not [key for key in await scrape(api) if ("function", "hello") in key[1]]
+
+
+async def test_what_is_now_is_gauged(api: Served) -> None:
+    draft = {"namespace": "default", "function": "hello", "version": "$LATEST"}
+    api.gauges = Gauges(
+        pools=(
+            PoolGauge(**draft, states={"ready": 1}, queue=2, inflight=1),
+            PoolGauge(**draft, states={"ready": 2, "busy": 1}, queue=0, inflight=1),
+        ),
+        gateway_connections=7,
+        records_dropped=3,
+    )
+    found = await scrape(api)
+    assert found["fuyun_instances", labels(version="$LATEST", state="ready")] == 3
+    assert found["fuyun_instances", labels(version="$LATEST", state="busy")] == 1
+    assert found["fuyun_instances", labels(version="$LATEST", state="starting")] == 0
+    assert found["fuyun_queue_length", labels(version="$LATEST")] == 2
+    assert found["fuyun_inflight", labels(version="$LATEST")] == 2
+    assert found["fuyun_gateway_connections", frozenset()] == 7
+    assert found["fuyun_records_dropped_total", frozenset()] == 3
+    assert found["process_resident_memory_bytes", frozenset()] > 1e6
+
+
+async def test_status_shows_a_tenant_its_own(api: Served) -> None:
+    await api.http.post("/v1/namespaces", json={"name": "team-a"})
+    pools = [PoolGauge(namespace=name, function="f", version="1", states={}, queue=0) for name in ("default", "team-a")]
+    api.gauges = Gauges(pools=tuple(pools))
+    (node,) = (await api.http.get("/v1/status")).json()["nodes"]
+    assert (node["state"], node["host"]["zygotes"][0]["pid"]) == ("ready", 42)
+    assert [pool["namespace"] for pool in node["pools"]] == ["default", "team-a"]
+    mine = bearer(await api.token("team-a", "viewer"))
+    (node,) = (await api.http.get("/v1/status", headers=mine)).json()["nodes"]
+    assert (node["host"], [pool["namespace"] for pool in node["pools"]]) == ({}, ["team-a"])
