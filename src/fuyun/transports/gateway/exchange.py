@@ -18,6 +18,7 @@ from fuyun.transports.gateway.intake import (
     RARE,
     check_framing,
     check_repeats,
+    drop_keys,
     split_target,
     wants_continue,
     without_hops,
@@ -25,7 +26,7 @@ from fuyun.transports.gateway.intake import (
 from fuyun.transports.gateway.reply import Reply, log
 
 if TYPE_CHECKING:
-    from fuyun.transports.gateway.connection import Connection
+    from fuyun.transports.gateway.reader import Reader
 
 
 class Exchange(Reply):
@@ -55,7 +56,7 @@ class Exchange(Reply):
 
     def __init__(
         self,
-        connection: Connection,
+        connection: Reader,
         method: str,
         target: bytes,
         headers: list[tuple[str, str]],
@@ -85,15 +86,21 @@ class Exchange(Reply):
         self._started = False
         self._streamed = False
         self._chunks: list[bytes] | None = None
+        self._rare = False
+
+    def look(self) -> FuyunError | None:
+        """Read the fields the gateway itself obeys; what makes the connection unusable, or None."""
+        fields = self._fields
+        self._raw = 0
+        self._expected = False
         self._rare = not RARE.isdisjoint(fields)
         if self._rare:
-            self._expected = False
-            self._raw = 0
             try:
-                self.length = check_framing(fields, http10)
-                self._expected = wants_continue(fields, http10)
+                self.length = check_framing(fields, self._http10)
+                self._expected = wants_continue(fields, self._http10)
             except FuyunError as error:
-                self.refuse_fatally(error)
+                return error
+        return None
 
     @property
     def full(self) -> bool:
@@ -138,7 +145,23 @@ class Exchange(Reply):
             if self._fatal or not (self.complete or short) or (self._rare and self._expected and not self.complete):
                 self._refuse(self.error)
         elif self._rare and self._expected and self.length and not self._size and not self.complete:
-            self.connection.write(CONTINUE)
+            self.connection.transport.write(CONTINUE)
+
+    def run(self) -> None:
+        """The short way of a request that is complete with its head: `look`, `open` and `proceed` in one."""
+        self.complete = self.opened = True
+        self.connection.shared.stats.requests += 1
+        try:
+            self._admit()
+        except FuyunError as error:
+            self._refuse(error)
+        except Exception as error:
+            self._refuse(self._bug("admitting a request", error))
+        else:
+            if self._local:
+                self._answer_locally()
+            else:
+                self._begin(b"", True)
 
     def _admit(self) -> None:
         fields, connection = self._fields, self.connection
@@ -243,8 +266,12 @@ class Exchange(Reply):
             self._begin(chunks[0] if len(chunks) == 1 else b"".join(chunks), True)
 
     def _begin(self, body: bytes, end: bool) -> None:
-        connection, route = self.connection, self._route
+        connection, route, headers, fields = self.connection, self._route, self._headers, self._fields
         assert route is not None
+        if "authorization" in fields or "fuyun-key" in fields:
+            drop_keys(headers, fields)
+        if self._rare:
+            headers = without_hops(headers, fields)
         try:
             self._flight = connection.shared.invoker.begin(
                 route,
@@ -252,7 +279,7 @@ class Exchange(Reply):
                 method=self._method,
                 path=self._below,
                 query=self._query,
-                headers=without_hops(self._headers, self._fields) if self._rare else self._headers,
+                headers=headers,
                 source=connection.source,
                 scheme="http",
                 body=body,

@@ -34,7 +34,7 @@ HOP_BY_HOP = frozenset(
 )
 
 #: A request without any of these takes the short way: nothing to check, nothing to remove.
-RARE = HOP_BY_HOP | {"content-length", "expect", "fuyun-key", "authorization"}
+RARE = HOP_BY_HOP | {"content-length", "expect"}
 
 #: Headers of which a second one makes a request ambiguous.
 SINGLE = ("host", "authorization", "fuyun-key", "expect", "upgrade", "content-type", "origin")
@@ -142,15 +142,22 @@ def tokens(value: str | None) -> list[str]:
     return [part.strip(" \t").lower() for part in value.split(",")] if value else []
 
 
-def without_hops(headers: list[tuple[str, str]], fields: dict[str, str]) -> list[tuple[str, str]]:
-    """The headers a function sees: none that end at this hop, no `Fuyun-Key`, no Fuyun token in `Authorization`.
+def drop_keys(headers: list[tuple[str, str]], fields: dict[str, str]) -> None:
+    """Remove `Fuyun-Key`, and `Authorization` when it holds a Fuyun token, from `headers`.
 
     Handing a caller's key to the function would let its author act as the caller.
     """
+    key = fields.get("fuyun-key")
+    if key is not None:
+        headers.remove(("fuyun-key", key))
+    value = fields.get("authorization")
+    if value is not None and value[:10].lower() == "bearer fk_":
+        headers.remove(("authorization", value))
+
+
+def without_hops(headers: list[tuple[str, str]], fields: dict[str, str]) -> list[tuple[str, str]]:
+    """The headers that go on to a function: none that end at this hop."""
     dropped = HOP_BY_HOP.union(tokens(fields.get("connection"))) - {"host", "content-length", "content-type"} | {
-        "fuyun-key",
-        "expect",
+        "expect"
     }
-    if fields.get("authorization", "")[:10].lower() == "bearer fk_":
-        dropped |= {"authorization"}
     return [field for field in headers if field[0] not in dropped]

@@ -18,7 +18,7 @@ from fuyun.transports.gateway.answers import (
 )
 
 if TYPE_CHECKING:
-    from fuyun.transports.gateway.connection import Connection
+    from fuyun.transports.gateway.reader import Reader
 
 log = logging.getLogger("fuyun.gateway")
 
@@ -55,7 +55,7 @@ class Reply:
         "keep",
     )
 
-    connection: Connection
+    connection: Reader
     complete: bool  # the request is here to its end
     done: bool  # the answer is with the transport, or there will be none
     keep: bool  # the connection may go on afterwards
@@ -123,9 +123,9 @@ class Reply:
             lines = f"{lines}Content-Length: {length}\r\n"
         head = self._head(line, lines)
         if len(body) <= COPY_BYTES:
-            self.connection.write(head + body)
+            self.connection.transport.write(head + body)
         else:
-            self.connection.write_both(head, body)
+            self.connection.transport.writelines((head, body))
         self._finish(status, len(body))
 
     def _head(self, line: str, lines: str, request_id: str = "") -> bytes:
@@ -178,7 +178,7 @@ class Reply:
         else:
             lines += "Transfer-Encoding: chunked\r\n"
             self._delimited = NONE if self._method == "HEAD" else CHUNKED
-        self.connection.write(self._head(line, lines))
+        self.connection.transport.write(self._head(line, lines))
 
     def on_body(self, chunk: bytes) -> None:
         """A piece of a streamed answer."""
@@ -191,10 +191,10 @@ class Reply:
         self._sent += size
         if self._delimited == CHUNKED:
             if size <= COPY_BYTES:
-                connection.write(b"%x\r\n%b\r\n" % (size, chunk))
+                connection.transport.write(b"%x\r\n%b\r\n" % (size, chunk))
             else:
-                connection.write_both(b"%x\r\n" % size, chunk)
-                connection.write(b"\r\n")
+                connection.transport.writelines((b"%x\r\n" % size, chunk))
+                connection.transport.write(b"\r\n")
         else:
             if self._delimited == DECLARED:
                 self._remaining -= size
@@ -203,7 +203,7 @@ class Reply:
                     flight.cancel()
                     self._cut()
                     return
-            connection.write(chunk)
+            connection.transport.write(chunk)
         if connection.write_paused:
             self._owed += size
         else:
@@ -220,7 +220,7 @@ class Reply:
         if self._flight is None:
             return
         if self._delimited == CHUNKED:
-            self.connection.write(b"0\r\n\r\n")
+            self.connection.transport.write(b"0\r\n\r\n")
         elif self._delimited == DECLARED and self._remaining:
             log.warning("invocation %s sent less than its Content-Length", self._flight.id)
             self._flight.sent(self._status, self._sent)
@@ -250,7 +250,7 @@ class Reply:
             self._flight = None
         if self._method == "HEAD":
             body = b""
-        self.connection.write(head + body)
+        self.connection.transport.write(head + body)
         self._finish(status, len(body))
 
     def _finish(self, status: int, size: int) -> None:

@@ -54,7 +54,7 @@ class Shared:
     def __init__(self, invoker: Invoker, authenticate: Callable[[str], Principal], limits: GatewayLimits) -> None:
         self.invoker = invoker
         self.limits = limits
-        self.short_heads = limits.head_bytes < 4096  # a single slice may hold a head that is too long
+        self.short_heads = min(limits.head_bytes, limits.target_bytes) < 4096  # a single slice may hold a head too long
         self.stats = GatewayStats()
         self.connections: set[Connection] = set()
         self.draining = False

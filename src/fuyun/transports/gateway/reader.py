@@ -1,0 +1,358 @@
+"""Bytes of one client into exchanges: parsing, limits of a head, back-pressure.
+
+The parser has no pause, so back-pressure is exercised before it: what was read is fed in slices, and while the
+connection is held (enough requests wait, or a body waits for its function) the rest stays in `_backlog` and the
+transport does not read. A slice outside a body is at most `SLICE` bytes, which bounds the requests it can hold.
+
+The request that is nearly every request (HTTP/1.1, no body, nothing unusual, nothing before it) is begun from
+`on_headers_complete` in one go; all others are made an exchange there and completed by the callbacks after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+from fuyun.domain.errors import (
+    BadRequest,
+    FuyunError,
+    HeadTooLarge,
+    Internal,
+    TargetTooLong,
+    Unsupported,
+    VersionUnsupported,
+)
+from fuyun.transports.gateway.exchange import Exchange
+from fuyun.transports.gateway.intake import METHODS, RARE, check_version, find_name, learn_name, tokens
+from fuyun.transports.gateway.reply import Reply, log
+
+if TYPE_CHECKING:
+    from fuyun.transports.gateway.shared import Shared
+
+SLICE: Final = 4096
+CHUNK_SLICE: Final = 16384
+BODY_SLICE: Final = 65536
+
+# What becomes of input.
+OPEN: Final = 0  # it is parsed
+DEAF: Final = 1  # no more requests are taken; those that are here are answered
+ENDING: Final = 2  # the last answer is written; input is thrown away until the client has gone
+
+
+class Reader(asyncio.Protocol):
+    """The receiving half of `connection.Connection`, the only subclass. `active` is the exchange whose turn it is,
+    `_incoming` the one whose body is being received, `_waiting` those behind the active one."""
+
+    __slots__ = (
+        "_backlog",
+        "_ended",
+        "_excess",
+        "_fed",
+        "_feed_data",
+        "_feeding",
+        "_head_since_s",
+        "_headers",
+        "_incoming",
+        "_parser",
+        "_reading",
+        "_replay",
+        "_since_s",
+        "_state",
+        "_stats",
+        "_url",
+        "_waiting",
+        "active",
+        "on_message_begin",
+        "on_url",
+        "shared",
+        "source",
+        "transport",
+        "write_paused",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, shared: Shared) -> None:
+        self.shared = shared
+        self._stats = shared.stats
+        self.source = ""
+        self.active: Exchange | None = None
+        self.write_paused = False
+        self._incoming: Exchange | None = None
+        self._waiting: deque[Exchange] = deque()
+        self._state = OPEN
+        # Two of the parser's callbacks are methods of lists, which cost no Python frame: the first byte of a request
+        # empties `_ended` (a head has begun and not ended), and the target comes in parts to `_url`.
+        self._ended = [True]
+        self._url: list[bytes] = []
+        self.on_message_begin = self._ended.clear
+        self.on_url = self._url.append
+        self._headers: list[tuple[str, str]] = []
+        self._fed = 0  # bytes fed for the head that has begun, up to the current slice
+        self._backlog: memoryview | None = None
+        self._replay = b""
+        self._reading = True
+        self._feeding = False
+        self._excess = False  # input was or will be thrown away
+        self._since_s = self._head_since_s = shared.now_s
+        self._renew_parser()
+
+    def _renew_parser(self) -> None:
+        self._parser = HttpRequestParser(self)
+        self._feed_data = self._parser.feed_data
+
+    # --- input -----------------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the client."""
+        self._stats.received_bytes += len(data)
+        if self._state != OPEN:
+            self._excess = True
+        elif self._backlog is None and len(data) <= SLICE:
+            self._feed(data)
+            if self._incoming is not None or self._waiting:
+                self._check_hold()
+        else:
+            self._backlog = memoryview(data if self._backlog is None else bytes(self._backlog) + data)
+            self.unhold()
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        """Let the parser see a slice. A head may be as long as allowed, and is then counted exactly."""
+        try:
+            self._feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            self._go_on_without_upgrade(memoryview(data)[upgrade.args[0] :])
+        except HttpParserError as error:
+            self._malformed(error)
+        if not self._ended:
+            if not self._fed:
+                self._head_since_s = self.shared.now_s
+            self._fed += len(data)
+            if self._fed > self.shared.limits.head_bytes + SLICE:
+                self._head_too_large()
+        elif (incoming := self._incoming) is not None and incoming.length < 0 and incoming.is_padded(len(data)):
+            self._stop_input(BadRequest("the chunks are nearly all framing", hint="send larger chunks"))
+
+    def _malformed(self, error: HttpParserError) -> None:
+        if self._state != OPEN:
+            self._excess = True
+        elif isinstance(error, HttpParserCallbackError):
+            log.error("parsing a request failed", exc_info=error.__context__)
+            self._stop_input(Internal("the gateway failed", hint="the platform's log has the reason; report it"))
+        else:
+            self._stop_input(
+                BadRequest(f"this is not an HTTP/1.1 request: {error}", hint="correct the client, or use another")
+            )
+
+    def _head_too_large(self) -> None:
+        limits = self.shared.limits
+        if sum(map(len, self._url)) > limits.target_bytes:
+            error: FuyunError = TargetTooLong(
+                f"the request target is over {limits.target_bytes} bytes",
+                hint="shorten path and query",
+                limit_bytes=limits.target_bytes,
+            )
+        else:
+            error = HeadTooLarge(
+                f"the request's head is over {limits.head_bytes} bytes",
+                hint="send fewer or shorter headers",
+                limit_bytes=limits.head_bytes,
+            )
+        self._stop_input(error)
+
+    def _check_hold(self) -> None:
+        """Stop or resume reading as the exchanges demand."""
+        held = self._held()
+        if held == self._reading and self._state == OPEN and not self._at_eof:
+            self._reading = not held
+            if held:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
+
+    def _held(self) -> bool:
+        incoming = self._incoming
+        return len(self._waiting) >= self.shared.limits.pipeline or (incoming is not None and incoming.full)
+
+    def unhold(self) -> None:
+        """Go on with what was read, as far as the exchanges allow, then with reading."""
+        if self._feeding:
+            return
+        self._feeding = True
+        try:
+            while (rest := self._backlog) is not None and self._state == OPEN and not self._held():
+                incoming = self._incoming
+                size = SLICE
+                if incoming is not None:
+                    size = CHUNK_SLICE if incoming.length < 0 else min(BODY_SLICE, max(SLICE, incoming.missing))
+                self._backlog = rest[size:] if len(rest) > size else None
+                self._feed(rest[:size])
+        finally:
+            self._feeding = False
+        if self._state != OPEN and self._backlog is not None:
+            self._backlog = None
+            self._excess = True
+        self._check_hold()
+
+    # --- the parser's callbacks ------------------------------------------------------------------------------------
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A field of the head, or of a trailer (whose list nobody reads)."""
+        self._headers.append((find_name(name) or learn_name(name), value.rstrip(b" \t").decode("latin-1")))
+
+    def on_headers_complete(self) -> None:
+        """A head is here: make its exchange, and begin it when nothing is before it."""
+        self._ended.append(True)
+        headers, url, parser = self._headers, self._url, self._parser
+        self._headers = []
+        target = url[0] if len(url) == 1 else b"".join(url)
+        fields = dict(headers)
+        method = METHODS.get(parser.get_method())
+        keep = parser.should_keep_alive()
+        shared = self.shared
+        if (
+            keep
+            and RARE.isdisjoint(fields)
+            and method is not None
+            and not self._fed
+            and self.active is None
+            and not self._waiting
+            and not self.write_paused
+            and self._state == OPEN
+            and not shared.short_heads
+        ):
+            url.clear()
+            exchange = self.active = Exchange(self, method, target, headers, fields, True, False)
+            exchange.run()
+            return
+        if self._state == OPEN:
+            if len(target) > shared.limits.target_bytes or self._is_long(target, headers):
+                self._head_too_large()
+            else:
+                self._begin(method, target, headers, fields, keep)
+        url.clear()
+        self._fed = 0
+
+    def _is_long(self, target: bytes, headers: list[tuple[str, str]]) -> bool:
+        """True when the head is over the limit; counted only when it can be."""
+        if not self._fed and not self.shared.short_heads:
+            return False
+        size = len(target) + 16 + sum(len(name) + len(value) + 4 for name, value in headers)
+        return size > self.shared.limits.head_bytes
+
+    def _begin(
+        self, method: str | None, target: bytes, headers: list[tuple[str, str]], fields: dict[str, str], keep: bool
+    ) -> None:
+        version = "1.1"
+        error: FuyunError | None = None
+        if not keep or "connection" in fields or method is None:
+            version = self._parser.get_http_version()
+            error = self._check_odd(version, method, target, headers, fields)
+            if self._replay:
+                return
+        exchange = Exchange(self, method or "GET", target, headers, fields, keep, version == "1.0")
+        if error is None:
+            error = exchange.look()
+        if error is not None:
+            self._excess = True
+            self._state = DEAF
+            exchange.refuse_fatally(error)
+            self._waiting.append(exchange)
+            self._advance()
+            return
+        self._incoming = exchange
+        self._since_s = self.shared.now_s
+        if self.active is None and not self._waiting and not self.write_paused:
+            self.active = exchange
+            exchange.open()
+        else:
+            self._waiting.append(exchange)
+
+    def _check_odd(
+        self,
+        version: str,
+        method: str | None,
+        target: bytes,
+        headers: list[tuple[str, str]],
+        fields: dict[str, str],
+    ) -> FuyunError | None:
+        """What is wrong with a head that is not a plain HTTP/1.1 one, or None. An upgrade to something that nobody here
+        speaks is ignored (RFC 9110 section 7.8): the head is kept in `_replay`, without it, for a new parser."""
+        try:
+            check_version(version)
+        except VersionUnsupported as error:
+            return error
+        if method is None:
+            name = self._parser.get_method().decode("ascii")
+            return Unsupported(f"the method {name} is not supported", hint="use one of HTTP's own methods")
+        if "upgrade" in fields and self._parser.should_upgrade():
+            if "websocket" in tokens(fields["upgrade"]):
+                return Unsupported(
+                    "this function takes requests, not WebSocket connections",
+                    hint="ask without Upgrade; streamed answers and server-sent events work",
+                )
+            kept = [token for token in tokens(fields.get("connection")) if token not in ("upgrade", "http2-settings")]
+            lines = [f"{method} {target.decode('ascii')} HTTP/{version}", f"connection: {', '.join(kept)}"]
+            hops = ("upgrade", "connection", "http2-settings")
+            lines += [f"{name}: {value}" for name, value in headers if name not in hops]
+            self._replay = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        return None
+
+    def _go_on_without_upgrade(self, rest: memoryview) -> None:
+        """The parser stopped behind a head that asked for an upgrade: read what follows as this request's body."""
+        if self._state != OPEN or not self._replay:
+            self._excess = True
+            return
+        head, self._replay = self._replay, b""
+        self._renew_parser()
+        self._feed(head)
+        if rest and self._state == OPEN:
+            self._feed(rest)
+
+    def on_body(self, chunk: bytes) -> None:
+        """A piece of a body."""
+        exchange = self._incoming
+        if exchange is not None:
+            self._since_s = self.shared.now_s
+            exchange.take(chunk)
+
+    def on_message_complete(self) -> None:
+        """A request is complete; one without a body was begun already."""
+        exchange = self._incoming
+        if exchange is None:
+            return
+        self._incoming = None
+        self._headers = []  # drops trailers
+        exchange.complete = True
+        if not exchange.keep and self._state == OPEN:
+            self._state = DEAF
+        if exchange is self.active:
+            exchange.proceed()
+
+    # --- what the sending half adds --------------------------------------------------------------------------------
+
+    def finished(self, exchange: Reply) -> None:
+        """The answer of the active exchange is with the transport."""
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        """Cut the connection so that the client sees that something is missing."""
+        raise NotImplementedError
+
+    @property
+    def is_last(self) -> bool:
+        """True when nothing else has been asked on this connection."""
+        raise NotImplementedError
+
+    @property
+    def _at_eof(self) -> bool:
+        raise NotImplementedError
+
+    def _advance(self) -> None:
+        raise NotImplementedError
+
+    def _stop_input(self, error: FuyunError) -> None:
+        raise NotImplementedError
