@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import secrets
 
 from fuyun.base import clock
+
+_ID = re.compile(r"[0-9a-f]{32}")
 
 _tag = secrets.token_hex(5)
 _count = itertools.count(secrets.randbits(32))
@@ -31,6 +34,6 @@ def new_id() -> str:
 
 def time_of(id_: str) -> float:
     """Wall-clock seconds at which `id_` was made; ValueError when it is no id of ours."""
-    if len(id_) != 32:
+    if not _ID.fullmatch(id_):
         raise ValueError(f"not a Fuyun id: {id_!r}")
     return int(id_[:12], 16) / 1000
