@@ -134,7 +134,7 @@ class Pool:
         self.window.observe(self.now_s, sum(instance.inside for instance in self.ready), len(self.queue))
 
     def _stalled_ms(self) -> float:
-        return (self.now_s - self.freed_s) * 1000 if self.queue and self.ready else 0.0
+        return (self.now_s - max(self.freed_s, self.queue[0])) * 1000 if self.queue and self.ready else 0.0
 
     def _recheck(self) -> None:
         if self.queue:

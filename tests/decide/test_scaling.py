@@ -398,6 +398,15 @@ def test_a_hello_function_at_16_connections_settles_on_a_few_instances(run_ms: f
     assert pool.longest_wait_s < 0.010
 
 
+def test_a_quiet_time_is_no_stall() -> None:
+    pool = measured(SPEC, 5.0, 0.3)
+    pool.at(0.0, pool.arrive)
+    for _ in range(16):
+        pool.at(30.049, pool.arrive)  # a millisecond before a re-check
+    pool.run_until(31.0)
+    assert pool.peak <= 4
+
+
 def test_one_connection_has_one_instance() -> None:
     for run_ms in (0.1, 5.0, 1000.0):
         pool = measured(SPEC, 5.0, run_ms)

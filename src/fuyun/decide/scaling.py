@@ -219,8 +219,8 @@ def believed_run_ms(mean_run_ms: float, stalled_ms: float, start_ms: float) -> f
     """The run time to reckon with: the mean, unless no slot has been freed for far longer than it explains.
 
     A mean of 1 ms says nothing while every slot is held by a call of 30 s; then the stall is the best estimate.
-    stalled_ms: since a call last ended or an instance last became ready; 0 while nothing waits or nothing is ready.
-    An unknown mean (0) stays unknown.
+    stalled_ms: since the latest of: a call ended, an instance became ready, the first in the queue began to wait; 0
+    while nothing waits or nothing is ready. An unknown mean (0) stays unknown.
     """
     if mean_run_ms <= 0 or stalled_ms <= _patience_ms(start_ms) + 2 * mean_run_ms:
         return max(0.0, mean_run_ms)
