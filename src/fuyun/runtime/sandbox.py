@@ -44,7 +44,7 @@ def _bind_opened(descriptor: int, target: str, mode: str) -> None:
 
 def build_root(plan: dict[str, Any]) -> None:
     """Replace this mount namespace's root by a minimal view. `plan` holds `binds` [source, target, ro|rw|dev], `links`
-    [to, at], `folders` [path], `files` {path: text}. The process must own its mount namespace; a source that does not
+    [to, at], `folders` [path], `closed` [path] (may be passed through, not listed), `files` {path: text}. The process must own its mount namespace; a source that does not
     exist is an OSError, targets are made."""
     syscalls.mount("", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
     opened = [(os.open(source, os.O_PATH | os.O_CLOEXEC), target, mode) for source, target, mode in plan["binds"]]
@@ -56,6 +56,9 @@ def build_root(plan: dict[str, Any]) -> None:
         os.makedirs(root + folder, exist_ok=True)
     for index in range(LAYER_SLOTS):
         os.makedirs("%s%s/%d" % (root, LAYERS, index), exist_ok=True)
+    # Before the binds: one of them may lie below /tmp.
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
+    syscalls.mount("fuyun", root + "/tmp", "tmpfs", flags, "mode=1777,size=%d" % plan["tmp_bytes"])
     for path, text in plan["files"].items():
         _touch(root + path)
         with open(root + path, "w") as out:
@@ -66,6 +69,8 @@ def build_root(plan: dict[str, Any]) -> None:
     for descriptor, target, mode in sorted(opened, key=lambda item: item[1].count("/")):
         _bind_opened(descriptor, root + target, mode)
         os.close(descriptor)
+    for folder in plan["closed"]:
+        os.chmod(root + folder, 0o111)
     os.fchdir(old_proc)
     os.close(old_proc)
     syscalls.mount("proc", root + "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
@@ -73,9 +78,6 @@ def build_root(plan: dict[str, Any]) -> None:
     syscalls.call("pivot_root", b".", b".")
     syscalls.call("umount2", b".", syscalls.MNT_DETACH)
     os.chdir("/")
-    syscalls.mount(
-        "fuyun", "/tmp", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=1777,size=%d" % plan["tmp_bytes"]
-    )
     syscalls.mount("", "/", "", syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY | syscalls.MS_NOSUID)
 
 

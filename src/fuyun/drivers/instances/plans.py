@@ -56,9 +56,11 @@ def view(
     folders at their own paths."""
     binds, links = _paths((*_SYSTEM, *_ETC, *(_NETWORK_ETC if network else ())))
     wanted = [*(interpreter.mounts if interpreter else ()), *ro]
+    closed: set[str] = set()
     for path in wanted:
         if not _covered(path, binds):
             binds.append([os.path.realpath(path), path, "ro"])
+            closed |= {str(parent) for parent in Path(path).parents} - {"/"}
     binds += [[os.path.realpath(path), path, "rw"] for path in rw]
     binds += [[str(_PACKAGE / part), f"{RUNTIME}/fuyun/{part}", "ro"] for part in ("runtime", "sdk")]
     if store:
@@ -67,6 +69,7 @@ def view(
         "binds": binds,
         "links": links,
         "folders": ["/var/tmp", "/run"],
+        "closed": sorted(closed),
         "files": {
             "/etc/passwd": "root:x:0:0::/tmp:/usr/sbin/nologin\nfunction:x:1000:1000::/tmp:/bin/sh\n",
             "/etc/group": "root:x:0:\nfunction:x:1000:\n",
