@@ -6,12 +6,16 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Sequence
 
+import structlog
+
 from fuyun.base import clock
 from fuyun.base.tasks import Scope
-from fuyun.domain.errors import BadRequest, NotFound
+from fuyun.domain.errors import BadRequest, FuyunError, NotFound
 from fuyun.domain.invocations import Invocation, LogLine
 from fuyun.domain.tenants import Principal
 from fuyun.ports.records import RecordQuery, RecordStore
+
+_log = structlog.get_logger("fuyun.records")
 
 #: Lines a slow follower may be behind before the oldest are skipped (and it is told so).
 BEHIND_LINES = 10_000
@@ -84,7 +88,10 @@ class Records:
 
     async def _keep_pruning(self) -> None:
         while True:
-            await self.prune()
+            try:
+                await self.prune()
+            except (FuyunError, OSError) as error:  # a disk in trouble; it may be well the next time
+                _log.warning("old records could not be removed", error=str(error))
             await asyncio.sleep(PRUNE_EVERY_S)
 
 

@@ -19,9 +19,9 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 @contextmanager
-def writing(folder: Path, lanes: int, **env: str) -> Iterator[subprocess.Popen[str]]:
+def writing(folder: Path, lanes: int, limit_bytes: int = 0, **env: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.drivers.catalog.writing", str(folder), str(lanes)],
+        [sys.executable, "-m", "tests.drivers.catalog.writing", str(folder), str(lanes), str(limit_bytes)],
         stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, env={**os.environ, **env},
     )  # fmt: skip
     try:
@@ -81,3 +81,18 @@ async def test_a_migration_is_all_or_nothing(tmp_path: Path) -> None:
         assert process.wait(30) == -signal.SIGKILL
     assert (tmp_path / "fuyun.db").exists()
     await check(tmp_path, set())
+
+
+@pytest.mark.anyio
+async def test_files_that_may_not_grow_refuse_new_writes_and_keep_the_old(tmp_path: Path) -> None:
+    await make_room(tmp_path)
+    with writing(tmp_path, 4, limit_bytes=300_000) as process:
+        assert process.stdout is not None
+        lines = [line.strip() for line in process.stdout]
+        assert process.wait(30) == 0
+    acknowledged = {line for line in lines if not line.startswith("!")}
+    refusals = {line for line in lines if line.startswith("!")}
+    assert len(acknowledged) > 20
+    assert len(refusals) > 0
+    assert all("storage_full" in line and "free space" in line for line in refusals)
+    await check(tmp_path, acknowledged)

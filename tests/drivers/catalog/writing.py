@@ -1,8 +1,12 @@
-"""A process that writes until it is killed, and says what was acknowledged: one name a line on stdout."""
+"""A process that writes until it is killed, and says what was acknowledged: one name a line on stdout.
+
+With a third argument its files may grow to that many bytes only; it says the refusal after a "!" and ends.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import resource
 import sys
 from pathlib import Path
 
@@ -11,8 +15,10 @@ from fuyun.testing.contracts.samples import CODE, NOW_S, SPEC
 from tests.drivers.catalog.stores import opened
 
 
-async def main(folder: Path, lanes: int) -> None:
+async def main(folder: Path, lanes: int, limit_bytes: int) -> None:
     async with opened(folder) as stores:
+        if limit_bytes:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
 
         async def write(lane: int) -> None:
             for count in range(100_000):
@@ -30,4 +36,4 @@ async def main(folder: Path, lanes: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), int([*sys.argv, 0][3])))

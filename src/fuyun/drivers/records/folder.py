@@ -22,6 +22,7 @@ from fuyun.ports.records import RecordQuery
 
 Item = Invocation | LogLine
 Listener = Callable[[Sequence[Item]], None]
+_Key = tuple[str, str, float, Kind]  # namespace, function, hours since the epoch, kind
 T = TypeVar("T", Invocation, LogLine)
 
 #: Items that wait for the disk at most.
@@ -29,8 +30,10 @@ QUEUE_ITEMS = 100_000
 #: Seconds between two batches; with a follower the shorter one.
 FLUSH_S = 0.4
 FOLLOW_S = 0.1
-#: Items encoded before the thread lets the event loop have the interpreter: about 0.1 ms of work.
+#: Items handled before the thread lets the event loop have the interpreter: about 0.1 ms of work.
 SLICE = 64
+#: Seconds it then sleeps. Not 0: a thread that only yields takes the interpreter back before the other has woken up.
+YIELD_S = 0.0001
 #: Bytes one function may hold before its oldest segments go.
 BOUND_BYTES = 2**30
 #: Completion times of neighbouring lines may be out of order by this much (batches of several threads, clock steps).
@@ -208,7 +211,7 @@ class FolderRecords:
         """Everything that is queued now, to the files and the listeners."""
         left = len(self._queue)
         while left > 0:
-            batch: dict[tuple[str, str, str, Kind], list[Item]] = defaultdict(list)
+            batch: dict[_Key, list[Item]] = defaultdict(list)
             taken = 0
             while taken < left and taken < 50 * SLICE:
                 try:
@@ -217,24 +220,24 @@ class FolderRecords:
                     left = 0
                     break
                 kind: Kind = "invocations" if type(item) is Invocation else "logs"
-                batch[(item.namespace, item.function, segments.hour_of(item.at_s), kind)].append(item)
+                batch[(item.namespace, item.function, item.at_s // 3600, kind)].append(item)
                 taken += 1
                 if taken % SLICE == 0:
-                    time.sleep(0)  # releases the interpreter
+                    time.sleep(YIELD_S)
             left -= taken
             # Told first, written second: what a reader finds in a file, its listener has been sent before.
             self._tell(batch)
             for key, items in batch.items():
                 self._write(key, items)
 
-    def _write(self, key: tuple[str, str, str, Kind], items: list[Item]) -> None:
+    def _write(self, key: _Key, items: list[Item]) -> None:
         lines = bytearray()
         for start in range(0, len(items), SLICE):
             lines += self._encode(items[start : start + SLICE])
-            time.sleep(0)
+            time.sleep(YIELD_S)
         namespace, function, hour, kind = key
         try:
-            self._appender.append(namespace, function, hour, kind, bytes(lines))
+            self._appender.append(namespace, function, segments.hour_of(hour * 3600), kind, lines)
             self.problem = ""
         except OSError as exc:
             self.dropped += len(items)
@@ -248,7 +251,7 @@ class FolderRecords:
         except UnicodeEncodeError:  # a text with half a surrogate pair, which JSON in UTF-8 cannot hold
             return self._encoder.encode_lines([_encodable(item) for item in items])
 
-    def _tell(self, batch: dict[tuple[str, str, str, Kind], list[Item]]) -> None:
+    def _tell(self, batch: dict[_Key, list[Item]]) -> None:
         listeners = self._listeners
         if not listeners:
             return

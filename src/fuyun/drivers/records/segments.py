@@ -73,7 +73,7 @@ class Appender:
         self._segment_bytes = segment_bytes
         self._parts: dict[tuple[str, str, str, str], int] = {}  # (namespace, function, hour, kind) -> part written to
 
-    def append(self, namespace: str, function: str, hour: str, kind: Kind, lines: bytes) -> None:
+    def append(self, namespace: str, function: str, hour: str, kind: Kind, lines: bytes | bytearray) -> None:
         """Write whole lines, all or none of them (but for a crash). OSError."""
         key = (namespace, function, hour, kind)
         part = self._parts.get(key)
@@ -122,7 +122,7 @@ class Appender:
         drop_beyond(list_segments(folder), self._bound_bytes)
 
 
-def _write_all(fd: int, lines: bytes, size: int) -> None:
+def _write_all(fd: int, lines: bytes | bytearray, size: int) -> None:
     view = memoryview(lines)
     try:
         while view:
