@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import msgspec
-
 from fuyun.base.units import format_duration, format_size
 from fuyun.domain.functions import RUNTIMES, Cors, FunctionSpec, Hooks, HttpTrigger
 
@@ -145,7 +143,7 @@ def _defaults() -> dict[str, Any]:
             value = format_size(value)
         elif field.kind == "duration":
             value = format_duration(value)
-        found[field.name] = msgspec.to_builtins(value)
+        found[field.name] = list(value) if isinstance(value, tuple) else value
     return found
 
 

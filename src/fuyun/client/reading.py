@@ -58,6 +58,8 @@ class FieldReader:
 
     def read(self, value: Value, field: Field, path: str) -> Any:
         """The value of one field, or WRONG."""
+        if isinstance(value, Text) and value.broken:
+            return WRONG
         if isinstance(value, Text) and value.kind == "null":
             self._problems.add(value.line, f"{field.name!r} has no value; write one, or remove the line")
             return WRONG

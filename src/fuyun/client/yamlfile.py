@@ -21,11 +21,13 @@ _ENV = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)(?:(:-)(.*))?", re.DOTALL)
 
 @dataclass(slots=True)
 class Text:
-    """A scalar. `kind` is YAML's: str, int, float, bool or null; `value` is as written, with `${...}` filled in."""
+    """A scalar. `kind` is YAML's: str, int, float, bool or null; `value` is as written, with `${...}` filled in;
+    `broken` when that failed, which has been noted."""
 
     line: int
     value: str
     kind: str
+    broken: bool = False
 
 
 @dataclass(slots=True)
@@ -145,7 +147,7 @@ class Reader:
             filled, wrong = self._filling.fill(node.value)
             for text in wrong:
                 self.problems.add(line, text)
-            return Text(line, filled, kind)
+            return Text(line, filled, kind, bool(wrong))
         if isinstance(node, yaml.SequenceNode):
             return Items(line, [self.read(item, depth + 1) for item in node.value])
         table = Table(line)
