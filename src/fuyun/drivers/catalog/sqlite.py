@@ -18,7 +18,7 @@ from typing import Any, NoReturn, Self, TypeVar
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from fuyun.domain.errors import Conflict, FuyunError, Internal, OperatorError, StorageFull, Unavailable
+from fuyun.domain.errors import BadRequest, Conflict, FuyunError, Internal, OperatorError, StorageFull, Unavailable
 from fuyun.drivers.catalog import schema
 from fuyun.drivers.catalog.writer import Counts, Writer
 from fuyun.drivers.disk import translated
@@ -57,6 +57,10 @@ def translate(exc: BaseException, path: Path) -> BaseException:
     known: FuyunError | None = None
     if isinstance(exc, IntegrityError):
         known = Conflict("it exists already, or what it belongs to is gone", hint="read its state, then try again")
+    elif isinstance(foreign, OverflowError):
+        known = BadRequest("a number is out of range", hint="use one below 2^63")
+    elif isinstance(foreign, UnicodeEncodeError):
+        known = BadRequest("a text holds half of a surrogate pair", hint="send valid Unicode")
     elif isinstance(foreign, sqlite3.Error):
         name = getattr(foreign, "sqlite_errorname", "")
         for prefix, kind, happened, hint in _TABLE:

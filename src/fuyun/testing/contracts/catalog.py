@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fuyun.domain.errors import NotFound, PreconditionFailed, QuotaExceeded
+from fuyun.domain.errors import BadRequest, NotFound, PreconditionFailed, QuotaExceeded
 from fuyun.domain.functions import FunctionSpec, Hooks, HttpTrigger, Trigger, Weight
 from fuyun.domain.tenants import Namespace, Quotas
 from fuyun.ports.catalog import Catalog
@@ -214,6 +214,19 @@ class CatalogContract(StoresContract):
             done = await asyncio.gather(*tries, return_exceptions=True)
             assert sum(isinstance(result, NotFound) for result in done) == 10
             assert len(await stores.catalog.list_functions("default")) == 20
+
+    async def test_values_no_store_can_hold_are_the_callers_fault(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as stores:
+            catalog = stores.catalog
+            await catalog.put_draft("default", "hello", SPEC, CODE, (), NOW_S)
+            for number in (2**62, 2**63, 10**30, -(10**30)):
+                with pytest.raises((NotFound, BadRequest)):
+                    await catalog.get_version("default", "hello", number)
+                with pytest.raises((NotFound, BadRequest)):
+                    await catalog.put_alias("default", "hello", "live", all_to(number), NOW_S)
+            with pytest.raises(BadRequest):
+                await catalog.publish("default", "hello", "half \ud83d", NOW_S)
+            assert (await catalog.publish("default", "hello", "😀", NOW_S)).description == "😀"
 
     async def test_a_version_survives_a_round_through_json(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as stores:
