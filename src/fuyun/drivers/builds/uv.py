@@ -152,10 +152,9 @@ class UvBuilder:
 
     async def _resolve(self, text: str, python: Interpreter, room: Room, tell: Progress) -> str:
         """The lock of a requirements text: every package with its version and hashes, one per line."""
-        count = len(names_of(text))
-        tell(f"resolving {count} requirement{'' if count == 1 else 's'}")
-        if not count:
+        if not names_of(text):
             return ""
+        tell(f"resolving {_counted(len(names_of(text)), 'requirement')}")
         source, target = room.path / "requirements.txt", room.out / "lock.txt"
         await asyncio.to_thread(write_text, source, text)
         emit = [
@@ -170,7 +169,7 @@ class UvBuilder:
         await self._uv_run([*argv, str(source)], python, room, tell, "resolving the requirements")
         lock = await asyncio.to_thread(read_output, target)
         await asyncio.to_thread(empty, room.out)
-        tell(f"locked {len(names_of(lock))} packages")
+        tell(f"locked {_counted(len(names_of(lock)), 'package')}")
         return lock
 
     async def _install(self, lock: str, key: str, python: Interpreter, room: Room, tell: Progress) -> Artifact:
@@ -329,6 +328,10 @@ def _sha(*parts: str) -> str:
 def _sha_key(key: str) -> str:
     """The digest under which `BlobStore.adopt` keeps a key."""
     return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _platform() -> str:
