@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import msgspec
 
 from fuyun.base.units import format_duration, format_size
 from fuyun.domain.errors import BadRequest
-from fuyun.domain.names import LATEST, check_name
+from fuyun.domain.names import LATEST, check_name, check_qualifier
 
 MIB = 1024 * 1024
 
@@ -148,6 +149,9 @@ class Function(Wire, frozen=True, kw_only=True):
     updated_s: float
 
 
+_PATH = re.compile(r"/[^\s?#\x00-\x1f\x7f]*")
+_METHOD = re.compile(r"[A-Za-z]{1,20}")
+
 RUNTIMES = ("python3", "python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
 
 
@@ -203,23 +207,38 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
             "names starting with FUYUN_ are the platform's",
             "choose another name",
         )
+    for name, value in spec.env.items():
+        _require("\0" not in value, f"env.{name}", "the value holds a NUL character", "environment values are text")
+        _require(name not in spec.secrets, f"env.{name}", "a secret has the same name", "name one of them differently")
     for index, trigger in enumerate(spec.triggers):
         path = f"triggers[{index}].http"
         _require(trigger.http is not None, path, "the trigger has no kind", "add http: {path: /...}")
         if trigger.http is not None:
-            _require(
-                trigger.http.path.startswith("/") and not trigger.http.path.startswith("/fn/"),
-                f"{path}.path",
-                f"{trigger.http.path!r} cannot be a trigger path",
-                "start it with / and keep out of /fn/",
-            )
-            _require(
-                "*" not in trigger.http.path.removesuffix("/*"),
-                f"{path}.path",
-                "* only stands at the end",
-                "end it with /*",
-            )
+            _check_http(path, trigger.http)
     return spec
+
+
+def _check_http(path: str, http: HttpTrigger) -> None:
+    _require(
+        _PATH.fullmatch(http.path) is not None and not http.path.startswith("/fn/"),
+        f"{path}.path",
+        f"{http.path!r} cannot be a trigger path",
+        "start it with /, keep out of /fn/, and write spaces, ? and # as %20, %3F and %23",
+    )
+    _require("*" not in http.path.removesuffix("/*"), f"{path}.path", "* only stands at the end", "end it with /*")
+    _require(bool(http.methods), f"{path}.methods", "no method", "name some, or ANY")
+    for method in http.methods:
+        _require(
+            _METHOD.fullmatch(method) is not None,
+            f"{path}.methods",
+            f"{method!r} is not a method",
+            "use GET, POST, ANY",
+        )
+    if http.alias:
+        try:
+            check_qualifier(http.alias)
+        except BadRequest as exc:
+            raise BadRequest(f"{path}.alias: {exc.detail}", hint="name an alias or a version", path=path) from exc
 
 
 def check_weights(weights: tuple[Weight, ...]) -> tuple[Weight, ...]:
