@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 from fuyun.domain.errors import BadRequest
+from fuyun.domain.requirements import from_pyproject
 
 #: Looked for in the code folder when the project file does not say.
 DEFAULT_FILES = ("requirements.txt", "pyproject.toml")
@@ -57,15 +57,10 @@ def _read(path: Path, code: Path) -> Requirements:
 
 def _from_pyproject(path: Path) -> str:
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        raise BadRequest(f"requirements: {path} is not TOML: {exc}") from exc
-    dependencies = found.get("project", {}).get("dependencies", [])
-    if not isinstance(dependencies, list) or not all(isinstance(item, str) for item in dependencies):
-        raise BadRequest(f"requirements: {path}: project.dependencies is not a list of texts")
-    for item in dependencies:
-        _refuse_local(item, str(path))
-    return "".join(f"{item}\n" for item in dependencies)
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise BadRequest(f"requirements: {path} cannot be read: {exc}", hint="write it in UTF-8") from exc
+    return from_pyproject(text, f"requirements: {path}")
 
 
 def _from_text(path: Path, files: list[Path]) -> str:
