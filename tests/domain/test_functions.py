@@ -85,7 +85,7 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"triggers": http("/a*")}, "triggers[0].http.path", "* only stands at the end", "end it with /*"),
     ({"triggers": http("/a", methods=())}, "triggers[0].http.methods", "no method", "ANY"),
     ({"triggers": http("/a", methods=("GET", "P T"))}, "triggers[0].http.methods", "'P T' is not a method", "GET"),
-    ({"triggers": http("/a", alias="Live")}, "triggers[0].http", "triggers[0].http.alias: 'Live'", "alias"),
+    ({"triggers": http("/a", alias="Live")}, "triggers[0].http.alias", "triggers[0].http.alias: 'Live'", "alias"),
 ]
 
 

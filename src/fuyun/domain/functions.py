@@ -238,7 +238,9 @@ def _check_http(path: str, http: HttpTrigger) -> None:
         try:
             check_qualifier(http.alias)
         except BadRequest as exc:
-            raise BadRequest(f"{path}.alias: {exc.detail}", hint="name an alias or a version", path=path) from exc
+            raise BadRequest(
+                f"{path}.alias: {exc.detail}", hint="name an alias or a version", path=f"{path}.alias"
+            ) from exc
 
 
 def check_weights(weights: tuple[Weight, ...]) -> tuple[Weight, ...]:
