@@ -24,7 +24,7 @@ from fuyun.domain.errors import (
     RequestTimedOut,
     Unauthenticated,
 )
-from fuyun.transports.api.table import HEADERS, NDJSON, PATH_PARAMS, Endpoint, Success
+from fuyun.transports.api.table import HEADERS, JSON, NDJSON, PATH_PARAMS, ZIP, Endpoint, Success
 from fuyun.transports.web.problems import PROBLEM
 from fuyun.transports.web.statuses import status_of
 
@@ -54,6 +54,10 @@ REQUEST_HEADERS = {
 }
 
 
+#: Schemas of bodies that are no JSON.
+_RAW: dict[str, Json] = {ZIP: {"type": "string", "format": "binary"}}
+
+
 def implied_errors(endpoint: Endpoint) -> Iterator[type[FuyunError]]:
     """The errors that follow from a row's path, query, body and permission, and those it names itself."""
     yield Internal
@@ -78,6 +82,9 @@ def document(endpoints: Sequence[Endpoint]) -> Json:
     paths: dict[str, Json] = {}
     for endpoint in endpoints:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, schema_of, components)
+    for endpoint in endpoints:
+        if endpoint.query is not None:  # stands as parameters, not as a body
+            components.pop(_name_of(schema_of[id(endpoint.query)]), None)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -94,6 +101,10 @@ def document(endpoints: Sequence[Endpoint]) -> Json:
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "a key, fk_..."}},
         },
     }
+
+
+def _name_of(reference: Json) -> str:
+    return str(reference["$ref"]).rpartition("/")[2]
 
 
 def _types(endpoints: Sequence[Endpoint]) -> Iterator[Any]:
@@ -120,8 +131,10 @@ def _operation(endpoint: Endpoint, schema_of: dict[int, Json], components: dict[
             " in the namespace." if endpoint.permission.where == "namespace" else " on the whole platform."
         )
     if endpoint.has_body:
-        schema = schema_of[id(endpoint.request)] if endpoint.request is not None else {}
-        required = endpoint.request is not None
+        schema = (
+            schema_of[id(endpoint.request)] if endpoint.request is not None else _RAW.get(endpoint.request_media, {})
+        )
+        required = endpoint.request is not None or endpoint.request_media != JSON
         operation["requestBody"] = {"required": required, "content": {endpoint.request_media: {"schema": schema}}}
     return operation
 
@@ -140,7 +153,7 @@ def _parameters(endpoint: Endpoint, schema_of: dict[int, Json], components: dict
             "example": param.example,
         }
     if endpoint.query is not None:
-        properties = components[schema_of[id(endpoint.query)]["$ref"].rpartition("/")[2]]["properties"]
+        properties = components[_name_of(schema_of[id(endpoint.query)])]["properties"]
         for name, schema in properties.items():
             inner = {key: value for key, value in schema.items() if key != "description"}
             yield {"name": name, "in": "query", "required": False, "schema": inner,

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import uvicorn
@@ -23,8 +24,19 @@ from fuyun.transports.web.problems import PROBLEM, problem
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 
 
+#: What uvicorn says of clients' mistakes and of answers we cut on purpose; a stranger must not fill the log with it.
+_EXPECTED = ("Invalid HTTP request received.", "ASGI callable returned without completing response.")
+
+_uvicorn_log = logging.getLogger("fuyun.api.http")
+_uvicorn_log.addFilter(lambda record: record.getMessage() not in _EXPECTED)
+
+
 class _Protocol(HttpToolsProtocol):
     """uvicorn's httptools protocol, with bad requests answered as problems."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.logger = _uvicorn_log
 
     def send_400_response(self, msg: str) -> None:
         """What is not HTTP gets a problem too, then the connection ends."""
