@@ -42,7 +42,7 @@ async def test_a_deployment_publishes_warms_routes_and_is_audited(tmp_path: Path
         assert (action, target) == ("function.deploy", "f")
         assert "alias live" in detail
         assert (b.blobs.path(version.code.digest) / "__pycache__").is_dir()
-        assert b.lines[0].startswith("packaging: ")
+        assert b.lines[0] == "packaging: 42 bytes of code"
         assert b.lines[1:] == ["warm-up: 24 ms (init 21 ms), template ready", "alias: live serves version 1"]
 
 

@@ -15,7 +15,6 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from fuyun.base import clock
-from fuyun.base.units import format_size
 from fuyun.decide.quotas import check_functions, check_storage
 from fuyun.domain.errors import BadRequest, FuyunError, NotFound, QuotaExceeded
 from fuyun.domain.functions import (
@@ -159,7 +158,7 @@ class Deployer:
         shared = [await self._find_artifact("layers", digest) for digest in request.spec.layers]
         if len(shared) > LAYERS:
             raise BadRequest(f"layers: {len(shared)} layers", hint=f"use at most {LAYERS}", path="layers")
-        progress(f"packaging: {format_size(uploaded.size_bytes)}")
+        progress(f"packaging: {_readable(uploaded.size_bytes)} of code")
         builder = self._parts.builder
         code = await builder.compile(uploaded, interpreter, lambda line: progress(f"packaging: {line}"))
         if lines_of(check_requirements(request.requirements)):
@@ -324,6 +323,15 @@ async def _versions(catalog: Catalog, namespace: str, function: str, after: int)
 
 def _sizes(version: Version) -> Iterable[tuple[str, int]]:
     return ((artifact.digest, artifact.size_bytes) for artifact in (version.code, *version.layers))
+
+
+def _readable(size_bytes: float) -> str:
+    """A size for people, such as `1.7 KiB`."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if size_bytes < 1024:
+            return f"{size_bytes:.3g} {unit}"
+        size_bytes /= 1024
+    return f"{size_bytes:.3g} GiB"
 
 
 def _warmth(report: StartReport) -> str:
