@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from fuyun.domain.errors import BadRequest, ExpectationFailed, Unsupported, VersionUnsupported
@@ -142,6 +143,9 @@ def tokens(value: str | None) -> list[str]:
     return [part.strip(" \t").lower() for part in value.split(",")] if value else []
 
 
+_has_key = re.compile(r"(?:^|\s)fk_").search
+
+
 def drop_keys(headers: list[tuple[str, str]], fields: dict[str, str]) -> None:
     """Remove `Fuyun-Key`, and `Authorization` when it holds a Fuyun token, from `headers`.
 
@@ -151,7 +155,7 @@ def drop_keys(headers: list[tuple[str, str]], fields: dict[str, str]) -> None:
     if key is not None:
         headers.remove(("fuyun-key", key))
     value = fields.get("authorization")
-    if value is not None and value[:10].lower() == "bearer fk_":
+    if value is not None and (value.startswith("Bearer fk_") or _has_key(value)):
         headers.remove(("authorization", value))
 
 
