@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from fuyun.domain.errors import FuyunError
 from fuyun.domain.functions import Version, Wire
 from fuyun.domain.invocations import StartKind
 
@@ -125,11 +124,11 @@ class InstanceHost(Protocol):
     """Starts instances. One per node; behind it are the warden, zygotes, blanks and templates."""
 
     async def start(
-        self, version: Version, env: dict[str, str], on_gone: Callable[[Instance, FuyunError], None]
+        self, version: Version, env: dict[str, str], on_gone: Callable[[Instance], None]
     ) -> Instance:
         """A ready instance, by the quickest rung that is free. Raises FunctionLoadFailed, HandlerMissing,
-        FunctionInitFailed, FunctionOutOfMemory, HostUnable, Unavailable. `on_gone` is called once when it ends
-        by itself."""
+        FunctionInitFailed, FunctionOutOfMemory, HostUnable, Unavailable. `on_gone` is called once, as soon as it can take
+        no more calls; those inside fail a little later, when it is known why."""
         ...
 
     async def prepare(self, version: Version, env: dict[str, str]) -> StartReport:

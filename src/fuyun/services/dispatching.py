@@ -11,7 +11,7 @@ import structlog
 from fuyun.base import clock
 from fuyun.base.tasks import Scope
 from fuyun.decide import routing
-from fuyun.domain.errors import NotFound, Unavailable
+from fuyun.domain.errors import FuyunError, NotFound, Unavailable
 from fuyun.domain.functions import Version
 from fuyun.domain.tenants import Quotas
 from fuyun.ports.instances import InstanceHost
@@ -134,15 +134,26 @@ class Dispatcher:
         pools = route.pools
         pool = pools[0][1] if len(pools) == 1 else self._choose(route, headers)
         request = Request(kind, method, path, route.base, query, headers, source, scheme, body, end)
+        error: FuyunError | None = None
+        if pool.retired:
+            pool, error = self._fresh(route, headers, pool)
         flight = LiveFlight(pool, route.alias, request, responder)
         if self._closing:
             error = Unavailable("the platform is going down", hint="retry in a few seconds", retry_after_s=2)
-            asyncio.get_running_loop().call_soon(flight.refuse, error)
+        if error is not None:
+            pool.refuse_soon(flight, error)
         else:
             pool.submit(flight)
             if self._ticker is None:
                 self.wake()
         return flight
+
+    def _fresh(self, route: Route, headers: list[tuple[str, str]], stale: Pool) -> tuple[Pool, FuyunError | None]:
+        """The pool for a request whose route was looked up before a deployment replaced it."""
+        try:
+            return self._choose(self.resolve(route.namespace, route.function, route.qualifier), headers), None
+        except NotFound as error:
+            return stale, error
 
     @staticmethod
     def _choose(route: Route, headers: list[tuple[str, str]]) -> Pool:

@@ -111,9 +111,7 @@ class Pool:
         refusal = quotas.admit(self.tenant.gate, self.gate)
         if refusal is not None:
             gate = self.tenant.gate if refusal == "namespace_concurrency" else self.gate
-            error = quotas.throttled(refusal, gate.limit)
-            asyncio.get_running_loop().call_soon(flight.refuse, error)
-            flight.pool = _Outside(self)  # type: ignore[assignment]
+            self.refuse_soon(flight, quotas.throttled(refusal, gate.limit))
             return
         if self.free and not self.queue:
             self._take(flight)
@@ -121,6 +119,11 @@ class Pool:
         self.queue.append(flight)
         self._around.wake()
         self._grow()
+
+    def refuse_soon(self, flight: LiveFlight, error: FuyunError) -> None:
+        """Fail a flight that is not admitted, after the caller has got hold of it."""
+        flight.pool = _Outside(self)  # type: ignore[assignment]
+        asyncio.get_running_loop().call_soon(flight.refuse, error)
 
     def _take(self, flight: LiveFlight) -> None:
         member = self.free[-1]
@@ -226,7 +229,7 @@ class Pool:
         member = Member(instance)
         self.members[instance.id] = member
         self._around.wake()
-        if self.retired:
+        if self.retired and not self.queue:
             self._stop(member)
             return
         self.free.append(member)
@@ -248,7 +251,7 @@ class Pool:
             self._retry_s = clock.mono_s() + 0.1
         self._around.wake()
 
-    def _on_gone(self, instance: Instance, error: FuyunError) -> None:
+    def _on_gone(self, instance: Instance) -> None:
         member = self.members.pop(instance.id, None)
         if member is None:
             return

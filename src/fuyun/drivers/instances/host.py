@@ -37,8 +37,8 @@ _log = structlog.get_logger("fuyun.host")
 _ZYGOTE_ARGV = ("-I", "-S", "-c")
 #: Blanks being made at once: enough to keep two cores busy, few enough that descriptors in flight stay bounded.
 _SPAWNING = 12
-#: Importing a module may take this long besides the initializer's own limit.
-LOAD_TIMEOUT_S = 60.0
+#: What an instance needs between its limit for loading and saying so, on a busy machine.
+_GRACE_S = 5.0
 _BLANK_LIMITS = {"memory": 256 * 2**20, "cpu": 1.0, "pids": 128}
 
 
@@ -138,7 +138,7 @@ class LocalHost:
     # --- InstanceHost
 
     async def start(
-        self, version: Version, env: dict[str, str], on_gone: Callable[[Instance, FuyunError], None]
+        self, version: Version, env: dict[str, str], on_gone: Callable[[Instance], None]
     ) -> Instance:
         """A ready instance, by the quickest rung that is free."""
         template = self._templates.get(version.key)
@@ -158,10 +158,9 @@ class LocalHost:
         else:
             process = await self._from_blank(family, version, env, template=False)
             self._consider_template(version, env, process.report)
-        process.on_end = lambda process, error: self._on_end(process, error, on_gone)
         if process.gone:
-            self._processes.pop(process.id, None)
             raise InstanceLost("the instance ended as soon as it was ready", hint="try again", retry_after_s=1)
+        process.on_lost = on_gone
         return process
 
     async def prepare(self, version: Version, env: dict[str, str]) -> StartReport:
@@ -322,7 +321,7 @@ class LocalHost:
     async def _spawn(self, family: _Family) -> None:
         process = Process("blank", family.zygote, self._try_send, self._on_output)
         self._processes[process.id] = process
-        process.on_end = lambda process, error: self._on_blank_end(family, process)
+        process.on_end = lambda process: self._on_blank_end(family, process)
         try:
             passed = await process.connect()
             try:
@@ -415,7 +414,7 @@ class LocalHost:
             version,
             spec.memory_bytes,
         )
-        process.on_end = lambda process, error: self._processes.pop(process.id, None)  # type: ignore[assignment]
+        process.on_end = self._dismiss
         limits = {"memory": spec.memory_bytes, "cpu": spec.cpu, "pids": spec.pids}
         task = {**self._task(version, env, process), "template": template}
         self.warden.send({"op": "limits", "id": process.id, "limits": limits, "template": template})
@@ -429,14 +428,15 @@ class LocalHost:
         """Wait for READY; fill in the report. What went wrong is raised, and the process is gone."""
         assert process.version is not None
         hooks = process.version.spec.hooks
-        limit_s = LOAD_TIMEOUT_S + (hooks.initializer_timeout_s if hooks.initializer else 0.0)
+        limit_s = hooks.initializer_timeout_s
         try:
-            ready = await asyncio.wait_for(asyncio.shield(process.channel.started), limit_s)
+            grace_s = _GRACE_S if hooks.initializer else 0.0  # it cuts off the hook itself, and says which
+            ready = await asyncio.wait_for(asyncio.shield(process.channel.started), limit_s + grace_s)
         except TimeoutError as error:
             process.kill("it did not finish loading")
             raise FunctionInitFailed(
                 f"loading {process.version.spec.handler} took longer than {limit_s:g} s",
-                hint="move slow work out of the module's top level or raise the initializer's timeout",
+                hint="move slow work out of the module's top level, or raise `initializer_timeout`",
                 timeout_s=limit_s,
             ) from error
         except FuyunError:
@@ -464,7 +464,7 @@ class LocalHost:
             old.process.kill("replaced")
         size = memory.of([process.pid]).get(process.pid, {}).get("private_bytes", 0)
         self._templates[version.key] = _Template(process, env, process.report.init_ms, size, clock.mono_s())
-        process.on_end = lambda process, error: self._on_template_end(version.key, process)
+        process.on_end = lambda process: self._on_template_end(version.key, process)
         rows = [(key, t.size_bytes, t.used_s, t.init_ms) for key, t in self._templates.items()]
         for key in starts.evict(rows, self._options.template_budget_bytes):
             self.forget(key)
@@ -499,7 +499,7 @@ class LocalHost:
         process = Process("instance", template.process.zygote, self._try_send, self._on_output)
         process.version, process.memory_bytes = version, version.spec.memory_bytes
         self._processes[process.id] = process
-        process.on_end = lambda process, error: self._processes.pop(process.id, None)  # type: ignore[assignment]
+        process.on_end = self._dismiss
         spec = version.spec
         passed = await process.connect()
         message = {
@@ -532,9 +532,8 @@ class LocalHost:
         except Unavailable:
             return
 
-    def _on_end(self, process: Process, error: FuyunError, on_gone: Callable[[Instance, FuyunError], None]) -> None:
+    def _dismiss(self, process: Process) -> None:
         self._processes.pop(process.id, None)
-        on_gone(process, error)
 
     def _on_event(self, message: dict[str, Any]) -> None:
         if message["ev"] in ("gone", "failed"):

@@ -43,7 +43,8 @@ class Process:
         self.report = StartReport(kind="none")
         self.memory_bytes = 0
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.on_end: Callable[[Process, FuyunError], None] | None = None
+        self.on_lost: Callable[[Process], None] | None = None  # it takes no more calls
+        self.on_end: Callable[[Process], None] | None = None  # it is gone
         self._send = warden_send
         self._on_output = on_output
         self._verdict: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
@@ -160,6 +161,8 @@ class Process:
         self.told_end({"lost": True})
 
     def _on_lost(self, violation: str) -> None:
+        if self.on_lost is not None:
+            self.on_lost(self)
         if violation:
             self._why = self._why or "violation"
             self._error = ProtocolViolated(f"code inside the instance broke its protocol: {violation}")
@@ -189,7 +192,7 @@ class Process:
             self.ready.exception()
         self.channel.fail_all(error)
         if self.on_end is not None:
-            self.on_end(self, error)
+            self.on_end(self)
 
     def _drain_output(self) -> None:
         """Take what the process wrote before it ended, up to a megabyte."""
