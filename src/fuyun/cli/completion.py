@@ -33,4 +33,8 @@ def completion(shell: Annotated[str, typer.Argument(metavar="SHELL", help=f"One 
     from fuyun.cli import main
 
     os.environ[main.COMPLETE] = f"source_{shell}"
-    raise typer.Exit(main.main([]))
+    try:
+        code = main.main([])
+    finally:
+        del os.environ[main.COMPLETE]
+    raise typer.Exit(code)
