@@ -61,13 +61,17 @@ class Reply:
 
     status: int = 0
     headers: list[tuple[str, str]] | None = None
-    body: bytes = b""
+    whole: bytes = b""  # the body of a RESULT
     error: dict[str, Any] | None = None
     usage: tuple[int, int, int] = (0, 0, 0)
     chunks: list[bytes] = field(default_factory=list)
     logs: list[dict[str, str]] = field(default_factory=list)
     streamed: bool = False
     over: bool = False
+
+    @property
+    def body(self) -> bytes:
+        return self.whole + b"".join(self.chunks)
 
     @property
     def json(self) -> Any:
@@ -100,7 +104,7 @@ class Connection:
         self.credits: dict[int, int] = {}
         self.auto_credit = True
         self._stream = 0
-        self._rest = b""
+        self._rest = bytearray()
 
     # out
 
@@ -171,8 +175,8 @@ class Connection:
             if len(self._rest) < wire.HEADER_SIZE + length:
                 break
             assert reserved == 0
-            payload = self._rest[wire.HEADER_SIZE : wire.HEADER_SIZE + length]
-            self._rest = self._rest[wire.HEADER_SIZE + length :]
+            payload = bytes(self._rest[wire.HEADER_SIZE : wire.HEADER_SIZE + length])
+            del self._rest[: wire.HEADER_SIZE + length]
             self._take(kind, flags, stream, payload)
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
@@ -202,7 +206,7 @@ class Connection:
             if size:
                 status, headers = json.loads(payload[16 : 16 + size])
                 reply.status, reply.headers = status, [tuple(pair) for pair in headers]
-            reply.body = payload[16 + size :]
+            reply.whole = payload[16 + size :]
         elif kind == wire.HEAD:
             assert not reply.streamed
             status, headers = json.loads(payload)
@@ -210,7 +214,6 @@ class Connection:
         elif kind == wire.CHUNK:
             assert reply.streamed
             reply.chunks.append(payload)
-            reply.body += payload
             if self.auto_credit:
                 self.credit(stream, len(payload))
         elif kind == wire.FINISH:
@@ -271,11 +274,13 @@ def task_for(folder: Path, code: str | dict[str, str], handler: str, **task: Any
     }  # fmt: skip
 
 
-def _spawn(boot: str, task: dict[str, Any], sockets: list[socket.socket], python: str) -> subprocess.Popen[bytes]:
+def _spawn(
+    boot: str, task: dict[str, Any], sockets: list[socket.socket], python: str, stdout: int | None = None
+) -> subprocess.Popen[bytes]:
     numbers = [sock.fileno() for sock in sockets]
     runtime = runtime_only(Path(task["code"]).parent)
     command = [python, "-I", "-S", "-c", boot, str(runtime), ",".join(map(str, numbers)), json.dumps(task)]
-    return subprocess.Popen(command, pass_fds=numbers, stdin=subprocess.DEVNULL)
+    return subprocess.Popen(command, pass_fds=numbers, stdin=subprocess.DEVNULL, stdout=stdout)
 
 
 def runtime_only(folder: Path) -> Path:
@@ -291,12 +296,17 @@ def runtime_only(folder: Path) -> Path:
 
 @contextmanager
 def worker(
-    folder: Path, code: str | dict[str, str], handler: str = "app.handler", python: str = sys.executable, **task: Any
+    folder: Path,
+    code: str | dict[str, str],
+    handler: str = "app.handler",
+    python: str = sys.executable,
+    stdout: int | None = None,
+    **task: Any,
 ) -> Iterator[Worker]:
     """A started worker (not necessarily ready); it must be gone at the end."""
     ours, theirs = socket.socketpair()
     with ours:
-        process = _spawn(_BOOT, task_for(folder, code, handler, **task), [theirs], python)
+        process = _spawn(_BOOT, task_for(folder, code, handler, **task), [theirs], python, stdout)
         theirs.close()
         try:
             yield Worker(ours, process)
@@ -316,7 +326,10 @@ def template(
     """A template's own connection and those of `copies` instances forked from it."""
     pairs = [socket.socketpair() for _ in range(copies + 1)]
     process = _spawn(
-        _TEMPLATE, task_for(folder, code, handler, template=True, **task), [theirs for _, theirs in pairs], sys.executable
+        _TEMPLATE,
+        task_for(folder, code, handler, template=True, **task),
+        [theirs for _, theirs in pairs],
+        sys.executable,
     )
     for _, theirs in pairs:
         theirs.close()

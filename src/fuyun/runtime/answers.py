@@ -69,7 +69,7 @@ class Meter:
         """Run µs since `started_ns`, CPU µs since the last call, peak resident KiB; each fits 32 bits."""
         used = getrusage(RUSAGE_SELF)
         cpu_s = used[0] + used[1]
-        cpu_us = int((cpu_s - self._cpu_s) * 1e6)
+        cpu_us = max(0, int((cpu_s - self._cpu_s) * 1e6))
         self._cpu_s = cpu_s
         run_us = (monotonic_ns() - started_ns) // 1000
         if run_us > _U32 or cpu_us > _U32:
@@ -240,11 +240,11 @@ def _headers_of(result: dict[str, Any]) -> Headers:
 
 
 def _base64(body: Any) -> bytes:
-    from binascii import Error, a2b_base64
+    from base64 import b64decode
 
     try:
-        return a2b_base64(body)
-    except (Error, ValueError, TypeError) as exc:
+        return b64decode(body, validate=True)
+    except (ValueError, TypeError) as exc:
         raise BadAnswer(f"result['body'] is not base64 though isBase64Encoded says so: {exc}") from None
 
 

@@ -101,7 +101,7 @@ class Application:
         if exchange.complete:
             spool.finish(call)
         elif call.cancelled:
-            self._hall.finish(call)
+            await exchange.abandon()
         else:
             state = "without completing its response" if exchange.started else "without starting a response"
             raise BadAnswer(f"the ASGI application returned {state}")
@@ -160,10 +160,10 @@ class Exchange:
         """http.response.start and http.response.body; after a disconnect they go nowhere, as the specification asks."""
         kind = message["type"]
         if self._call.cancelled and not self.complete:
-            self.started = True
+            # An application that produces without waiting for anything must let the loop tell it of the disconnect.
+            await asyncio.sleep(0)
             if kind == "http.response.body" and not message.get("more_body"):
-                self._complete()
-                self._hall.finish(self._call)
+                await self.abandon()
         elif kind == "http.response.start" and not self.started:
             self._status = int(message["status"])
             self._headers = clean_headers(message.get("headers") or (), "the response's headers")
@@ -189,6 +189,14 @@ class Exchange:
         if not more:
             self._complete()
             hall.finish(call)
+
+    async def abandon(self) -> None:
+        """End the exchange after a disconnect; what is sent goes nowhere. 499 is nginx's status for it."""
+        self._complete()
+        if self._head_sent:
+            self._hall.finish(self._call)
+        else:
+            await self._hall.result(self._call, (499, [], b""))
 
     def _complete(self) -> None:
         self.complete = True

@@ -131,25 +131,25 @@ class Desk:
         """Send an iterator's pieces as they come. Nothing leaves before the first one: what fails until then is a plain
         error."""
         pieces = self._iterate(streamed.pieces)
+        number = 0
         try:
-            number = 0
             for value in pieces:
                 if number == 0:
                     status, headers, data = opening(streamed, value, http)
                     self.head(call, status, headers)
                 else:
                     data = piece_of(value, f"chunk {number}")
+                number += 1
                 if not self.write(call, data):
                     break
-                number += 1
-            if number == 0 and not call.cancelled:
-                self.result(call, (streamed.status, streamed.headers or [], b""))
-                return
-            self.finish(call)
         finally:
-            close = getattr(streamed.pieces, "close", None)
+            close = getattr(pieces, "close", None)
             if close is not None:
                 close()
+        if number:
+            self.finish(call)
+        else:
+            self.result(call, (streamed.status, streamed.headers or [], b""))
 
     def fail(self, call: Call, exc: BaseException) -> None:
         """Answer with what `exc` means. Leave when the process must end after it, Hangup when nobody listens."""

@@ -40,6 +40,11 @@ class Signature:
         self.is_async = _is_async(target)
         return (target, bound) if hasattr(target, "__code__") else None
 
+    @property
+    def opaque(self) -> bool:
+        """Its parameters say nothing: `*args` only, as decorators write it."""
+        return self.variable and not self.names
+
     def accepts(self, count: int) -> bool:
         """Whether it can be called with `count` positional arguments, as far as is known."""
         return self.names is None or self.variable or len(self.names) >= count
@@ -65,13 +70,13 @@ def mode_of(target: Any, colon: bool) -> tuple[str, bool, Any]:
     signature = Signature(target)
     names = signature.names or ()
     if signature.is_async:
-        asgi = names[:3] == ("scope", "receive", "send") or (colon and len(names) == 3)
+        asgi = names[:3] == ("scope", "receive", "send") or (colon and (len(names) == 3 or signature.opaque))
         return ("asgi" if asgi else "event"), True, target
     if names[:3] == ("scope", "receive", "send"):
         return "asgi", True, target
     if hasattr(target, "wsgi_app") or names[1:2] == ("start_response",):
         return "wsgi", False, target
-    if colon and not hasattr(target, "__code__") and len(names) == 2:
+    if colon and (signature.opaque or (len(names) == 2 and not hasattr(target, "__code__"))):
         return "wsgi", False, target
     return "event", False, target
 

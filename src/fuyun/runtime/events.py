@@ -21,6 +21,7 @@ _TEXT_TYPES = (
     "application/toml", "application/sql", "image/svg+xml",
 )  # fmt: skip
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_known_types: dict[str, bool] = {}
 _clock: tuple[int, str] = (0, "")
 
 
@@ -115,7 +116,13 @@ def is_text(content_type: str) -> bool:
 
 
 def _body(headers: dict[str, str], body: bytes) -> tuple[str, bool]:
-    if is_text(headers.get("content-type", "")) and headers.get("content-encoding", "identity") == "identity":
+    kind = headers.get("content-type", "")
+    text = _known_types.get(kind)
+    if text is None:
+        text = is_text(kind)
+        if len(_known_types) < 64:
+            _known_types[kind] = text
+    if text and headers.get("content-encoding", "identity") == "identity":
         try:
             return str(body, "utf-8"), False
         except UnicodeDecodeError:

@@ -31,12 +31,22 @@ class InlineDesk(Desk):
         self.later: deque[Frame] = deque()
 
     def wait(self, call: Call) -> None:
-        for frame in self.splitter.feed(self.channel.receive(self.splitter.wanted)):
+        if self._take_own(call):
+            return
+        self.later.extend(self.splitter.feed(self.channel.receive(self.splitter.wanted)))
+        self._take_own(call)
+
+    def _take_own(self, call: Call) -> bool:
+        """Take the call's own frames out of `later`; whether there was one."""
+        waiting = len(self.later)
+        for _ in range(waiting):
+            frame = self.later.popleft()
             kind, flags, stream, payload = frame
             if stream == call.stream and kind in (CREDIT, BODY, CANCEL):
                 self.note(call, kind, flags, payload)
             else:
                 self.later.append(frame)
+        return len(self.later) < waiting
 
 
 def serve(channel: Channel, app: App) -> None:

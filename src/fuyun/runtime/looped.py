@@ -212,16 +212,16 @@ class Hall:
                     self.head(call, status, headers)
                 else:
                     data = piece_of(value, f"chunk {number}")
+                number += 1
                 if not await self.write(call, data):
                     break
-                number += 1
         finally:
             if hasattr(source, "aclose"):
                 await source.aclose()
-        if number == 0 and not call.cancelled:
-            await self.result(call, (streamed.status, streamed.headers or [], b""))
-        else:
+        if number:
             self.finish(call)
+        else:
+            await self.result(call, (streamed.status, streamed.headers or [], b""))
 
     async def wait(self, call: Call) -> None:
         """Wait until a frame for the call arrived."""

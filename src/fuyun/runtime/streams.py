@@ -28,7 +28,7 @@ _PIECE = 32 * 1024
 
 
 class Spool:
-    """Turns text into LOG frames. One per process; `bind` connects it, `unbind` (after a fork) makes it collect again."""
+    """Turns text into LOG frames. One per process; `bind` connects it, `unbind` makes it collect again."""
 
     def __init__(self) -> None:
         self.limit_bytes = 1024 * 1024
@@ -245,9 +245,11 @@ def _adapt_basic_config(original: Callable[..., None]) -> None:
             original(**dict(given, force=True))
         else:
             handler = root.handlers[0]
+            formatter = handler.formatter
+            if any(given.get(key) for key in ("format", "datefmt", "style")):
+                formatter = None  # basicConfig sets its own where there is none
+            handler.setFormatter(formatter)
             original(**dict(given, handlers=[handler], force=True))
-            if not any(given.get(key) for key in ("format", "datefmt", "style")):
-                handler.setFormatter(_Format())
 
     basic_config.__doc__ = original.__doc__
     basic_config.fuyun = True  # type: ignore[attr-defined]

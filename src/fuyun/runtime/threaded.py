@@ -1,13 +1,14 @@
 """Several synchronous invocations at once: leader and followers.
 
 One thread, the leader, reads the connection. When an INVOKE arrives it hands the lead on and answers the call itself,
-so that a request never waits for another thread to wake. Threads are made when a request finds none resting and are then
-kept; there is always one more than invocations run, because answers that stream need someone to read their CREDIT.
+so that a request never waits for another thread to wake. Threads are made when a request finds none resting, and kept;
+there is always one more than invocations run, because answers that stream need someone to read their CREDIT.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from _queue import SimpleQueue
 from collections import deque
@@ -24,7 +25,7 @@ from fuyun.runtime.wire import BODY, CANCEL, CREDIT, HOOK, INVOKE, META
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Union
 
     from fuyun.runtime.channel import Frame
     from fuyun.runtime.loader import App
@@ -64,14 +65,14 @@ class ThreadedDesk(Desk):
             self._resting += 1
             with self._lead:
                 self._resting -= 1
-                kind, _, stream, payload = self._next_task()
+                task = self._next_task()
                 if self._resting == 0 and self._count < self._most:
                     self._count += 1
                     threading.Thread(target=self._follow, name=f"fuyun-{self._count}", daemon=True).start()
-            if kind == HOOK:
-                self.channel.send(answer_hook(self.app, stream, payload))
+            if isinstance(task, Call):
+                self._answer(task)
             else:
-                self._answer(stream)
+                self.channel.send(answer_hook(self.app, task[2], task[3]))
 
     def _follow(self) -> None:
         self._count -= 1  # `serve` counts it again
@@ -81,16 +82,20 @@ class ThreadedDesk(Desk):
             os._exit(leave.code)
         except Hangup:
             os._exit(0)
+        except BaseException:  # a defect of the runtime: an instance with a thread less would hang sooner or later
+            import traceback
 
-    def _next_task(self) -> Frame:
-        """Read until there is something to do; frames for running calls are handed over on the way."""
+            traceback.print_exc(file=sys.__stderr__)
+            os._exit(70)
+
+    def _next_task(self) -> Union[Call, Frame]:
+        """Read until there is a call or a HOOK to answer; frames for running calls are handed over on the way."""
         while True:
             while self._frames:
                 frame = self._frames.popleft()
                 kind, flags, stream, payload = frame
                 if kind == INVOKE:
-                    self._admit(stream, flags, payload)
-                    return frame
+                    return self._admit(stream, flags, payload)
                 if kind == HOOK:
                     return frame
                 if kind not in (CREDIT, BODY, CANCEL):
@@ -101,7 +106,7 @@ class ThreadedDesk(Desk):
                     call.waiter.put(None)
             self._frames.extend(self._splitter.feed(self.channel.receive(self._splitter.wanted)))
 
-    def _admit(self, stream: int, flags: int, payload: bytes) -> None:
+    def _admit(self, stream: int, flags: int, payload: bytes) -> Call:
         started_ns = monotonic_ns()
         size = META.unpack_from(payload)[0] + 4
         head = scan(str(payload[4:size], "utf-8"), 0)[0]
@@ -109,15 +114,15 @@ class ThreadedDesk(Desk):
         call.waiter = SimpleQueue()
         self.calls[stream] = call
         spool.idle.log_bytes, spool.idle.log_cut = self._log_bytes, False
+        return call
 
-    def _answer(self, stream: int) -> None:
-        call = self.calls[stream]
+    def _answer(self, call: Call) -> None:
         current.var.set(call)
         try:
             self._run(call)
         finally:
             current.var.set(None)
-            self.calls.pop(stream, None)
+            self.calls.pop(call.stream, None)
 
 
 def serve(channel: Channel, app: App) -> None:

@@ -234,7 +234,7 @@ class Response:
 
     def send_result(self) -> None:
         """Send what is held, or end the stream."""
-        if self._streaming or self._call.cancelled:
+        if self._streaming:
             self._desk.finish(self._call)
             return
         body = self._held or b""
