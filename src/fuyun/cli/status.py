@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from fuyun.base import clock
 from fuyun.cli import output, rundir
 from fuyun.cli.session import JsonOption, command, connect
 from fuyun.cli.up import DataOption
@@ -24,9 +25,6 @@ def add(app: typer.Typer) -> None:
 
 def status(data: DataOption = None, json: JsonOption = False) -> None:
     """Show version, addresses, uptime, functions, instances and memory. Exit 1 when no platform answers."""
-    from fuyun.base import clock
-    from fuyun.base.units import format_duration
-
     with connect() as platform:
         place = data or (Path(platform.profile.data) if platform.profile.data else None) or _default_data()
         running = rundir.find_running(place)
@@ -38,38 +36,55 @@ def status(data: DataOption = None, json: JsonOption = False) -> None:
                 output.words(f"process {running.pid} runs on {place} and answers at {running.api}")
             raise
         api = platform.profile.api
-    local = running if running is not None and running.api == api else None
-    uptime_s = clock.wall_s() - local.started_s if local else None
-    memory = sum(memory_of(pid) for pid in tree_of(local.pid)) if local else None
-    instances = [state for node in nodes for pool in node["pools"] for state in pool["instances"].items()]
-    found = {
+    found = _found(info, nodes, functions, api) | _local(place, running, api)
+    if json:
+        return output.as_json(found)
+    _print(found)
+
+
+def _found(info: dict[str, Any], nodes: list[dict[str, Any]], functions: int, api: str) -> dict[str, Any]:
+    """What the platform says of itself."""
+    instances = sum(count for node in nodes for pool in node["pools"] for count in pool["instances"].values())
+    return {
         "version": info["version"],
         "api": api,
         "gateway": info["gateway"],
-        "pid": local.pid if local else None,
-        "data": str(place) if local else None,
-        "uptime_s": uptime_s,
-        "memory_bytes": memory,
         "functions": functions,
-        "instances": sum(count for _, count in instances),
+        "instances": instances,
         "namespace": info["namespace"],
         "role": info["role"],
         "nodes": nodes,
     }
-    if json:
-        return output.as_json(found)
+
+
+def _local(place: Path, running: rundir.RunState | None, api: str) -> dict[str, Any]:
+    """What only its own machine can tell: process, data directory, seconds up, bytes of all its processes."""
+    if running is None or running.api != api:
+        return {"pid": None, "data": None, "uptime_s": None, "memory_bytes": None}
+    return {
+        "pid": running.pid,
+        "data": str(place),
+        "uptime_s": clock.wall_s() - running.started_s,
+        "memory_bytes": sum(memory_of(pid) for pid in tree_of(running.pid)),
+    }
+
+
+def _print(found: dict[str, Any]) -> None:
+    from fuyun.base.units import format_duration
+
+    uptime_s, memory = found["uptime_s"], found["memory_bytes"]
     output.pairs(
         [
             ("version", found["version"]),
             ("gateway", found["gateway"]),
-            ("api", api),
+            ("api", found["api"]),
             ("process", found["pid"]),
             ("data", found["data"]),
             ("uptime", format_duration(int(uptime_s)) if uptime_s is not None else ""),
             ("memory", f"{memory / 2**20:.0f} MiB in all processes" if memory else ""),
-            ("functions", str(functions)),
+            ("functions", str(found["functions"])),
             ("instances", str(found["instances"])),
-            ("key", f"{info['role']} of {info['namespace']}"),
+            ("key", f"{found['role']} of {found['namespace']}"),
         ]
     )
     rows = [
@@ -81,7 +96,7 @@ def status(data: DataOption = None, json: JsonOption = False) -> None:
             pool["queue"],
             pool["inflight"],
         )
-        for node in nodes
+        for node in found["nodes"]
         for pool in node["pools"]
     ]
     if rows:
