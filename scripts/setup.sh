@@ -34,7 +34,7 @@ echo "Installing Fuyun and its test tools into .venv ..." >&2
 # uv resolves and unpacks in seconds what takes pip a minute; pip brings uv, and is the way back when uv cannot run.
 log=.state/install.log
 if .venv/bin/python -m pip install -q 'uv>=0.8' >"$log" 2>&1 && \
-  .venv/bin/uv pip install -q --python .venv/bin/python -e '.[dev]' >>"$log" 2>&1; then
+  .venv/bin/uv pip install -q --compile-bytecode --python .venv/bin/python -e '.[dev]' >>"$log" 2>&1; then
   :
 elif ! .venv/bin/python -m pip install -q -e '.[dev]' >>"$log" 2>&1; then
   cat "$log" >&2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import importlib.metadata
 import io
 import os
@@ -66,10 +67,11 @@ def copy_site(target: Path) -> None:
         for file in found.files or () if name != "fuyun" else ():
             place = Path(str(file.locate()))
             inside = str(file) if not str(file).startswith("..") else f"bin/{place.name}"
-            if place.is_file() and not inside.endswith((".pyc", ".pth")):
+            if place.is_file() and not inside.endswith(".pth"):
                 (target / inside).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(place, target / inside)
-    shutil.copytree(SOURCE / "fuyun", target / "fuyun", ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copy2(place, target / inside)
+    shutil.copytree(SOURCE / "fuyun", target / "fuyun")
+    compileall.compile_dir(target, quiet=2, workers=0)  # the account cannot write bytecode there itself
     for folder, _, names in os.walk(target):
         os.chmod(folder, 0o755)
         for name in names:
@@ -256,7 +258,6 @@ def environment(root: Path, account: Account, settings: Mapping[str, str]) -> di
         "XDG_STATE_HOME": str(home / "state"),
         "XDG_CACHE_HOME": str(home / "cache"),
         "XDG_RUNTIME_DIR": str(home / "run"),
-        "PYTHONDONTWRITEBYTECODE": "1",
         **account.env,
         **settings,
     }
