@@ -79,6 +79,7 @@ FUNCTION_FIELDS = (
     Field("concurrency", "integer", "requests one instance serves at once"),
     Field("min_instances", "integer", "instances kept warm"),
     Field("max_instances", "integer", "instances at most"),
+    Field("freeze_after", "duration", "idle time after which an instance gets no CPU; 0 never", "freeze_after_s"),
     Field("idle_timeout", "duration", "how long an idle instance is kept", "idle_timeout_s"),
     Field("cpu", "number", "cores an instance may use at most"),
     Field("pids", "integer", "processes and threads an instance may have"),

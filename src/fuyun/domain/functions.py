@@ -71,6 +71,7 @@ class FunctionSpec(Wire, frozen=True, kw_only=True):
     min_instances: int = 0
     max_instances: int = 100
     idle_timeout_s: float = 300.0
+    freeze_after_s: float = 0.0  # idle time after which an instance gets no CPU until its next call; 0 never
     cpu: float = 1.0  # cores at most (quota); shares follow memory
     pids: int = 128
     tmp_bytes: int = 64 * MIB
@@ -189,6 +190,7 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
     _between("max_instances", spec.max_instances, 1, 10000, "")
     _between("min_instances", spec.min_instances, 0, spec.max_instances, "")
     _between("idle_timeout_s", spec.idle_timeout_s, 1, 86400, "seconds")
+    _between("freeze_after_s", spec.freeze_after_s, 0, 86400, "seconds")
     _between("cpu", spec.cpu, 0.05, 64, "cores")
     _between("pids", spec.pids, 4, 32768, "")
     _between("tmp_bytes", spec.tmp_bytes, 0, 64 * 1024 * MIB, "bytes")

@@ -115,8 +115,16 @@ class Instance(Protocol):
         """End it now (SIGKILL to all it holds); every open sink fails."""
         ...
 
+    def freeze(self, frozen: bool) -> None:
+        """Give its processes no CPU, or let them run again; frames written meanwhile wait for it."""
+        ...
+
+    async def hook(self, name: str, timeout_s: float) -> bool:
+        """Run a lifecycle hook inside; False when it failed, was cut off or there is none."""
+        ...
+
     async def stop(self, timeout_s: float) -> None:
-        """Run `pre_stop`, then end it."""
+        """Ask it to end and wait until it is gone; after `timeout_s` it is killed."""
         ...
 
 

@@ -169,3 +169,10 @@ def seal(ruleset: int, template: bool = False) -> None:
         landlock.restrict(ruleset)
     syscalls.drop_capabilities()
     seccomp.install(_TEMPLATE if template else _STRICT)
+
+
+def seal_program() -> None:
+    """The same for a program that is executed next (a dependency build): no capability, only the listed calls."""
+    syscalls.empty_bounding_set()
+    syscalls.drop_capabilities()
+    seccomp.install(_STRICT)

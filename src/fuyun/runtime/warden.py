@@ -124,7 +124,15 @@ class Warden:
 
     def _do_run(self, message: dict[str, Any], passed: list[int]) -> None:
         child = Child(message["id"], "run")
-        child.pid = self._launch(message, message["argv"], {1: passed[0], 2: passed[0]})
+        if self._tree:
+            child.group = self._tree.create(child.id)
+            self._limit(child, message["limits"])
+        try:
+            child.pid = self._launch(message, message["argv"], {1: passed[0], 2: passed[0]}, child.group)
+        except OSError:
+            if child.group is not None:
+                self._dead_groups.append(child.group)
+            raise
         self._watch(child)
 
     def _do_spawn(self, message: dict[str, Any], passed: list[int]) -> None:
@@ -173,7 +181,9 @@ class Warden:
 
     # --- children
 
-    def _launch(self, message: dict[str, Any], argv: list[str], kept: dict[int, int]) -> int:
+    def _launch(
+        self, message: dict[str, Any], argv: list[str], kept: dict[int, int], group: cgroups.Group | None = None
+    ) -> int:
         """Start a program in a root of its own; returns its pid once its ids are mapped."""
         plan = message["plan"]
         if plan is None:
@@ -190,6 +200,8 @@ class Warden:
                 raise OSError(0, problem.decode(errors="replace") or "the sandbox could not be built")
             base, count = (self._options["uid_base"], 65536) if self._options["root"] else (0, 1)
             sandbox.write_maps(pid, 0, (base, base), count)
+            if group is not None:
+                group.attach(pid)
             ours.send(b"m")
         except OSError:
             _kill_pid(pid)
@@ -303,6 +315,7 @@ def _launched(
     plan: dict[str, Any], argv: list[str], message: dict[str, Any], kept: dict[int, int], gate: socket.socket
 ) -> None:
     """In the child of `_launch`: build the root, leave the host, become the program. Never returns."""
+    told = False
     try:
         for target, source in kept.items():
             os.dup2(source, target + 100)
@@ -311,14 +324,21 @@ def _launched(
         gate.send(b"u")
         if gate.recv(1) != b"m":
             os._exit(70)
+        told = True
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
         if not plan["network"]:
             sandbox.loopback_up()
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+        if message["op"] == "run":
+            sandbox.seal_program()
         _exec(argv, message["env"], {target: target + 100 for target in kept}, message.get("cwd", "/"))
     except BaseException as error:
-        gate.send(("%s: %s" % (type(error).__name__, error)).encode()[:4000])
+        text = f"{type(error).__name__}: {error}".encode()[:4000]
+        if told:
+            os.write(102 if 2 in kept else 2, text + b"\n")
+        else:
+            gate.send(text)
     finally:
         os._exit(70)
 

@@ -192,7 +192,7 @@ class Dispatcher:
         scale = now_s - self._scaled_s >= _SCALE_S
         busy = alive = False
         for pool in (*self._pools.values(), *self._retired):
-            if pool.busy or pool.members:
+            if pool.busy or pool.alive:
                 alive = True
                 if pool.busy:
                     busy = True
@@ -203,7 +203,7 @@ class Dispatcher:
         if scale:
             self._scaled_s = now_s
             self._requota()
-            self._retired = [pool for pool in self._retired if pool.busy or pool.members]
+            self._retired = [pool for pool in self._retired if pool.busy or pool.alive]
         if (alive or busy) and not self._closing:
             delay_s = _TICK_S if busy else _SCALE_S
             self._ticker = asyncio.get_running_loop().call_later(delay_s, self._tick)
@@ -216,7 +216,7 @@ class Dispatcher:
         for pool in self._pools.values():
             if not pool.members and not pool.busy:
                 continue
-            busy = sum(1 for member in pool.members.values() if member.inflight)
+            busy = sum(1 for member in pool.members.values() if member.state.inflight)
             rows.append(
                 PoolGauge(
                     namespace=pool.version.namespace, function=pool.version.function, version=pool.version.qualifier,
@@ -256,8 +256,11 @@ class Dispatcher:
         error = Unavailable("the platform is going down", hint="retry in a few seconds", retry_after_s=2)
         for pool in (*self._pools.values(), *self._retired):
             pool.fail_waiting(error)
+            pool.retire()
         if self._ticker is not None:
             self._ticker.cancel()
+        while any(pool.alive for pool in (*self._pools.values(), *self._retired)) and clock.mono_s() < deadline:
+            await asyncio.sleep(0.02)
         await self.scope.close()
         if self._flusher is not None:
             self._flusher.cancel()

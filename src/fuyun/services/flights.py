@@ -77,14 +77,14 @@ class LiveFlight:
 
     # --- towards the instance
 
-    def go(self, member: Member) -> None:
+    def go(self, member: Member, now_ns: int) -> None:
         """Write the invocation to an instance that has a free slot."""
         request, version = self.request, self.pool.version
         assert request is not None
         self.request = None
         self.member = member
         self.state = RUNNING
-        self.started_ns = clock.mono_ns()
+        self.started_ns = now_ns
         head = Head(
             id=self.id, kind=request.kind, deadline_ms=int((clock.wall_s() + version.spec.timeout_s) * 1000),
             function=version.function, version=version.qualifier, alias=self.alias, method=request.method,

@@ -16,6 +16,8 @@ import structlog
 from fuyun.base import clock
 from fuyun.base.tasks import Scope
 from fuyun.decide import billing, quotas, scaling
+from fuyun.decide import instance as life
+from fuyun.decide.instance import Event
 from fuyun.domain.errors import (
     FunctionError,
     FunctionTimedOut,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("fuyun.pools")
 
+_ASSIGNED, _RELEASED = Event.ASSIGNED, Event.RELEASED  # read twice per call
 #: A call that passed its timeout may end within this long before its instance is ended with it.
 _CUT_GRACE_S = 1.0
 
@@ -51,17 +54,21 @@ class Tenant:
 
 
 class Member:
-    """An instance in its pool."""
+    """An instance in its pool, with the state that `decide.instance` says it is in."""
 
-    __slots__ = ("cut_s", "draining", "idle_since_s", "inflight", "instance", "meter")
+    __slots__ = ("cut_s", "instance", "meter", "state")
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: Instance, rules: life.Rules, now_s: float) -> None:
         self.instance = instance
-        self.inflight = 0
-        self.idle_since_s = clock.mono_s()
-        self.draining = False
         self.cut_s = 0.0
         self.meter = billing.Meter()
+        started, _ = life.step(life.InstanceState(rules), Event.STARTED, now_s)
+        self.state, _ = life.step(started, Event.INITIALISED, now_s)
+
+    def step(self, event: Event, now_s: float) -> tuple[life.Command, ...]:
+        """Feed an event; what is to be done."""
+        self.state, commands = life.step(self.state, event, now_s)
+        return commands
 
 
 class Surroundings(Protocol):
@@ -89,6 +96,8 @@ class Pool:
         self.pinned = True
         self.retired = False
         self.members: dict[str, Member] = {}
+        self._leaving: dict[str, Member] = {}  # take no more calls
+        self._rules = life.rules_of(version.spec, freeze_after_s=version.spec.freeze_after_s)
         self.free: list[Member] = []  # with a free slot, the warmest last
         self.queue: deque[LiveFlight] = deque()
         self.running: dict[LiveFlight, None] = {}  # in the order they began, so the first expires first
@@ -127,37 +136,39 @@ class Pool:
 
     def _take(self, flight: LiveFlight) -> None:
         member = self.free[-1]
-        member.inflight += 1
-        if member.inflight >= self._concurrency:
+        now_ns = clock.mono_ns()
+        commands = member.step(_ASSIGNED, now_ns / 1e9)
+        if member.state.inflight >= self._concurrency:
             self.free.pop()
         if self._concurrency > 1:
-            member.meter, flight.mark = billing.begin(member.meter, clock.mono_ns())
+            member.meter, flight.mark = billing.begin(member.meter, now_ns)
         self.running[flight] = None
-        flight.go(member)
+        flight.go(member, now_ns)
+        if commands:
+            self._carry_out(member, commands)
 
     def landed(self, flight: LiveFlight) -> None:
         """The instance is done with the flight: its slot is free."""
         self.running.pop(flight, None)
-        member = flight.member
+        member, now_ns = flight.member, flight.answered_ns
         assert member is not None
         if self._concurrency > 1:
-            member.meter, owed_ns = billing.end(member.meter, clock.mono_ns(), flight.mark)
+            member.meter, owed_ns = billing.end(member.meter, now_ns, flight.mark)
             flight.mark = billing.gb_s(self.version.spec.memory_bytes, owed_ns)
-        self.run_ms += ((flight.answered_ns - flight.started_ns) / 1e6 - self.run_ms) * 0.1
-        self._moved_ns = flight.answered_ns
-        member.inflight -= 1
-        if member.instance.id not in self.members:
-            return
-        if member.draining or (self.retired and not self.queue):
-            if not member.inflight:
-                self._stop(member)
-            return
-        if member.inflight == self._concurrency - 1:
-            self.free.append(member)
-        if self.queue:
-            self._feed()
-        elif not member.inflight:
-            member.idle_since_s = clock.mono_s()
+        run_ms = (now_ns - flight.started_ns) / 1e6
+        self.run_ms += (run_ms - self.run_ms) * (0.1 if self.run_ms else 1.0)
+        self._moved_ns = now_ns
+        commands = member.step(_RELEASED, now_ns / 1e9)
+        if commands:
+            self._carry_out(member, commands)
+        if member.instance.id in self.members:
+            if self.retired and not self.queue:
+                self._drain(member)
+                return
+            if member.state.inflight == self._concurrency - 1:
+                self.free.append(member)
+            if self.queue:
+                self._feed()
 
     def _feed(self) -> None:
         while self.queue and self.free:
@@ -193,8 +204,10 @@ class Pool:
         self._start(count)
 
     def _stalled_ms(self) -> float:
-        """Milliseconds since a slot was last freed or added while requests wait (`scaling.believed_run_ms`)."""
-        return (clock.mono_ns() - self._moved_ns) / 1e6 if self.queue and self.members else 0.0
+        """Milliseconds since a slot was freed or added while requests wait (`scaling.believed_run_ms`)."""
+        if not self.queue or not self.members:
+            return 0.0
+        return (clock.mono_ns() - max(self._moved_ns, self.queue[0].at_ns)) / 1e6
 
     def _start(self, count: int) -> None:
         for _ in range(count):
@@ -226,11 +239,11 @@ class Pool:
         report = instance.report
         took_ms = report.place_ms + report.start_ms + report.init_ms
         self.start_ms += (took_ms - self.start_ms) * (0.3 if self.start_ms else 1.0)
-        member = Member(instance)
+        member = Member(instance, self._rules, clock.mono_s())
         self.members[instance.id] = member
         self._around.wake()
         if self.retired and not self.queue:
-            self._stop(member)
+            self._drain(member)
             return
         self.free.append(member)
         self._moved_ns = clock.mono_ns()
@@ -252,9 +265,10 @@ class Pool:
         self._around.wake()
 
     def _on_gone(self, instance: Instance) -> None:
-        member = self.members.pop(instance.id, None)
+        member = self.members.pop(instance.id, None) or self._leaving.pop(instance.id, None)
         if member is None:
             return
+        member.step(Event.GONE, clock.mono_s())
         self._uncount()
         if member in self.free:
             self.free.remove(member)
@@ -277,8 +291,8 @@ class Pool:
         while self.queue and now_ns - self.queue[0].at_ns >= wait_ns:
             self.queue.popleft().refuse(self._waited_in_vain())
         now_s = now_ns / 1e9
-        for member in list(self.members.values()):
-            if member.cut_s and now_s >= member.cut_s and member.inflight:
+        for member in list(self._leaving.values()):
+            if member.cut_s and now_s >= member.cut_s and member.state.inflight:
                 member.instance.kill("a call did not end after its timeout")
 
     def _time_out(self, flight: LiveFlight) -> None:
@@ -292,9 +306,7 @@ class Pool:
                 timeout_s=spec.timeout_s,
             )
         )
-        if member in self.free:
-            self.free.remove(member)
-        member.draining = True
+        self._drain(member)
         if self._concurrency == 1:
             member.instance.kill("its call passed the timeout")
         else:
@@ -330,10 +342,13 @@ class Pool:
         total = len(self.members) + self.starting
         if wanted > total and now_s >= self._retry_s:
             self._start(min(wanted - total, self._room()))
-        keep = self._floor()
-        idle = [(m.instance.id, m.idle_since_s) for m in self.free if not m.inflight]
+        keep = max(self.desired.instances, spec.min_instances if self.pinned else 0)
+        idle = [(m.instance.id, m.state.since_s) for m in self.free if not m.state.inflight]
         for id_ in scaling.surplus(idle, total, keep, now_s, spec.idle_timeout_s):
-            self._stop(self.members[id_])
+            self._drain(self.members[id_])
+        for member in (*self.members.values(), *self._leaving.values()):
+            if now_s >= life.next_tick_s(member.state):
+                self._carry_out(member, member.step(Event.TICK, now_s))
 
     def observe(self, now_s: float) -> None:
         """Several times a second: what the autoscaler will look back on."""
@@ -341,37 +356,57 @@ class Pool:
         if self.queue:
             self._grow()
 
-    def _floor(self) -> int:
-        return self.version.spec.min_instances if self.pinned else 0
-
     @property
     def busy(self) -> bool:
         """Whether anything runs, waits or starts."""
         return bool(self.running or self.queue or self.starting)
 
+    @property
+    def alive(self) -> bool:
+        """Whether it holds any instance."""
+        return bool(self.members or self._leaving)
+
     # --- stopping
 
-    def _stop(self, member: Member) -> None:
+    def _drain(self, member: Member) -> None:
+        """Let the instance take no more calls and end once it has none."""
         if self.members.pop(member.instance.id, None) is None:
             return
         if member in self.free:
             self.free.remove(member)
-        self._around.scope.start(self._bring_down(member), f"stop {self.version.key}")
+        self._leaving[member.instance.id] = member
+        self._carry_out(member, member.step(Event.DRAIN, clock.mono_s()))
 
-    async def _bring_down(self, member: Member) -> None:
-        try:
-            await member.instance.stop(self.version.spec.hooks.pre_stop_timeout_s + 1.0)
-        finally:
-            self._uncount()
-            self._around.wake()
+    def _carry_out(self, member: Member, commands: tuple[life.Command, ...]) -> None:
+        """Do what the machine commands: at once what does not wait, the rest in order in a task."""
+        later = []
+        for command in commands:
+            if isinstance(command, life.Kill):
+                member.instance.kill(command.reason)
+            elif isinstance(command, life.Thaw):
+                member.instance.freeze(False)
+            else:
+                later.append(command)
+        if later:
+            self._around.scope.start(self._carry_on(member, later), f"commands to {self.version.key}")
+
+    @staticmethod
+    async def _carry_on(member: Member, commands: list[life.Command]) -> None:
+        for command in commands:
+            if isinstance(command, life.RunHook):
+                await member.instance.hook(command.hook, command.timeout_s)
+            elif isinstance(command, life.Stop):
+                await member.instance.stop(command.timeout_s)
+            elif isinstance(command, life.Freeze) and member.state.phase is life.Phase.FROZEN:
+                member.instance.freeze(True)
 
     def retire(self) -> None:
         """No new request comes: let the running ones end, then stop every instance."""
         self.retired = True
         self.pinned = False
         if not self.queue:
-            for member in [member for member in self.members.values() if not member.inflight]:
-                self._stop(member)
+            for member in list(self.members.values()):
+                self._drain(member)
 
     def fail_waiting(self, error: FuyunError) -> None:
         """Refuse everything that waits (the platform is going down)."""

@@ -39,6 +39,9 @@ _ZYGOTE_ARGV = ("-I", "-S", "-c")
 _SPAWNING = 12
 #: What an instance needs between its limit for loading and saying so, on a busy machine.
 _GRACE_S = 5.0
+_LINE_BYTES = 4096
+#: A dependency build compiles things; it may not take the host down.
+_RUN_LIMITS = {"memory": 4 * 2**30, "cpu": 2.0, "pids": 512}
 _BLANK_LIMITS = {"memory": 256 * 2**20, "cpu": 1.0, "pids": 128}
 
 
@@ -174,6 +177,7 @@ class LocalHost:
             loaded_ms, self._options.template_from_ms, report.forkable, version.spec.start
         ):
             self._keep_template(version, env, process)
+            report = msgspec.structs.replace(report, kind="template")
         else:
             process.kill("only warmed up")
             if not report.forkable:
@@ -249,10 +253,16 @@ class LocalHost:
         plan = plans.view(None, ro=ro, rw=rw, network=network)
         message = {
             "op": "run", "id": ids.new_id(), "plan": plan, "argv": argv, "env": plans.environment(env), "cwd": cwd,
+            "limits": _RUN_LIMITS,
         }  # fmt: skip
         lines = self._scope.start(_relay_lines(stream, output), "run")
         try:
-            answer = await self.warden.ask(message, (writer,), timeout_s)
+            try:
+                answer = await self.warden.ask(message, (writer,), timeout_s)
+            except Unavailable as error:
+                if isinstance(error.__cause__, TimeoutError):
+                    raise error.__cause__ from None
+                raise
             os.close(writer)
             writer = -1
             await asyncio.wait_for(asyncio.shield(lines), 10.0)
@@ -577,7 +587,13 @@ class LocalHost:
 
 
 async def _relay_lines(stream: asyncio.StreamReader, output: Callable[[str], None]) -> None:
+    rest = b""
     while chunk := await stream.read(65536):
-        for line in chunk.decode("utf-8", "replace").splitlines():
+        *lines, rest = (rest + chunk[-_LINE_BYTES * 16 :]).replace(b"\r", b"\n").split(b"\n")
+        if len(rest) > _LINE_BYTES:
+            lines, rest = [*lines, rest], b""
+        for line in lines:
             if line.strip():
-                output(line.rstrip()[:4096])
+                output(line[:_LINE_BYTES].decode("utf-8", "replace").rstrip())
+    if rest.strip():
+        output(rest.decode("utf-8", "replace").rstrip())

@@ -135,15 +135,20 @@ class Process:
             pass  # the warden died, and the process with it
         self.channel.close()
 
+    def freeze(self, frozen: bool) -> None:
+        """Give its processes no CPU, or let them run again."""
+        self._send({"op": "freeze", "id": self.id, "frozen": frozen})
+
+    async def hook(self, name: str, timeout_s: float) -> bool:
+        """Run a lifecycle hook inside."""
+        return await self.channel.hook(name, timeout_s)
+
     async def stop(self, timeout_s: float) -> None:
-        """Run `pre_stop`, then end it and wait until it is gone."""
+        """Close its channel, which ends it, and wait until it is gone."""
         self._why = self._why or "stopped"
-        hooks = self.version.spec.hooks if self.version is not None else None
-        if hooks is not None and hooks.pre_stop and not self.gone:
-            await self.channel.hook("pre_stop", min(timeout_s, hooks.pre_stop_timeout_s + 0.5))
         self.channel.close()
         try:
-            await asyncio.wait_for(self._ended.wait(), 1.0)
+            await asyncio.wait_for(self._ended.wait(), timeout_s)
         except TimeoutError:
             self.kill("it did not stop")
             await self._ended.wait()
