@@ -18,6 +18,7 @@ from fuyun.cli.main import NOUNS
 from fuyun.client import fields
 from fuyun.domain import errors
 from fuyun.settings import Settings
+from fuyun.transports.api import openapi
 from fuyun.transports.web import statuses
 
 # typer keeps the classes of its commands to itself; these have click's attributes.
@@ -186,6 +187,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "project.md": project_page,
     "settings.md": settings_page,
     "errors.md": errors_page,
+    "openapi.json": openapi.page,
 }
 
 

@@ -178,8 +178,10 @@ async def test_an_alias_is_read_rolled_back_and_deleted(api: Served) -> None:
     back = await api.http.post(f"{url}/rollback", headers={"if-match": '"2"'})
     assert (back.json()["weights"], back.headers["etag"]) == ([{"version": 1, "weight": 100.0}], '"3"')
     assert (await api.http.get(f"{BASE}/hello/aliases")).json()["items"] == [back.json()]
-    assert (await api.http.delete(url)).status_code == 204
+    assert (await api.http.delete(url, headers={"if-match": '"2"'})).status_code == 412
+    assert (await api.http.delete(url, headers={"if-match": '"3"'})).status_code == 204
     assert (await api.http.get(url)).status_code == 404
+    assert (await api.http.delete(url)).status_code == 404
 
 
 @pytest.mark.parametrize("weights", [[], [(1, 50)], [(10**30, 100)], [(7, 100)], [(-1, 100)], [(1, 50), (1, 50)]])

@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from fuyun.domain.errors import HostUnable
+from fuyun.transports.api import server
 from fuyun.transports.api.app import ENDPOINTS, Limits
-from fuyun.transports.api.server import ApiServer
+from fuyun.transports.api.server import HEAD_BYTES, ApiServer
 from tests.transports.api.serving import Served, served
 
 pytestmark = pytest.mark.anyio
@@ -164,6 +165,32 @@ async def test_what_is_not_http_gets_a_problem_too(api: Served) -> None:
     assert head.startswith(b"HTTP/1.1 400 ")
     assert b"content-type: application/problem+json" in head
     assert json.loads(body)["code"] == "bad_request"
+
+
+async def test_a_head_that_goes_on_and_on_is_refused(api: Served) -> None:
+    answer = await raw(api, b"GET / HTTP/1.1\r\nx: " + b"a" * (HEAD_BYTES + 1))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 431 ")
+    assert json.loads(body)["code"] == "head_too_large"
+    many = b"".join(b"x-%d: %s\r\n" % (number, b"a" * 1000) for number in range(60))
+    fine = await raw(api, b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n" + many + b"\r\n")
+    assert fine.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_requests_in_a_row_are_answered_in_order(api: Served) -> None:
+    one = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+    last = b"GET /nothing HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    answer = await raw(api, one * 50 + last)
+    assert answer.count(b"HTTP/1.1 200 OK") == 50
+    assert answer.index(b"HTTP/1.1 404 ") > answer.rindex(b"HTTP/1.1 200 OK")
+
+
+async def test_a_head_that_takes_too_long_is_refused(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HEAD_S", 0.05)
+    assert (await raw(api, b"GET / HTTP/1.1\r\n")).startswith(b"HTTP/1.1 408 ")
+    assert await raw(api, b"") == b""
+    late = await raw(api, b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\nGET /healthz HTT")
+    assert (late.count(b"HTTP/1.1 200 "), late.count(b"HTTP/1.1 408 ")) == (1, 1)
 
 
 async def test_a_client_that_stops_sending_is_timed_out(tmp_path: Path) -> None:

@@ -51,6 +51,9 @@ async def _set(call: Call) -> Answer:
 
 
 async def _delete(call: Call) -> Answer:
+    if "if-match" in call.request.headers:
+        current = await call.services.functions.get_alias(call.namespace, call.function, call.params["alias"])
+        expected_revision(call.request, current.revision, "alias")
     await call.services.functions.delete_alias(
         call.principal, call.namespace, call.function, call.params["alias"], call.source
     )
@@ -116,8 +119,9 @@ ENDPOINTS = (
         summary="Delete an alias; its versions stay",
         permission=in_namespace("deploy"),
         tag="aliases",
+        request_headers=("If-Match",),
         successes=(Success(status=204, description="deleted"),),
-        errors=(NotFound, StorageFull),
+        errors=(NotFound, PreconditionFailed, StorageFull),
     ),
     Endpoint(
         method="POST",

@@ -200,13 +200,12 @@ def _headers(names: Sequence[str]) -> Json:
     return {name: {"description": text, "schema": {"type": "string"}} for name, text in described.items()}
 
 
-def main() -> None:
-    """Print the document, as `docs/reference/openapi.json` holds it."""
+def page() -> str:
+    """The document as `docs/reference/openapi.json` holds it."""
     from fuyun.transports.api.app import ENDPOINTS
 
-    json.dump(document(ENDPOINTS), sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
+    return json.dumps(document(ENDPOINTS), indent=2, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
-    main()
+    sys.stdout.write(page())
