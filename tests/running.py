@@ -166,6 +166,25 @@ class Platform:
         **spec: Any,
     ) -> dict[str, Any]:
         """Deploy `files` (a text is handler.py) and return the version."""
+        answer = self.try_deploy(
+            name, files, namespace=namespace, requirements=requirements, alias=alias, publish=publish, **spec
+        )
+        assert answer.is_success, answer.text
+        version: dict[str, Any] = answer.json()
+        return version
+
+    def try_deploy(
+        self,
+        name: str,
+        files: str | Mapping[str, str | bytes],
+        *,
+        namespace: str = "default",
+        requirements: str = "",
+        alias: str = "",
+        publish: bool = False,
+        **spec: Any,
+    ) -> httpx.Response:
+        """Deploy `files` and return whatever the platform answers."""
         base = f"{self.api}/v1/namespaces/{namespace}"
         packed = archive({"handler.py": files} if isinstance(files, str) else files)
         uploaded = self.http.post(f"{base}/archives", content=packed, headers={"content-type": "application/zip"})
@@ -174,10 +193,7 @@ class Platform:
             "spec": spec, "code": uploaded.json()["digest"], "requirements": requirements, "alias": alias,
             "publish": publish, "description": "",
         }  # fmt: skip
-        answer = self.http.put(f"{base}/functions/{name}", json=body, timeout=300.0)
-        assert answer.is_success, answer.text
-        version: dict[str, Any] = answer.json()
-        return version
+        return self.http.put(f"{base}/functions/{name}", json=body, timeout=300.0)
 
     def remove(self, name: str, namespace: str = "default") -> None:
         """Delete the function."""

@@ -1,8 +1,8 @@
 """The zoo: what functions do to their hosts, and which error tells their author so.
 
 Every animal is one `handler.py`, kept here as text because some of them do not even parse. `earns` lists the acceptable
-error codes of `domain/errors.py`; "" means the invocation succeeds although the function misbehaves. Whatever it does,
-its neighbours must not notice.
+error codes of `domain/errors.py`; "" means the invocation succeeds although the function misbehaves. A deploy tries
+the function once, so that what cannot start is refused there. Whatever it does, its neighbours must not notice.
 """
 
 from __future__ import annotations
@@ -38,8 +38,15 @@ _FAIL_TO_LOAD = (
             "handler_missing"),
     _animal("exits-at-import", "ends the interpreter while it is imported", "import os\nos._exit(7)\n",
             "function_load_failed", "function_exited", "function_init_failed"),
-    _animal("slow-init", "takes a minute to start", "import time\ntime.sleep(60)\n", "function_init_failed",
-            timeout_s=1.0, hooks={"initializer_timeout_s": 1.0}),
+    _animal("slow-init", "has an initializer that takes a minute", """
+import threading
+
+def prepare(context=None):
+    threading.Event().wait(60)
+
+def handler(event, context):
+    return 1
+""", "function_init_failed", hooks={"initializer": "handler.prepare", "initializer_timeout_s": 1.0}),
     _animal("initializer-raises", "has an initializer that raises", """
 def prepare(context=None):
     raise RuntimeError("no connection")
