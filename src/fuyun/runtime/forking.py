@@ -70,10 +70,9 @@ def why_not(before: Holdings, deep: bool) -> str:
     if _has_children():
         return "child processes are running"
     now = Holdings.now()
-    for number in sorted(now.descriptors - before.descriptors):
-        held = _describe(number)
-        if held:
-            return held
+    held = [text for text in map(_describe, sorted(now.descriptors - before.descriptors)) if text]
+    if held:
+        return next((text for text in held if "event loop" in text), held[0])
     made = sorted(now.files - before.files)
     if made:
         return f"files were written while loading: {', '.join(made[:3])}"
@@ -93,16 +92,18 @@ def _deep() -> str:
 
 def _descriptors() -> set[int]:
     try:
-        return {int(name) for name in os.listdir("/proc/self/fd")}
+        numbers = [int(name) for name in os.listdir("/proc/self/fd")]
     except OSError:
-        found = set()
-        for number in range(256):
-            try:
-                os.fstat(number)
-            except OSError:
-                continue
-            found.add(number)
-        return found
+        numbers = list(range(256))
+    return {number for number in numbers if _is_open(number)}  # the one that listed the others is closed again
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
 
 
 def _files() -> set[str]:
@@ -117,10 +118,7 @@ def _describe(number: int) -> str:
     """What descriptor `number` stands for when it stands in the way, else ""."""
     import stat
 
-    try:
-        mode = os.fstat(number).st_mode
-    except OSError:  # the descriptor that listed the others
-        return ""
+    mode = os.fstat(number).st_mode
     try:
         target = os.readlink(f"/proc/self/fd/{number}")
     except OSError:
