@@ -97,7 +97,17 @@ def _become(channel: socket.socket, control: socket.socket, task: dict[str, Any]
 
 def _breed(channel: socket.socket, control: socket.socket, app: App, task: dict[str, Any]) -> int:
     """Be a template: fork an instance for every message with [channel, output, control, tmp]."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    born: dict[int, str] = {}
+
+    def reap(*_: object) -> None:
+        """Tell the platform how instances ended: only their parent learns it."""
+        for pid in list(born):
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found:
+                told = {"instance": born.pop(pid), "status": os.waitstatus_to_exitcode(status)}
+                channel.sendall(wire.frame(wire.EXITED, 0, json.dumps(told).encode()))
+
+    signal.signal(signal.SIGCHLD, reap)
     gc.collect()
     gc.freeze()
     while True:
@@ -113,6 +123,8 @@ def _breed(channel: socket.socket, control: socket.socket, app: App, task: dict[
                 status = _born(passed, app, dict(task, **message["task"]))
             finally:
                 os._exit(status)
+        born[pid] = message["task"]["instance"]
+        reap()
         for descriptor in passed:
             os.close(descriptor)
 

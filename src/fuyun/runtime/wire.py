@@ -38,6 +38,7 @@ CHUNK = 20  # a piece of it
 FINISH = 21  # USAGE: the streamed answer is complete
 ERROR = 22  # USAGE, JSON Problem: {"code", "message", "error_type", "traceback": [..]}; code as in domain/errors.py
 LOG = 23  # JSON {"s": "stdout"|"stderr"|"log", "l": level, "t": text}
+EXITED = 25  # from a template: JSON {"instance", "status"}: how an instance forked from it ended (as waitpid says)
 HOOKED = 24  # JSON {"ok": true} or Problem
 
 

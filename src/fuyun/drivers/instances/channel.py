@@ -45,6 +45,13 @@ class Ready(msgspec.Struct):
     reason: str = ""
 
 
+class Exited(msgspec.Struct):
+    """What a template says of an instance forked from it."""
+
+    instance: str
+    status: int
+
+
 class LogFrame(msgspec.Struct):
     """A line of output."""
 
@@ -55,6 +62,7 @@ class LogFrame(msgspec.Struct):
 
 _problem_decoder = msgspec.json.Decoder(Problem)
 _ready_decoder = msgspec.json.Decoder(Ready)
+_exited_decoder = msgspec.json.Decoder(Exited)
 _log_decoder = msgspec.json.Decoder(LogFrame)
 _AUTHOR_ERRORS = {
     kind.code: kind
@@ -113,6 +121,7 @@ class Channel(asyncio.Protocol):
         self.streams: dict[int, ReplySink] = {}
         self.started: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
         self.gone = False
+        self.on_exited: Callable[[str, int], None] | None = None  # of a template: (instance, status)
         self.answered = 0  # invocations answered so far
         self._on_lost = on_lost
         self._on_log = on_log
@@ -240,6 +249,9 @@ class Channel(asyncio.Protocol):
         elif kind == wire.HOOKED:
             if self._hooked is not None and not self._hooked.done():
                 self._hooked.set_result(b'"ok":true' in payload.replace(b" ", b""))
+        elif kind == wire.EXITED and self.on_exited is not None:
+            exited = _exited_decoder.decode(payload)
+            self.on_exited(exited.instance, exited.status)
         else:
             raise ProtocolViolated(f"a frame of unknown kind {kind}")
 

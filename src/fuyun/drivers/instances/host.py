@@ -475,9 +475,15 @@ class LocalHost:
         size = memory.of([process.pid]).get(process.pid, {}).get("private_bytes", 0)
         self._templates[version.key] = _Template(process, env, process.report.init_ms, size, clock.mono_s())
         process.on_end = lambda process: self._on_template_end(version.key, process)
+        process.channel.on_exited = self._on_exited
         rows = [(key, t.size_bytes, t.used_s, t.init_ms) for key, t in self._templates.items()]
         for key in starts.evict(rows, self._options.template_budget_bytes):
             self.forget(key)
+
+    def _on_exited(self, instance: str, status: int) -> None:
+        process = self._processes.get(instance)
+        if process is not None and process.forked:
+            process.told_status(status)
 
     def _on_template_end(self, key: str, process: Process) -> None:
         self._processes.pop(process.id, None)
@@ -507,7 +513,7 @@ class LocalHost:
     async def _fork(self, template: _Template, version: Version) -> Process:
         began = clock.mono_s()
         process = Process("instance", template.process.zygote, self._try_send, self._on_output)
-        process.version, process.memory_bytes = version, version.spec.memory_bytes
+        process.version, process.memory_bytes, process.forked = version, version.spec.memory_bytes, True
         self._processes[process.id] = process
         process.on_end = self._dismiss
         spec = version.spec

@@ -23,6 +23,8 @@ from fuyun.ports.instances import StartReport
 
 #: How long the warden gets to say how a process ended after its channel closed.
 _VERDICT_S = 0.5
+#: How long a template gets to say how an instance forked from it ended, after the kernel told that it did.
+_STATUS_S = 0.2
 _LINE_BYTES = 16384
 
 OnOutput = Callable[["Process", str, str, str], None]  # (process, stream, level, text)
@@ -42,6 +44,7 @@ class Process:
         self.version: Version | None = None
         self.report = StartReport(kind="none")
         self.memory_bytes = 0
+        self.forked = False  # from a template, which alone learns its exit status
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.on_lost: Callable[[Process], None] | None = None  # it takes no more calls
         self.on_end: Callable[[Process], None] | None = None  # it is gone
@@ -49,6 +52,7 @@ class Process:
         self._on_output = on_output
         self._verdict: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._error: FuyunError | None = None
+        self._status: int | None = None
         self._why = ""  # why we ended it ourselves
         self._ended = asyncio.Event()
         self._output_fd = -1
@@ -154,12 +158,33 @@ class Process:
             await self._ended.wait()
 
     def told_end(self, message: dict[str, Any]) -> None:
-        """The warden says how it ended."""
+        """The warden says that it ended, and how if it knows."""
         if not self._verdict.done():
+            if message.get("status") is None:
+                message["status"] = self._status
             self._verdict.set_result(message)
         self.channel.close()
         if self.channel.gone:
+            self._settle()
+
+    def told_status(self, status: int) -> None:
+        """Its template says how it ended (negative: by that signal)."""
+        self._status = status
+        if self._verdict.done():
+            self._verdict.result()["status"] = status
+            if self.channel.gone:
+                self._finish()
+
+    def _settle(self) -> None:
+        """It is gone: say why, after a moment for its template to tell when only that can know."""
+        verdict = self._verdict.result()
+        known = not self.forked or verdict.get("status") is not None or verdict.get("oom") or verdict.get("lost")
+        if known or self._why or self._error is not None:
             self._finish()
+        else:
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self._deadline = asyncio.get_running_loop().call_later(_STATUS_S, self._finish)
 
     def lost_warden(self) -> None:
         """The warden died, and this process with it."""
@@ -172,7 +197,7 @@ class Process:
             self._why = self._why or "violation"
             self._error = ProtocolViolated(f"code inside the instance broke its protocol: {violation}")
         if self._verdict.done():
-            self._finish()
+            self._settle()
         else:
             self._deadline = asyncio.get_running_loop().call_later(_VERDICT_S, self._no_verdict)
 
