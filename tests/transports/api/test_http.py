@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from fuyun.domain.errors import HostUnable
+from fuyun.domain.errors import HostUnable, Internal
 from fuyun.transports.api import server
 from fuyun.transports.api.app import ENDPOINTS, Limits
 from fuyun.transports.api.server import HEAD_BYTES, ApiServer
@@ -200,9 +200,10 @@ async def test_a_client_that_stops_sending_is_timed_out(tmp_path: Path) -> None:
         assert answer.startswith(b"HTTP/1.1 408 ")
 
 
-async def test_a_bug_is_a_500_that_tells_nothing(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bug", [RuntimeError("the innermost secret"), Internal("the innermost secret")])
+async def test_a_bug_is_a_500_that_tells_nothing(api: Served, monkeypatch: pytest.MonkeyPatch, bug: Exception) -> None:
     async def broken(*_: object) -> None:
-        raise RuntimeError("the innermost secret")
+        raise bug
 
     monkeypatch.setattr(api.tenants, "list_namespaces", broken)
     answer = await api.http.get("/v1/namespaces")

@@ -55,7 +55,8 @@ async def test_what_ran_is_counted(api: Served) -> None:
     counts = [found[f"{name}_bucket", labels(le=le)] for le in ("0.0005", "0.001", "0.025", "0.05", "+Inf")]
     assert counts == [1, 2, 3, 4, 4]
     assert len([key for key in found if key[0] == f"{name}_bucket"]) == len(BUCKETS_S) + 1
-    api.measures.forget("default", "hello")
+    await api.deploy("hello")
+    await api.http.delete("/v1/namespaces/default/functions/hello")
     assert not [key for key in await scrape(api) if ("function", "hello") in key[1]]
 
 

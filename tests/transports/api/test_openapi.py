@@ -122,7 +122,7 @@ def fuzz(target: Target, endpoint: Endpoint, mode: GenerationMode) -> None:
     headers = {"Authorization": f"Bearer {target.api.key}"}
     present = {name: PRESENT[name] for name in endpoint.names if name in PRESENT}
 
-    @settings(max_examples=10, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=8, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(data=st.data())
     def keeps(data: st.DataObject) -> None:
         known = present if mode is GenerationMode.POSITIVE and data.draw(st.booleans()) else None

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 
 import msgspec
 import structlog
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fuyun.base import ids
-from fuyun.domain.errors import FuyunError, Internal, MethodNotAllowed, NotFound, Unauthenticated
+from fuyun.domain.errors import FuyunError, Internal, MethodNotAllowed, NotFound, OperatorError, Unauthenticated
 from fuyun.domain.tenants import Principal
 from fuyun.transports.api.calls import Answer, Call, Life, Services
 from fuyun.transports.api.decoding import check_media, decode_json, decode_query
@@ -136,20 +135,21 @@ class Envelope:
         except ClientDisconnect:
             return
         except Exception as exc:
-            error = as_error(exc, scope, id_)
+            error = as_error(exc, f"{scope['method']} {scope['path']}", id_)
             if started:
                 return  # uvicorn closes the connection, so that the client sees that the answer is incomplete
             status, headers, body = problem_answer(error, id_)
             await Response(body, status, headers, PROBLEM)(scope, receive, send_on)
 
 
-def as_error(exc: Exception, scope: Scope, id_: str) -> FuyunError:
-    """`exc` as one of ours; a foreign one is a bug, logged with its traceback under the request's id."""
-    if isinstance(exc, FuyunError):
+def as_error(exc: Exception, what: str, id_: str) -> FuyunError:
+    """`exc` as an error a caller may see. A bug is logged with its traceback under the request's id and told without
+    its words, which may hold paths or other tenants' names; what the operator must act on is logged too."""
+    if isinstance(exc, FuyunError) and not isinstance(exc, Internal):
+        if isinstance(exc, OperatorError):
+            log.error("the host is at fault", request_id=id_, request=what, code=exc.code, detail=exc.detail)
         return exc
-    if isinstance(exc, HTTPException) and exc.status_code == 404:
-        return no_route(scope["path"])
-    log.error("request failed", request_id=id_, method=scope["method"], path=scope["path"], exc_info=exc)
+    log.error("a request failed", request_id=id_, request=what, exc_info=exc)
     return Internal("the platform failed on this request", hint=f"look for {id_} in the platform's log")
 
 

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-import structlog
 from starlette.responses import Response
 
 from fuyun.domain.errors import (
@@ -21,7 +20,6 @@ from fuyun.domain.errors import (
     FuyunError,
     HandlerMissing,
     HostUnable,
-    Internal,
     NotFound,
     QuotaExceeded,
     StorageFull,
@@ -30,11 +28,10 @@ from fuyun.domain.errors import (
 from fuyun.domain.functions import Function, Version, Wire
 from fuyun.services.deploying import DeployRequest
 from fuyun.transports.api.calls import Answer, Call, Page, PageQuery
+from fuyun.transports.api.dispatch import as_error
 from fuyun.transports.api.ndjson import Lines, wants_lines
 from fuyun.transports.api.table import JSON, NDJSON, Endpoint, Success, in_namespace
 from fuyun.transports.web.problems import problem
-
-log = structlog.get_logger("fuyun.api")
 
 #: What may go wrong while a new version is built and started once.
 DEPLOY_ERRORS: tuple[type[FuyunError], ...] = (
@@ -73,11 +70,9 @@ async def _deploy(call: Call) -> Answer | Response:
         try:
             version = await _run(call, wanted, lambda text: queue.put_nowait(DeployLine(progress=text)))
             queue.put_nowait(DeployLine(version=version))
-        except FuyunError as exc:
-            queue.put_nowait(DeployLine(problem=problem(exc, call.id)))
         except Exception as exc:
-            log.error("a deployment failed", request_id=call.id, exc_info=exc)
-            queue.put_nowait(DeployLine(problem=problem(Internal("the platform failed on this deployment"), call.id)))
+            error = as_error(exc, f"deploy {call.namespace}/{call.function}", call.id)
+            queue.put_nowait(DeployLine(problem=problem(error, call.id)))
 
     call.life.scope.start(work(), f"deploy {call.namespace}/{call.function}")
     return Lines(call.life, _until_done(queue))
@@ -110,6 +105,7 @@ async def _get(call: Call) -> Answer:
 
 async def _delete(call: Call) -> Answer:
     await call.services.functions.delete_function(call.principal, call.namespace, call.function, call.source)
+    call.services.measures.forget(call.namespace, call.function)
     return Answer(status=204)
 
 

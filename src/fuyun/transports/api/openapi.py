@@ -23,6 +23,7 @@ from fuyun.domain.errors import (
     PayloadTooLarge,
     RequestTimedOut,
     Unauthenticated,
+    Unavailable,
 )
 from fuyun.transports.api.table import HEADERS, JSON, NDJSON, PATH_PARAMS, ZIP, Endpoint, Success
 from fuyun.transports.web.problems import PROBLEM
@@ -65,6 +66,7 @@ def implied_errors(endpoint: Endpoint) -> Iterator[type[FuyunError]]:
         yield BadRequest
     if endpoint.permission.where != "open":
         yield Unauthenticated
+        yield Unavailable  # the store is closed or held by another process
     if endpoint.permission.where in ("namespace", "platform"):
         yield Forbidden
     if endpoint.has_body:
