@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
+
 _PERIOD_US = 100000
 V1_CONTROLLERS = ("memory", "pids", "cpu", "cpuacct", "freezer")
 V2_CONTROLLERS = ("memory", "pids", "cpu")
@@ -69,14 +73,7 @@ class Group:
 
     def remove(self) -> bool:
         """Remove it; False while the kernel still counts a dying process in it."""
-        for folder in self.folders():
-            try:
-                os.rmdir(folder)
-            except FileNotFoundError:
-                continue
-            except OSError:
-                return False
-        return True
+        return all([_remove(folder) for folder in self.folders()])
 
 
 class GroupV1(Group):
@@ -161,7 +158,7 @@ class GroupV2(Group):
 
 
 class Tree:
-    """The platform's own part of the hierarchy. `version` is 1, 2 or 0 (none may be used; `reason` says why)."""
+    """One run's own part of the hierarchy, called `name` (FAMILY.RUN). `version` is 1, 2 or 0 (none may be used; `reason` says why)."""
 
     def __init__(self, name: str, mounts: str = "/proc/self/mounts", membership: str = "/proc/self/cgroup") -> None:
         self.version, self.reason = 0, ""
@@ -217,25 +214,43 @@ class Tree:
             return GroupV2("%s/%s" % (self._bases[""], name))
         return GroupV1({controller: "%s/%s" % (base, name) for controller, base in self._bases.items()})
 
-    def sweep(self, kill: object) -> bool:
-        """Empty the whole part: `kill(pid)` for every process left in it, then remove its groups. True when empty."""
-        clean = True
+    def sweep(self, kill: Callable[[int], None]) -> bool:
+        """Empty our part: `kill(pid)` for every process left in it, then remove its groups. True when empty."""
+        return all([_empty(base, kill) for base in set(self._bases.values())])
+
+    def sweep_others(self) -> None:
+        """Remove what earlier runs with our name left. Their processes died with them; what a run that is still ending
+        holds stays until it has removed it itself."""
         for base in set(self._bases.values()):
-            for folder, _, _ in os.walk(base, topdown=False):
-                if folder == base:
-                    continue
-                for pid in _read(folder + "/cgroup.procs").split():
-                    kill(int(pid))  # type: ignore[operator]
-                try:
-                    os.rmdir(folder)
-                except OSError:
-                    clean = False
-        return clean
+            parent, own = os.path.split(base)
+            family = own.rpartition(".")[0] + "."
+            for name in os.listdir(parent):
+                if name.startswith(family) and name != own and _empty(f"{parent}/{name}", lambda pid: None):
+                    _remove(f"{parent}/{name}")
 
     def close(self) -> None:
         """Remove what `sweep` emptied."""
         for base in set(self._bases.values()):
-            try:
-                os.rmdir(base)
-            except OSError:
-                pass
+            _remove(base)
+
+
+def _remove(folder: str) -> bool:
+    try:
+        os.rmdir(folder)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _empty(base: str, kill: Callable[[int], None]) -> bool:
+    """Remove every group below `base`; pids of another pid namespace read as 0 and are not ours to end."""
+    clean = True
+    for folder, _, _ in os.walk(base, topdown=False):
+        if folder != base:
+            for pid in _read(folder + "/cgroup.procs").split():
+                if int(pid) > 0:
+                    kill(int(pid))
+            clean = _remove(folder) and clean
+    return clean

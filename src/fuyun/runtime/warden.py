@@ -60,11 +60,12 @@ class Warden:
         self._dead_groups: list[cgroups.Group] = []
         self._slot = 0
         self._going = True
-        tree = cgroups.Tree(options["name"]) if options["limits"] in ("auto", "cgroup1", "cgroup2") else None
+        name = f"{options['name']}.{os.urandom(4).hex()}"
+        tree = cgroups.Tree(name) if options["limits"] in ("auto", "cgroup1", "cgroup2") else None
         self._reason = tree.reason if tree else "limits are set to %s" % options["limits"]
         self._tree = tree if tree and tree.version else None
         if self._tree:
-            self._tree.sweep(_kill_pid)
+            self._tree.sweep_others()
 
     # --- the loop
 
