@@ -55,8 +55,8 @@ def data_packages() -> str:
     target = STATE / f"data-{sys.version_info.major}.{sys.version_info.minor}"
     if not (target / "pandas").exists():
         target.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "pip", "install", "-q", "--target", str(target), *_DATA_PACKAGES]
-        subprocess.run(command, check=True)
+        command = [sys.executable, "-m", "pip", "install", "-q", "--progress-bar=off", "--target", str(target)]
+        subprocess.run([*command, *_DATA_PACKAGES], check=True)
         subprocess.run([BARE_PYTHON, "-m", "compileall", "-q", str(target)], check=False)
     return str(target)
 
