@@ -141,8 +141,8 @@ class Exchange(Reply):
                 self.error = self._bug("admitting a request", error)
         if self.error is not None:
             # A short body is read to its end, so that the connection can go on; a long or withheld one is not.
-            short = 0 <= self.length <= self.connection.shared.limits.buffer_bytes
-            if self._fatal or not (self.complete or short) or (self._rare and self._expected and not self.complete):
+            if self._fatal or self._is_long or (self._rare and self._expected):
+                self.keep = False
                 self._refuse(self.error)
         elif self._rare and self._expected and self.length and not self._size and not self.complete:
             self.connection.transport.write(CONTINUE)
@@ -162,6 +162,11 @@ class Exchange(Reply):
                 self._answer_locally()
             else:
                 self._begin(b"", True)
+
+    @property
+    def _is_long(self) -> bool:
+        """True when the body is, or has become, one that is streamed."""
+        return max(self.length, self._size) > self.connection.shared.limits.buffer_bytes
 
     def _admit(self) -> None:
         fields, connection = self._fields, self.connection
@@ -204,7 +209,12 @@ class Exchange(Reply):
     def take(self, chunk: bytes) -> None:
         """A piece of the request body."""
         self._size += len(chunk)
-        if self.done or self.error is not None or self._local:
+        if self.done or self._local:
+            return
+        if self.error is not None:
+            if self.opened and self._is_long:
+                self.keep = False
+                self._refuse(self.error)
             return
         if self.opened and self._size > self._limit:
             self.break_off(self._too_large())

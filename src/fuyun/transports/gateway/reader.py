@@ -91,7 +91,7 @@ class Reader(asyncio.Protocol):
         self.on_message_begin = self._ended.clear
         self.on_url = self._url.append
         self._headers: list[tuple[str, str]] = []
-        self._fed = 0  # bytes fed for the head that has begun, up to the current slice
+        self._fed = 0  # of a head that came in several slices: bytes of the whole slices after its first
         self._backlog: memoryview | None = None
         self._replay = b""
         self._reading = True
@@ -121,6 +121,7 @@ class Reader(asyncio.Protocol):
 
     def _feed(self, data: bytes | memoryview) -> None:
         """Let the parser see a slice. A head may be as long as allowed, and is then counted exactly."""
+        before = self._incoming
         try:
             self._feed_data(data)
         except HttpParserUpgrade as upgrade:
@@ -129,11 +130,18 @@ class Reader(asyncio.Protocol):
             self._malformed(error)
         if not self._ended:
             if not self._fed:
+                self._fed = 1
                 self._head_since_s = self.shared.now_s
-            self._fed += len(data)
-            if self._fed > self.shared.limits.head_bytes + SLICE:
-                self._head_too_large()
-        elif (incoming := self._incoming) is not None and incoming.length < 0 and incoming.is_padded(len(data)):
+            else:
+                self._fed += len(data)
+                if self._fed > self.shared.limits.head_bytes + SLICE:
+                    self._head_too_large()
+        elif (
+            before is not None
+            and before is self._incoming  # the slice was inside its body from end to end
+            and before.length < 0
+            and before.is_padded(len(data))
+        ):
             self._stop_input(BadRequest("the chunks are nearly all framing", hint="send larger chunks"))
 
     def _malformed(self, error: HttpParserError) -> None:
