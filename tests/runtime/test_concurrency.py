@@ -123,3 +123,37 @@ def test_threads_a_handler_starts_are_attributed_to_it(tmp_path: Path) -> None:
     """
     with worker(tmp_path, code) as w:
         assert w.event().text == ["from a thread"]
+
+
+def test_as_many_threads_as_the_limit_allows(tmp_path: Path) -> None:
+    """[R 1.5]: calls wait for a thread when no more can be started; streams go on meanwhile."""
+    code = """
+    import threading
+    start = threading.Thread.start
+    def limited(thread):
+        if threading.active_count() >= 3:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+    threading.Thread.start = limited
+
+    def handler(event, context):
+        return (b"x" * 65536 for _ in range(10))
+    """
+    with worker(tmp_path, code, concurrency=50) as w:
+        streams = [w.begin(event_head()) for _ in range(20)]
+        for stream in streams:
+            assert len(w.wait(stream).body) == 655360
+
+
+def test_no_thread_at_all(tmp_path: Path) -> None:
+    """[R 6.5]"""
+    code = """
+    import threading
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+    threading.Thread.start = refuse
+    def handler(event, context):
+        return 1
+    """
+    with worker(tmp_path, code, concurrency=2) as w:
+        assert w.wait_failed()["code"] == "function_init_failed"

@@ -107,6 +107,7 @@ _open: Optional[Channel] = None
 def _leave_connection_to_parent() -> None:
     if _open is not None:
         _open.foreign = True
+        _open._lock = allocate_lock()  # another thread may have held it
         _open.sock.close()
         streams.escape_fork()
 

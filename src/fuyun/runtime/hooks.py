@@ -20,29 +20,23 @@ class HookTimeout(BaseException):
 
 
 class Limit:
-    """Raises HookTimeout in the block after `limit_s` seconds. Needs the main thread; elsewhere the block is not
-    limited here, and the platform's own limit holds."""
+    """Raises HookTimeout in the block after `limit_s` seconds, by a signal: for the main thread."""
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
         self._previous: Any = None
-        self._armed = False
 
     def __enter__(self) -> None:
         import signal
 
-        if not _is_main_thread() or self._limit_s <= 0:
-            return
         self._previous = signal.signal(signal.SIGALRM, self._expire)
         signal.setitimer(signal.ITIMER_REAL, self._limit_s)
-        self._armed = True
 
     def __exit__(self, *_: object) -> None:
-        if self._armed:
-            import signal
+        import signal
 
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, signal.SIG_DFL if self._previous is None else self._previous)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL if self._previous is None else self._previous)
 
     def _expire(self, _number: int, _frame: object) -> None:
         raise HookTimeout
@@ -51,6 +45,27 @@ class Limit:
 def _is_main_thread() -> bool:
     threading = sys.modules.get("threading")
     return threading is None or threading.current_thread() is threading.main_thread()
+
+
+def _call_in_thread(call: Callable[[], Any], limit_s: float) -> None:
+    """Call it in a thread of its own, which is left behind when it takes longer than `limit_s`: HookTimeout."""
+    import threading
+
+    raised_there: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as exc:
+            raised_there.append(exc)
+
+    thread = threading.Thread(target=run, name="fuyun-hook", daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    if thread.is_alive():
+        raise HookTimeout
+    if raised_there:
+        raise raised_there[0]
 
 
 def hook_name(payload: bytes) -> str:
@@ -73,8 +88,11 @@ def run_hook(app: App, name: str, call: Callable[[], Any]) -> Optional[dict[str,
     """Call a synchronous hook within its limit; its Problem, or None when it is fine."""
     limit_s = app.hook_limit(name)
     try:
-        with Limit(limit_s):
-            call()
+        if _is_main_thread():
+            with Limit(limit_s):
+                call()
+        else:
+            _call_in_thread(call, limit_s)
     except HookTimeout:
         return problem("function_timed_out", f"{name} did not end within {limit_s:g} s")
     except Hangup:

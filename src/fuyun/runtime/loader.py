@@ -189,9 +189,13 @@ def _resolve(name: str, code: str, paths: list[str]) -> tuple[Any, bool]:
     module = _import(module_name, code)
     target: Any = module
     for attribute in attributes.split("."):
-        if not hasattr(target, attribute):
-            raise LoadProblem("handler_missing", _missing(module_name, attribute, target))
-        target = getattr(target, attribute)
+        try:
+            target = getattr(target, attribute)
+        except AttributeError:
+            raise LoadProblem("handler_missing", _missing(module_name, attribute, target)) from None
+        except Exception as exc:
+            text = f"looking up {name} failed: {describe(exc)}"
+            raise LoadProblem("function_load_failed", text, type_name(exc), trim(exc, code)) from None
     if not callable(target):
         raise LoadProblem("handler_missing", f"{name} is a {type(target).__name__}, which cannot be called")
     return target, colon

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from fuyun.runtime.loader import App
 
 _RECEIVE = 256 * 1024
-_EAGER = sys.version_info >= (3, 12)
 
 
 class Hall:
@@ -59,6 +58,9 @@ class Hall:
         self._splitter = Splitter()
         self._log_bytes = int(app.task["log_bytes"])
         self._limit = int(app.task["output_bytes"])
+        # A handler that does not wait for anything is done without a turn of the loop. Applications bring frameworks
+        # that may not expect it.
+        self._eager = sys.version_info >= (3, 12) and app.mode == "event"
         self._end: Optional[BaseException] = None
         self._respond = self._event
         asyncio.set_event_loop(self.loop)
@@ -149,7 +151,7 @@ class Hall:
             _wake(found)
 
     def _begin(self, stream: int, work: Coroutine[Any, Any, None]) -> None:
-        if _EAGER:
+        if self._eager:
             task = asyncio.Task(work, loop=self.loop, eager_start=True)  # type: ignore[call-arg,unused-ignore]
             if task.done():
                 self._forget(stream, task)

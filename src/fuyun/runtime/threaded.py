@@ -19,7 +19,7 @@ from fuyun.runtime.channel import Channel, Splitter
 from fuyun.runtime.desk import Desk, Leave
 from fuyun.runtime.hooks import answer_hook
 from fuyun.runtime.jsontext import scan
-from fuyun.runtime.problems import Hangup
+from fuyun.runtime.problems import Hangup, LoadProblem
 from fuyun.runtime.streams import spool
 from fuyun.runtime.wire import BODY, CANCEL, CREDIT, HOOK, INVOKE, META
 
@@ -40,12 +40,29 @@ class ThreadedDesk(Desk):
         self._splitter = Splitter()
         self._frames: deque[Frame] = deque()
         self._lead = threading.Lock()
+        self._state = threading.Lock()  # guards the next three
         self._resting = 0
-        self._count = 0
+        self._count = 1  # the main thread
+        self._held: deque[Union[Call, Frame]] = deque()  # read, and waiting for a thread
         self._most = int(app.task["concurrency"]) + 1
         self._log_bytes = int(app.task["log_bytes"])
         self._run = app.runner(self)
         self._local = threading.local()
+
+    def start(self) -> None:
+        """Start the second thread, without which nobody could lead while the first works. LoadProblem."""
+        with self._state:
+            if not self._start_thread():
+                raise LoadProblem("function_init_failed", "no second thread can be started; raise pids")
+
+    def serve(self) -> None:
+        """Work as one of the threads until the end."""
+        while True:
+            task = self._take()
+            if isinstance(task, Call):
+                self._answer(task)
+            else:
+                self.channel.send(answer_hook(self.app, task[2], task[3]))
 
     def wait(self, call: Call) -> None:
         call.waiter.get()
@@ -58,24 +75,34 @@ class ThreadedDesk(Desk):
             loop = self._local.loop = asyncio.new_event_loop()
         return loop
 
-    def serve(self) -> None:
-        """Work as one of the threads until the end."""
-        self._count += 1
-        while True:
+    def _take(self) -> Union[Call, Frame]:
+        """Something to do: what is held, or, once this thread leads, what comes next."""
+        with self._state:
+            if self._held:
+                return self._held.popleft()
             self._resting += 1
-            with self._lead:
+        with self._lead:
+            with self._state:
                 self._resting -= 1
+            while True:
                 task = self._next_task()
-                if self._resting == 0 and self._count < self._most:
-                    self._count += 1
-                    threading.Thread(target=self._follow, name=f"fuyun-{self._count}", daemon=True).start()
-            if isinstance(task, Call):
-                self._answer(task)
-            else:
-                self.channel.send(answer_hook(self.app, task[2], task[3]))
+                with self._state:
+                    if self._resting or self._start_thread():
+                        return task
+                    # Nobody could lead after this thread, so it leads on; the next one to finish takes the task.
+                    self._held.append(task)
+
+    def _start_thread(self) -> bool:
+        if self._count == self._most:
+            return False
+        try:
+            threading.Thread(target=self._follow, name=f"fuyun-{self._count}", daemon=True).start()
+        except RuntimeError:  # the instance's limit of processes and threads is reached
+            return False
+        self._count += 1
+        return True
 
     def _follow(self) -> None:
-        self._count -= 1  # `serve` counts it again
         try:
             self.serve()
         except Leave as leave:
@@ -123,8 +150,3 @@ class ThreadedDesk(Desk):
         finally:
             current.var.set(None)
             self.calls.pop(call.stream, None)
-
-
-def serve(channel: Channel, app: App) -> None:
-    """Answer until Hangup or Leave."""
-    ThreadedDesk(channel, app).serve()

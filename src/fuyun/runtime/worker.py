@@ -87,16 +87,7 @@ def serve(sock: socket.socket, app: App, task: dict[str, Any]) -> int:
         if app.style == "async":
             _serve_async(channel, app)
         else:
-            _start_synchronously(app)
-            channel.send(_ready_frame(app))
-            if app.style == "threads":
-                from fuyun.runtime import threaded
-
-                threaded.serve(channel, app)
-            else:
-                from fuyun.runtime import inline
-
-                inline.serve(channel, app)
+            _serve_synchronously(channel, app)
     except LoadProblem as found:
         report_failure(sock, found)
         return START_FAILED
@@ -121,6 +112,22 @@ def _serve_async(channel: Channel, app: App) -> None:
     app.init_ms += (monotonic_ns() - started) / 1e6
     channel.send(_ready_frame(app))
     hall.serve()
+
+
+def _serve_synchronously(channel: Channel, app: App) -> None:
+    _start_synchronously(app)
+    if app.style == "threads":
+        from fuyun.runtime.threaded import ThreadedDesk
+
+        desk = ThreadedDesk(channel, app)
+        desk.start()
+        channel.send(_ready_frame(app))
+        desk.serve()
+    else:
+        from fuyun.runtime import inline
+
+        channel.send(_ready_frame(app))
+        inline.serve(channel, app)
 
 
 def _start_synchronously(app: App) -> None:
