@@ -193,7 +193,7 @@ class Exchange(Reply):
                 f"{path} does not take {self._method}", hint="use one of the allowed methods", allowed=sorted(allowed)
             )
         if route.auth == "key":
-            connection.shared.authorise(route, fields.get("fuyun-key") or fields.get("authorization"))
+            connection.shared.authorise(route, fields)
         self._limit = route.payload_bytes
         if self.length > self._limit:
             raise self._too_large()

@@ -18,8 +18,8 @@ BACKLOG = 2048
 class Gateway:
     """Serves functions over HTTP/1.x on one port.
 
-    `authenticate` turns a token into a Principal or raises Unauthenticated; what it said is remembered for at most a
-    second (or until `forget_credentials`). Every public call belongs to the loop that `start` ran on.
+    `authenticate` turns a token into a Principal or raises Unauthenticated; it is asked for every request that needs a
+    key and must not wait. Every public call belongs to the loop that `start` ran on.
     """
 
     def __init__(
@@ -37,10 +37,6 @@ class Gateway:
     def stats(self) -> GatewayStats:
         """Counters, live."""
         return self._shared.stats
-
-    def forget_credentials(self) -> None:
-        """Ask `authenticate` again for every key: call it when one is revoked."""
-        self._shared.forget_credentials()
 
     async def start(self, host: str = "127.0.0.1", port: int = 0, sock: socket.socket | None = None) -> int:
         """Listen on `host`:`port` (0 takes a free one) or on a bound `sock`; the port. OSError when it is taken."""

@@ -17,8 +17,7 @@ from fuyun.transports.gateway.limits import GatewayLimits
 if TYPE_CHECKING:
     from fuyun.transports.gateway.connection import Connection
 
-#: Credentials remembered between two ticks; beyond it the memory starts anew.
-REMEMBERED = 10000
+_HINT = "send 'Authorization: Bearer fk_...' or 'Fuyun-Key: fk_...'"
 
 
 @dataclass(slots=True)
@@ -59,45 +58,33 @@ class Shared:
         self.connections: set[Connection] = set()
         self.draining = False
         self._authenticate = authenticate
-        self._allowed: dict[str, set[str]] = {}
         self.now_s = 0.0
         self.date = ""
         self.tick()
 
     def tick(self) -> None:
-        """Renew the coarse time and the Date line; forget who was allowed, so that a revoked key ends within a tick."""
+        """Renew the coarse time and the Date line."""
         self.now_s = clock.mono_s()
         self.date = f"Date: {formatdate(clock.wall_s(), usegmt=True)}\r\n"
-        self._allowed.clear()
 
-    def forget_credentials(self) -> None:
-        """Ask `authenticate` again for every key: call it when a key is revoked."""
-        self._allowed.clear()
-
-    def authorise(self, route: Route, credential: str | None) -> None:
-        """Pass when `credential` (the value of Fuyun-Key or Authorization) may invoke in the route's namespace.
+    def authorise(self, route: Route, fields: dict[str, str]) -> None:
+        """Pass when the request's key (Fuyun-Key, else Authorization) may invoke in the route's namespace.
 
         Raises Unauthenticated without a usable key, Forbidden for one of another namespace or role.
         """
-        if credential is None:
-            raise Unauthenticated(
-                f"{route.namespace}/{route.function} needs a key and the request has none",
-                hint="send 'Authorization: Bearer fk_...' or 'Fuyun-Key: fk_...'",
-            )
-        spaces = self._allowed.get(credential)
-        if spaces is not None and route.namespace in spaces:
-            return
-        token = credential
-        if credential[:7].lower() == "bearer ":
-            token = credential[7:].strip(" ")
-        elif not credential.startswith("fk_"):
-            raise Unauthenticated(
-                f"the Authorization scheme {credential.partition(' ')[0][:32]!r} is not one the gateway knows",
-                hint="send 'Authorization: Bearer fk_...' or 'Fuyun-Key: fk_...'",
-            )
-        self._authenticate(token).require("invoke", route.namespace)
-        if spaces is None:
-            if len(self._allowed) >= REMEMBERED:
-                self._allowed.clear()
-            spaces = self._allowed[credential] = set()
-        spaces.add(route.namespace)
+        token = fields.get("fuyun-key")
+        if token is None:
+            value = fields.get("authorization")
+            if value is None:
+                raise Unauthenticated(
+                    f"{route.namespace}/{route.function} needs a key and the request has none", hint=_HINT
+                )
+            if value[:7] != "Bearer " and value[:7].lower() != "bearer ":
+                raise Unauthenticated(
+                    f"the Authorization scheme {value.partition(' ')[0][:32]!r} is not one the gateway knows",
+                    hint=_HINT,
+                )
+            token = value[7:].strip(" ")
+        principal = self._authenticate(token)
+        if not principal.may("invoke", route.namespace):
+            principal.require("invoke", route.namespace)
