@@ -162,7 +162,16 @@ def demo(folder: Path) -> None:
         say(chart("next calls", next_call, next_ms, scale_ms) + f"   (median of {WARM_CALLS})")
         fuyun("logs", "watermark", env=env)
         say("\nTaking it down ...")
-    say("  gone: no process, no mount, no data left behind.")
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Processes and mounts that still name the demo's folder."""
+    found = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(folder) in line]
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            command = process.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            found += [command] if str(folder) in command else []
+    return found
 
 
 def main() -> int:
@@ -170,6 +179,8 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="fuyun-demo-"))
     try:
         demo(folder)
+        if left := left_behind(folder):
+            raise DemoFailed("something was left behind:\n" + "\n".join(left))
     except DemoFailed as error:
         print(f"\ndemo: {error}", file=sys.stderr)
         return 1
@@ -178,6 +189,7 @@ def main() -> int:
         return 130
     finally:
         shutil.rmtree(folder)
+    say("  gone: no process, no mount, no data left behind.")
     return 0
 
 

@@ -77,16 +77,19 @@ CALLS: dict[str, tuple[int, int, str]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def probe(either_platform: Platform) -> Iterator[Any]:
-    """Run Python inside a function of the platform and return its `result`."""
-    either_platform.deploy("probe", PROBE, timeout_s=20.0)
+@pytest.fixture(scope="module", params=["blank", "template"])
+def probe(request: pytest.FixtureRequest, either_platform: Platform) -> Iterator[Any]:
+    """Run Python inside a function of the platform and return its `result`: in an instance that was a blank, and in one
+    that was forked from a template (docs/decisions/0003)."""
+    either_platform.deploy("probe", PROBE, timeout_s=20.0, start=request.param)
 
     def run(code: str, arg: Any = None) -> Any:
         answer = either_platform.invoke("probe", {"code": textwrap.dedent(code), "arg": arg})
         assert answer.status_code == 200, answer.text
         return answer.json()
 
+    run("result = None")
+    assert [one["start"] for one in either_platform.instances_of("probe")] == [request.param]
     yield run
     either_platform.remove("probe")
 
