@@ -19,6 +19,7 @@ from fuyun.transports.gateway.intake import (
     check_framing,
     check_repeats,
     drop_keys,
+    find_target,
     split_target,
     wants_continue,
     without_hops,
@@ -177,7 +178,7 @@ class Exchange(Reply):
         if self._target == b"*" and self._method == "OPTIONS":
             self._local, self._extra = True, f"Allow: {', '.join(sorted(METHODS.values()))}\r\n"
             return
-        path, self._query, authority = split_target(self._target)
+        path, self._query, authority = find_target(self._target) or split_target(self._target)
         if authority:
             self._headers = [("host", authority), *(field for field in self._headers if field[0] != "host")]
         route = self._route = connection.shared.invoker.match(path)

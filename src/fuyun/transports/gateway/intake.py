@@ -59,14 +59,15 @@ def learn_name(name: bytes) -> str:
 find_name = _names.get
 
 
+#: What `split_target` said of a target that was seen before, else None.
+find_target = _targets.get
+
+
 def split_target(target: bytes) -> tuple[str, str, str]:
     """(path, query, authority) of an origin-form or absolute-form target, percent-encoding untouched.
 
     The authority is "" unless the target was absolute. Raises BadRequest for anything else.
     """
-    found = _targets.get(target)
-    if found is not None:
-        return found
     text = target.decode("ascii")
     authority = ""
     if not text.startswith("/"):

@@ -109,25 +109,34 @@ class Reader(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""
         self._stats.received_bytes += len(data)
+        incoming = self._incoming
         if self._state != OPEN:
             self._excess = True
-        elif self._backlog is None and len(data) <= SLICE:
-            self._feed(data)
-            if self._incoming is not None or self._waiting:
-                self._check_hold()
+        elif self._backlog is None and incoming is None and len(data) <= SLICE:
+            try:
+                self._feed_data(data)
+            except (HttpParserError, HttpParserUpgrade) as error:
+                self._stumble(error, data)
+            if self._ended and self._incoming is None and not self._waiting:
+                return  # whole requests, and no other: the usual case
+            self._count(data, None)
+            self._check_hold()
         else:
             self._backlog = memoryview(data if self._backlog is None else bytes(self._backlog) + data)
             self.unhold()
 
     def _feed(self, data: bytes | memoryview) -> None:
-        """Let the parser see a slice. A head may be as long as allowed, and is then counted exactly."""
+        """Let the parser see a slice."""
         before = self._incoming
         try:
             self._feed_data(data)
-        except HttpParserUpgrade as upgrade:
-            self._go_on_without_upgrade(memoryview(data)[upgrade.args[0] :])
-        except HttpParserError as error:
-            self._malformed(error)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            self._stumble(error, data)
+        self._count(data, before)
+
+    def _count(self, data: bytes | memoryview, before: Exchange | None) -> None:
+        """Bound what is not content: a head that has not ended, and the framing of chunks. `before` is the exchange
+        whose body was being received when `data` came."""
         if not self._ended:
             if not self._fed:
                 self._fed = 1
@@ -144,8 +153,11 @@ class Reader(asyncio.Protocol):
         ):
             self._stop_input(BadRequest("the chunks are nearly all framing", hint="send larger chunks"))
 
-    def _malformed(self, error: HttpParserError) -> None:
-        if self._state != OPEN:
+    def _stumble(self, error: HttpParserError | HttpParserUpgrade, data: bytes | memoryview) -> None:
+        """The parser stopped in `data`."""
+        if isinstance(error, HttpParserUpgrade):
+            self._go_on_without_upgrade(memoryview(data)[error.args[0] :])
+        elif self._state != OPEN:
             self._excess = True
         elif isinstance(error, HttpParserCallbackError):
             log.error("parsing a request failed", exc_info=error.__context__)

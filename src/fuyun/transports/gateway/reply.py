@@ -95,7 +95,11 @@ class Reply:
                 f"Fuyun-Version: {flight.version}\r\nFuyun-Start: {flight.start_kind}\r\n{connection.shared.date}\r\n"
             )
             connection.transport.write(head.encode("latin-1") + body)
-            self._finish(status, size)
+            self.done = True
+            self._flight = None
+            connection.shared.stats.sent_bytes += size
+            flight.sent(200, size)
+            connection.finished(self)
             return
         try:
             line = check_status(status)
