@@ -98,8 +98,12 @@ class Dispatcher:
 
     def _pool(self, version: Version) -> Pool:
         tenant = self._tenants.get(version.namespace)
+        quotas = self._quotas_of(version.namespace)
         if tenant is None:
-            tenant = self._tenants[version.namespace] = Tenant(self._quotas_of(version.namespace))
+            tenant = self._tenants[version.namespace] = Tenant(quotas)
+        else:  # a namespace may have been made anew under its old name
+            tenant.quotas = quotas
+            tenant.gate.limit = quotas.concurrency
         return Pool(version, tenant, self)
 
     def _requota(self) -> None:
