@@ -95,6 +95,7 @@ class Call:
 
     def send_body(self, chunk: bytes, end: bool) -> None:
         """More of the request body."""
+        self._channel.flush()
         self._channel.write(wire.frame(wire.BODY, self._stream, chunk, wire.END if end else 0))
 
     def consumed(self, size_bytes: int) -> None:
@@ -127,6 +128,7 @@ class Channel(asyncio.Protocol):
         self._on_log = on_log
         self._transport: asyncio.Transport | None = None
         self._rest = b""
+        self._held: list[bytes] = []
         self._next = 0
         self._hooked: asyncio.Future[bool] | None = None
         self._log_room = float(LOG_BURST)
@@ -140,15 +142,29 @@ class Channel(asyncio.Protocol):
 
     # --- towards the instance
 
-    def invoke(self, head: bytes, body: bytes, end: bool, sink: ReplySink) -> Call:
-        """Send an invocation; its answer arrives at `sink`."""
+    def invoke(self, head: bytes, body: bytes, end: bool, sink: ReplySink, hold: bool = False) -> Call:
+        """Send an invocation; its answer arrives at `sink`. `hold`: it need not leave before this turn of the loop ends,
+        so that several leave as one write."""
         self._next = stream = self._next + 1
         self.streams[stream] = sink
         size = 4 + len(head) + len(body)
-        self.write(
-            b"".join((_pack(size, wire.INVOKE, wire.END if end else 0, 0, stream), _pack_meta(len(head)), head, body))
-        )
+        parts = (_pack(size, wire.INVOKE, wire.END if end else 0, 0, stream), _pack_meta(len(head)), head, body)
+        if hold:
+            if not self._held:
+                asyncio.get_running_loop().call_soon(self.flush)
+            self._held += parts
+        elif self._held:
+            self._held += parts
+            self.flush()
+        else:
+            self.write(b"".join(parts))
         return Call(self, stream)
+
+    def flush(self) -> None:
+        """Write what is held."""
+        if self._held:
+            held, self._held = self._held, []
+            self.write(b"".join(held))
 
     async def hook(self, name: str, timeout_s: float) -> bool:
         """Run a lifecycle hook inside; False when it failed, was cut off or the instance went away."""

@@ -14,8 +14,9 @@ from fuyun.domain.interpreters import Interpreter
 RUNTIME = "/opt/fuyun"
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _ETC = (
-    "/etc/ld.so.cache", "/etc/localtime", "/etc/timezone", "/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/mime.types",
-    "/etc/alternatives", "/etc/nsswitch.conf", "/etc/protocols", "/etc/services", "/etc/magic", "/etc/fonts",
+    "/etc/ld.so.cache", "/etc/localtime", "/etc/timezone", "/etc/ssl", "/etc/pki", "/etc/ca-certificates",
+    "/etc/mime.types", "/etc/alternatives", "/etc/nsswitch.conf", "/etc/protocols", "/etc/services", "/etc/magic",
+    "/etc/fonts",
 )  # fmt: skip
 _NETWORK_ETC = ("/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/gai.conf")
 _PACKAGE = Path(fuyun.__file__).parent

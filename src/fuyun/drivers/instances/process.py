@@ -58,7 +58,9 @@ class Process:
         self._output_fd = -1
         self._partial = b""
         self._deadline: asyncio.TimerHandle | None = None
-        self.channel = Channel(self.id, self._on_lost, lambda s, l, t: self._on_output(self, s, l, t))
+        self.channel = Channel(
+            self.id, self._on_lost, lambda stream, level, text: self._on_output(self, stream, level, text)
+        )
         self.invoke = self.channel.invoke
 
     @property

@@ -1,0 +1,195 @@
+"""Zygotes and the blanks made from them: kept in reserve, replaced when taken, started again when they die."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from fuyun.base import ids
+from fuyun.domain.errors import FuyunError, HostUnable, Unavailable
+from fuyun.domain.interpreters import Interpreter
+from fuyun.domain.invocations import StartKind
+from fuyun.drivers.instances import plans
+from fuyun.drivers.instances.ground import Ground
+from fuyun.drivers.instances.process import Process
+
+_log = structlog.get_logger("fuyun.host")
+_ZYGOTE_ARGV = ("-I", "-S", "-c")
+#: Blanks being made at once: enough to keep two cores busy, few enough that descriptors in flight stay bounded.
+_SPAWNING = 12
+_BLANK_LIMITS = {"memory": 256 * 2**20, "cpu": 1.0, "pids": 128}
+
+
+@dataclass(eq=False)
+class Family:
+    """A zygote of one interpreter and isolation class, with the blanks made from it."""
+
+    interpreter: Interpreter
+    isolation: str
+    zygote: str = ""
+    pid: int = 0
+    up: asyncio.Event = field(default_factory=asyncio.Event)
+    launching: bool = False
+    blanks: deque[Process] = field(default_factory=deque)
+    waiters: deque[asyncio.Future[Process]] = field(default_factory=deque)
+    spawning: int = 0
+
+
+class Blanks:
+    """All families of this host."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._families: dict[tuple[str, str], Family] = {}
+
+    def family(self, interpreter: Interpreter, isolation: str) -> Family:
+        """The family of an interpreter and isolation class. HostUnable when the host cannot give the class."""
+        if isolation == "sandbox" and not self._ground.options.namespaces:
+            raise HostUnable(
+                "this host gives no user namespaces, which isolation class 'sandbox' needs",
+                hint="run `fuyun doctor`, or ask for `isolation: process` (no isolation) by name",
+                feature="namespaces",
+            )
+        key = (interpreter.executable, isolation)
+        if key not in self._families:
+            self._families[key] = Family(interpreter, isolation)
+        return self._families[key]
+
+    def refill(self, family: Family) -> None:
+        """Make the blanks that are wanted: one for every waiter, and the usual reserve."""
+        if self._ground.closing:
+            return
+        if not family.up.is_set():
+            if not family.launching:
+                family.launching = True
+                self._ground.scope.start(self._launch_zygote(family), "zygote")
+            return
+        reserve = self._ground.options.blanks if family.isolation == "sandbox" else 0
+        wanted = len(family.waiters) + reserve - len(family.blanks) - family.spawning
+        for _ in range(min(wanted, _SPAWNING - family.spawning)):
+            family.spawning += 1
+            self._ground.scope.start(self._spawn(family), "spawn")
+
+    async def take(self, family: Family) -> tuple[Process, StartKind]:
+        """A blank, and the rung it came from. Unavailable when none can be made in time."""
+        while family.blanks:
+            process = family.blanks.popleft()
+            self._refill_soon(family)
+            if not process.gone:
+                return process, "blank"
+        kind: StartKind = "zygote" if family.up.is_set() else "none"
+        waiter: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
+        family.waiters.append(waiter)
+        self.refill(family)
+        try:
+            return await asyncio.wait_for(waiter, 60.0), kind
+        except TimeoutError as error:
+            raise Unavailable("no sandbox could be made within 60 s", hint="see the platform's log") from error
+
+    def zygotes(self) -> list[dict[str, Any]]:
+        """What is told of zygotes."""
+        return [
+            {"id": f.zygote, "pid": f.pid, "kind": "zygote", "version": f.interpreter.name, "blanks": len(f.blanks)}
+            for f in self._families.values()
+            if f.up.is_set()
+        ]
+
+    # --- what happens to them
+
+    def on_zygote_end(self, id_: str) -> None:
+        """A process that is no instance ended; a zygote is replaced."""
+        for family in self._families.values():
+            if family.zygote == id_ and not self._ground.closing:
+                _log.error("zygote died; starting another", interpreter=family.interpreter.name)
+                _reset(family)
+                self.refill(family)
+
+    def on_warden_lost(self) -> None:
+        """The warden died, and everything with it."""
+        for family in self._families.values():
+            _reset(family)
+            family.blanks.clear()
+
+    def on_warden_up(self) -> None:
+        """There is a warden again."""
+        for family in self._families.values():
+            self.refill(family)
+
+    def _on_blank_end(self, family: Family, process: Process) -> None:
+        self._ground.dismiss(process)
+        if process in family.blanks:
+            family.blanks.remove(process)
+            self._refill_soon(family)
+
+    # --- making them
+
+    async def _launch_zygote(self, family: Family) -> None:
+        try:
+            sandboxed = family.isolation == "sandbox"
+            plan = plans.view(family.interpreter, store=str(self._ground.options.store)) if sandboxed else None
+            path = plans.RUNTIME if sandboxed else str(Path(plans.__file__).parents[3])
+            message: dict[str, Any] = {
+                "op": "zygote", "id": ids.new_id(), "plan": plan, "path": path, "env": plans.environment(),
+                "argv": [family.interpreter.executable, *_ZYGOTE_ARGV], "options": {"isolation": family.isolation},
+            }  # fmt: skip
+            answer = await self._ground.warden.ask(message)
+            family.zygote, family.pid = message["id"], answer["pid"]
+            family.up.set()
+        except FuyunError as error:
+            _log.error("zygote did not start", interpreter=family.interpreter.name, error=error.detail)
+            while family.waiters:
+                _fail_next(family, error)
+        finally:
+            family.launching = False
+        self.refill(family)
+
+    async def _spawn(self, family: Family) -> None:
+        process = self._ground.new_process("blank", family.zygote)
+        process.on_end = lambda process: self._on_blank_end(family, process)
+        try:
+            passed = await process.connect()
+            try:
+                message = {"op": "spawn", "id": process.id, "zygote": family.zygote, "limits": _BLANK_LIMITS}
+                answer = await self._ground.warden.ask(message, passed)
+            finally:
+                for descriptor in passed:
+                    os.close(descriptor)
+        except FuyunError as error:
+            process.told_end({})
+            if family.waiters and not isinstance(error, Unavailable):
+                _fail_next(family, error)
+            return
+        finally:
+            family.spawning -= 1
+            self._refill_soon(family)
+        process.pid = answer["pid"]
+        if family.zygote != process.zygote:
+            return
+        while family.waiters:
+            waiter = family.waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(process)
+                return
+        family.blanks.append(process)
+
+    def _refill_soon(self, family: Family) -> None:
+        asyncio.get_running_loop().call_soon(self.refill, family)
+
+
+def _reset(family: Family) -> None:
+    family.zygote, family.pid = "", 0
+    family.up.clear()
+
+
+def _fail_next(family: Family, error: FuyunError) -> None:
+    while family.waiters:
+        waiter = family.waiters.popleft()
+        if not waiter.done():
+            waiter.set_exception(error)
+            return

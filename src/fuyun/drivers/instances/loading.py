@@ -1,0 +1,81 @@
+"""A process becomes a version: what it is told, and waiting until it has loaded."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from fuyun.base import clock
+from fuyun.domain.errors import FunctionInitFailed, FuyunError
+from fuyun.domain.functions import FunctionSpec, Version
+from fuyun.domain.invocations import StartKind
+from fuyun.drivers.instances import plans
+from fuyun.drivers.instances.process import Process
+from fuyun.ports.instances import StartReport
+
+#: What an instance needs between its limit for loading and saying so, on a busy machine.
+_GRACE_S = 5.0
+
+
+def limits_of(spec: FunctionSpec) -> dict[str, Any]:
+    """Limits of its control group, as the warden takes them."""
+    return {"memory": spec.memory_bytes, "cpu": spec.cpu, "pids": spec.pids}
+
+
+def task_of(
+    version: Version, env: dict[str, str], instance: str, *, template: bool, store: str, cgroups: bool
+) -> dict[str, Any]:
+    """The SPECIALIZE message. `cgroups`: a control group limits the process, so that it need not limit itself."""
+    spec = version.spec
+    sandboxed = spec.isolation == "sandbox"
+    parts = [f"{a.digest[:2]}/{a.digest}" for a in (version.code, *version.layers)]
+    return {
+        "namespace": version.namespace, "function": version.function, "version": version.qualifier,
+        "instance": instance, "handler": spec.handler, "concurrency": spec.concurrency,
+        "timeout_s": spec.timeout_s, "memory_bytes": spec.memory_bytes, "output_bytes": spec.output_bytes,
+        "log_bytes": spec.log_bytes, "env": plans.environment(env), "tmp_bytes": spec.tmp_bytes,
+        "hooks": msgspec.to_builtins(spec.hooks),
+        "code": "/code" if sandboxed else f"{store}/{parts[0]}",
+        "layers": [f"/layers/{i}" if sandboxed else f"{store}/{part}" for i, part in enumerate(parts[1:])],
+        "mount": parts[0], "mounts": parts[1:], "template": template,
+        "rlimits": {} if cgroups else _rlimits(spec),
+    }  # fmt: skip
+
+
+def _rlimits(spec: FunctionSpec) -> dict[str, int]:
+    return {"memory": spec.memory_bytes, **({"pids": spec.pids} if spec.isolation == "sandbox" else {})}
+
+
+async def wait_ready(process: Process, kind: StartKind, began: float, place_ms: float) -> None:
+    """Wait for READY and fill in the report. What went wrong is raised, and the process is ended."""
+    assert process.version is not None
+    hooks = process.version.spec.hooks
+    limit_s = hooks.initializer_timeout_s
+    try:
+        grace_s = _GRACE_S if hooks.initializer else 0.0  # it cuts off the hook itself, and says which
+        ready = await asyncio.wait_for(asyncio.shield(process.channel.started), limit_s + grace_s)
+    except TimeoutError as error:
+        process.kill("it did not finish loading")
+        raise FunctionInitFailed(
+            f"loading {process.version.spec.handler} took longer than {limit_s:g} s",
+            hint="move slow work out of the module's top level, or raise `initializer_timeout`",
+            timeout_s=limit_s,
+        ) from error
+    except FuyunError:
+        process.kill("it did not load")
+        raise
+    except asyncio.CancelledError:
+        process.kill("nobody waits for it any more")
+        raise
+    init_ms = 0.0 if kind == "template" else ready.load_ms + ready.init_ms
+    process.report = StartReport(
+        kind=kind,
+        place_ms=place_ms,
+        start_ms=max(0.0, (clock.mono_s() - began) * 1000 - init_ms - place_ms),
+        init_ms=init_ms,
+        mode=ready.mode,
+        forkable=ready.forkable,
+        unforkable_reason=ready.reason,
+    )
