@@ -107,8 +107,14 @@ class Instance(Protocol):
         """Invocations inside."""
         ...
 
-    def invoke(self, head: bytes, body: bytes, end: bool, sink: ReplySink) -> Call:
-        """Send an invocation: `head` is a JSON `Head`. `end` says that `body` is all of it."""
+    @property
+    def gone(self) -> bool:
+        """It takes no more calls."""
+        ...
+
+    def invoke(self, head: bytes, body: bytes, end: bool, sink: ReplySink, hold: bool = False) -> Call:
+        """Send an invocation: `head` is a JSON `Head`. `end` says that `body` is all of it. `hold`: it stands behind
+        another call and may leave together with others at the end of this turn of the loop."""
         ...
 
     def kill(self, reason: str) -> None:

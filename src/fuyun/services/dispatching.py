@@ -265,6 +265,8 @@ class Dispatcher:
             self._ticker.cancel()
         while any(pool.alive for pool in (*self._pools.values(), *self._retired)) and clock.mono_s() < deadline:
             await asyncio.sleep(0.02)
+        for pool in (*self._pools.values(), *self._retired):
+            pool.fail_waiting(error)
         await self.scope.close()
         if self._flusher is not None:
             self._flusher.cancel()

@@ -42,9 +42,9 @@ class LiveFlight:
     """Implements `services.invoking.Flight` for the caller and `ports.instances.ReplySink` for the instance."""
 
     __slots__ = (
-        "_call", "_cut", "_early", "_streamed", "alias", "answered_ns", "at_ns", "at_s", "cpu_us", "error", "http_status", "id",
-        "mark", "member", "peak_kib", "pool", "report", "request", "request_bytes", "responder", "response_bytes", "run_us",
-        "sent_ns", "started_ns", "state", "waited_ns",
+        "_call", "_cut", "_early", "_streamed", "ahead", "alias", "answered_ns", "at_ns", "at_s", "cpu_us", "error",
+        "http_status", "id", "mark", "member", "peak_kib", "pool", "report", "request", "request_bytes", "responder",
+        "response_bytes", "run_us", "sent_ns", "started_ns", "state",
     )  # fmt: skip
 
     def __init__(self, pool: Pool, alias: str, request: Request, responder: Responder) -> None:
@@ -61,7 +61,6 @@ class LiveFlight:
         self.started_ns = 0
         self.answered_ns = 0
         self.sent_ns = 0
-        self.waited_ns = 0  # of which a start took part
         self.run_us = 0
         self.cpu_us = 0
         self.peak_kib = 0
@@ -71,17 +70,23 @@ class LiveFlight:
         self.request_bytes = len(request.body)
         self.response_bytes = 0
         self._call: Call | None = None
+        self.ahead = False  # written to an instance, but behind the call that runs there
         self._early: list[tuple[bytes, bool]] = []
         self._streamed = False
         self._cut = False
 
     # --- towards the instance
 
-    def go(self, member: Member, now_ns: int) -> None:
-        """Write the invocation to an instance that has a free slot."""
+    @property
+    def whole(self) -> bool:
+        """Whether the request is here to its end."""
+        return self.request is not None and self.request.end
+
+    def go(self, member: Member, now_ns: int, ahead: bool = False) -> None:
+        """Write the invocation to an instance: one with a free slot, or (`ahead`) behind the call it runs."""
         request, version = self.request, self.pool.version
         assert request is not None
-        self.request = None
+        self.ahead = ahead
         self.member = member
         self.state = RUNNING
         self.started_ns = now_ns
@@ -91,7 +96,7 @@ class LiveFlight:
             path=request.path, base=request.base, query=request.query, headers=request.headers,
             source=request.source, scheme=request.scheme, trace=_trace(request.headers),
         )  # fmt: skip
-        self._call = member.instance.invoke(_encode(head), request.body, request.end, self)
+        self._call = member.instance.invoke(_encode(head), request.body, request.end, self, ahead)
         if self._early:
             for chunk, end in self._early:
                 self._call.send_body(chunk, end)
@@ -173,9 +178,24 @@ class LiveFlight:
 
     def on_fail(self, error: Exception) -> None:
         """An error instead of the answer, or in the middle of it."""
+        if self.ahead:
+            self._come_back()
+            return
         if self.state == RUNNING:
             self._land((0, 0, 0))
         self._fail(error if isinstance(error, FuyunError) else InstanceLost(str(error), retry_after_s=1))
+
+    def _come_back(self) -> None:
+        """The instance ended before this flight's turn there: nothing of it has run."""
+        self.ahead = False
+        self._call = None
+        self.started_ns = 0
+        if self.responder is None:
+            self.state = ANSWERED
+            self._finish()
+        else:
+            self.state = WAITING
+            self.pool.come_back(self)
 
     def on_log(self, stream: str, level: str, text: str) -> None:
         """A line the handler wrote."""
@@ -202,7 +222,7 @@ class LiveFlight:
         self.answered_ns = self.answered_ns or clock.mono_ns()
         self.run_us, self.cpu_us, self.peak_kib = usage
         self.state = ANSWERED
-        self._call = None
+        self._call = self.request = None
         self.pool.landed(self)
 
     def expire(self, error: FuyunError) -> None:
