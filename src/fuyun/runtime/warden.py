@@ -24,7 +24,7 @@ import struct
 import sys
 from dataclasses import dataclass, field
 
-from fuyun.runtime import cgroups, descriptors, sandbox, syscalls, watchdog
+from fuyun.runtime import cgroups, descriptors, launching, sandbox, syscalls, watchdog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Warden:
         self._selector = selectors.DefaultSelector()
         self._selector.register(platform, selectors.EVENT_READ, self._on_platform)
         self._dead_groups: list[cgroups.Group] = []
+        self._ids = (options["uid_base"], 65536) if options["root"] else (0, 1)
         self._slot = 0
         self._going = True
         name = f"{options['name']}.{os.urandom(4).hex()}"
@@ -83,7 +84,7 @@ class Warden:
             self._kill(child, "shutdown")
         if self._tree:
             for _ in range(200):
-                if self._tree.sweep(_kill_pid):
+                if self._tree.sweep(launching.kill_pid):
                     break
                 _reap_all()
                 selectors.select.select([], [], [], 0.01)  # type: ignore[attr-defined]
@@ -119,7 +120,7 @@ class Warden:
         options = dict(message["options"], wide=self._options["root"])
         argv = [*message["argv"], code % (message["path"], options)]
         with theirs:
-            child.pid = self._launch(message, argv, {3: theirs.fileno()})
+            child.pid = launching.launch(message, argv, {3: theirs.fileno()}, self._ids)
         self._watch(child)
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._on_zygote(child))
 
@@ -129,7 +130,8 @@ class Warden:
             child.group = self._tree.create(child.id)
             self._limit(child, message["limits"])
         try:
-            child.pid = self._launch(message, message["argv"], {1: passed[0], 2: passed[0]}, child.group)
+            kept = {1: passed[0], 2: passed[0]}
+            child.pid = launching.launch(message, message["argv"], kept, self._ids, child.group)
         except OSError:
             if child.group is not None:
                 self._dead_groups.append(child.group)
@@ -182,35 +184,6 @@ class Warden:
 
     # --- children
 
-    def _launch(
-        self, message: dict[str, Any], argv: list[str], kept: dict[int, int], group: cgroups.Group | None = None
-    ) -> int:
-        """Start a program in a root of its own; returns its pid once its ids are mapped."""
-        plan = message["plan"]
-        if plan is None:
-            return _exec_plain(argv, message["env"], kept)
-        ours, theirs = socket.socketpair()
-        flags = syscalls.NEWNS | (syscalls.NEWPID if message["op"] == "run" else 0)
-        pid = syscalls.clone(flags)
-        if pid == 0:
-            _launched(plan, argv, message, kept, theirs)
-        theirs.close()
-        try:
-            problem = ours.recv(4096)
-            if problem != b"u":
-                raise OSError(0, problem.decode(errors="replace") or "the sandbox could not be built")
-            base, count = (self._options["uid_base"], 65536) if self._options["root"] else (0, 1)
-            sandbox.write_maps(pid, 0, (base, base), count)
-            if group is not None:
-                group.attach(pid)
-            ours.send(b"m")
-        except OSError:
-            _kill_pid(pid)
-            raise
-        finally:
-            ours.close()
-        return pid
-
     def _expect(self, message: dict[str, Any], isolation: str) -> tuple[Child, socket.socket]:
         """A child that will say hello on a socket of its own; returns it and its end of that socket."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -246,7 +219,7 @@ class Warden:
             self._watch(child)
             control.send(b"g")
         except OSError as error:
-            _kill_pid(pid)
+            launching.kill_pid(pid)
             self._tell({"ev": "failed", "id": child.id, "message": str(error)})
             self._forget(child.id)
             return
@@ -310,71 +283,6 @@ class Warden:
     def _sweep(self) -> None:
         self._dead_groups = [group for group in self._dead_groups if not group.remove()]
         _reap_orphans(self._children)
-
-
-def _launched(
-    plan: dict[str, Any], argv: list[str], message: dict[str, Any], kept: dict[int, int], gate: socket.socket
-) -> None:
-    """In the child of `_launch`: build the root, leave the host, become the program. Never returns."""
-    told = False
-    try:
-        for target, source in kept.items():
-            os.dup2(source, target + 100)
-        sandbox.build_root(plan)
-        sandbox.leave_host(plan["network"])
-        gate.send(b"u")
-        if gate.recv(1) != b"m":
-            os._exit(70)
-        told = True
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
-        if not plan["network"]:
-            sandbox.loopback_up()
-        syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-        if message["op"] == "run":
-            sandbox.seal_program()
-        _exec(argv, message["env"], {target: target + 100 for target in kept}, message.get("cwd", "/"))
-    except BaseException as error:
-        text = f"{type(error).__name__}: {error}".encode()[:4000]
-        if told:
-            os.write(102 if 2 in kept else 2, text + b"\n")
-        else:
-            gate.send(text)
-    finally:
-        os._exit(70)
-
-
-def _exec(argv: list[str], env: dict[str, str], kept: dict[int, int], cwd: str) -> None:
-    empty = os.open("/dev/null", os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        if descriptor not in kept:
-            os.dup2(empty, descriptor)
-    for target, source in kept.items():
-        os.dup2(source, target)
-    os.closerange(max([3, *[target + 1 for target in kept]]), 4096)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    os.chdir(cwd)
-    os.execve(argv[0], argv, env)
-
-
-def _exec_plain(argv: list[str], env: dict[str, str], kept: dict[int, int]) -> int:
-    """Without any isolation (class `process`)."""
-    pid = syscalls.clone(0)
-    if pid == 0:
-        try:
-            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-            _exec(argv, env, kept, "/")
-        finally:
-            os._exit(70)
-    return pid
-
-
-def _kill_pid(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except OSError:
-        pass
 
 
 def _kill_group(pid: int) -> None:

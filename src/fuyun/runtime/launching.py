@@ -1,0 +1,119 @@
+"""Starts a program from the warden: a zygote or a build, in a root and a user namespace of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+
+from fuyun.runtime import sandbox, syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fuyun.runtime import cgroups
+
+
+def launch(
+    message: dict[str, Any],
+    argv: list[str],
+    kept: dict[int, int],
+    ids: tuple[int, int],
+    group: cgroups.Group | None = None,
+) -> int:
+    """Start a program in a root of its own; returns its pid once its ids are mapped. OSError says why not.
+
+    message: `plan` (None: no isolation), `op`, `env` and `cwd`. kept: its descriptor -> ours. ids: the first id of the
+    host its user namespace gets and how many.
+    """
+    plan = message["plan"]
+    if plan is None:
+        return _exec_plain(argv, message["env"], kept)
+    ours, theirs = socket.socketpair()
+    flags = syscalls.NEWNS | (syscalls.NEWPID if message["op"] == "run" else 0)
+    pid = syscalls.clone(flags)
+    if pid == 0:
+        _launched(plan, argv, message, kept, theirs)
+    theirs.close()
+    try:
+        problem = ours.recv(4096)
+        if problem != b"u":
+            raise OSError(0, problem.decode(errors="replace") or "the sandbox could not be built")
+        base, count = ids
+        sandbox.write_maps(pid, 0, (base, base), count)
+        if group is not None:
+            group.attach(pid)
+        ours.send(b"m")
+    except OSError:
+        kill_pid(pid)
+        raise
+    finally:
+        ours.close()
+    return pid
+
+
+def kill_pid(pid: int) -> None:
+    """SIGKILL; nothing when it is gone."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except OSError:
+        pass
+
+
+def _launched(
+    plan: dict[str, Any], argv: list[str], message: dict[str, Any], kept: dict[int, int], gate: socket.socket
+) -> None:
+    """In the child of `launch`: build the root, leave the host, become the program. Never returns."""
+    told = False
+    try:
+        for target, source in kept.items():
+            os.dup2(source, target + 100)
+        sandbox.build_root(plan)
+        sandbox.leave_host(plan["network"])
+        gate.send(b"u")
+        if gate.recv(1) != b"m":
+            os._exit(70)
+        told = True
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        if not plan["network"]:
+            sandbox.loopback_up()
+        syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+        if message["op"] == "run":
+            sandbox.seal_program()
+        _exec(argv, message["env"], {target: target + 100 for target in kept}, message.get("cwd", "/"))
+    except BaseException as error:
+        text = f"{type(error).__name__}: {error}".encode()[:4000]
+        if told:
+            os.write(102 if 2 in kept else 2, text + b"\n")
+        else:
+            gate.send(text)
+    finally:
+        os._exit(70)
+
+
+def _exec(argv: list[str], env: dict[str, str], kept: dict[int, int], cwd: str) -> None:
+    empty = os.open("/dev/null", os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        if descriptor not in kept:
+            os.dup2(empty, descriptor)
+    for target, source in kept.items():
+        os.dup2(source, target)
+    os.closerange(max([3, *[target + 1 for target in kept]]), 4096)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.chdir(cwd)
+    os.execve(argv[0], argv, env)
+
+
+def _exec_plain(argv: list[str], env: dict[str, str], kept: dict[int, int]) -> int:
+    """Without any isolation (class `process`)."""
+    pid = syscalls.clone(0)
+    if pid == 0:
+        try:
+            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+            _exec(argv, env, kept, "/")
+        finally:
+            os._exit(70)
+    return pid
