@@ -41,15 +41,11 @@ def payload(body: bytes) -> Any:
 
 def http_event(head: dict[str, Any], body: bytes, task: dict[str, Any]) -> dict[str, Any]:
     """The event of an HTTP request."""
-    headers: dict[str, str] = {}
+    pairs = head["headers"]
+    headers: dict[str, str] = dict(pairs)
     cookies: list[str] = []
-    for name, value in head["headers"]:
-        if name == "cookie":
-            cookies = [*cookies, *value.split("; ")]
-        elif name in headers:
-            headers[name] = f"{headers[name]},{value}"
-        else:
-            headers[name] = value
+    if "cookie" in headers or len(headers) != len(pairs):
+        headers, cookies = _join(pairs)
     query = head.get("query", "")
     now_ms = time.time_ns() // 1_000_000
     if body:
@@ -86,6 +82,20 @@ def http_event(head: dict[str, Any], body: bytes, task: dict[str, Any]) -> dict[
         "body": text,
         "isBase64Encoded": encoded,
     }
+
+
+def _join(pairs: list[tuple[str, str]]) -> tuple[dict[str, str], list[str]]:
+    """Headers with repeated ones joined by commas, and the cookies, one each."""
+    headers: dict[str, str] = {}
+    cookies: list[str] = []
+    for name, value in pairs:
+        if name == "cookie":
+            cookies.extend(value.split("; "))
+        elif name in headers:
+            headers[name] = f"{headers[name]},{value}"
+        else:
+            headers[name] = value
+    return headers, cookies
 
 
 def query_parameters(query: str) -> dict[str, str]:

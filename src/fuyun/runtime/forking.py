@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: Descriptors that any number of processes may share.
 _HARMLESS = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random", "/proc/", "/sys/")
 #: A load quicker than this gains nothing from a template: only the cheap half of the checks runs.
-_WORTH_MS = 2.0
+_WORTH_MS = 5.0
 
 
 class Holdings:

@@ -140,11 +140,16 @@ def _environment(task: dict[str, Any]) -> None:
         "FUYUN_MEMORY_BYTES": str(task["memory_bytes"]),
         "FUYUN_TIMEOUT_S": str(task["timeout_s"]),
     }
-    os.environ.clear()
-    os.environ.update(environment)
-    import time
+    zone = os.environ.get("TZ")
+    for name in [name for name in os.environ if name not in environment]:
+        del os.environ[name]
+    for name, value in environment.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+    if environment["TZ"] != zone:
+        import time
 
-    time.tzset()
+        time.tzset()
 
 
 def _import_path(task: dict[str, Any]) -> list[str]:

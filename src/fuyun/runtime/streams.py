@@ -211,6 +211,10 @@ class _Format(logging.Formatter):
 
 
 spool = Spool()
+# Made once: a copy of a zygote then only points at them.
+_writers = (LogWriter(spool, 0), LogWriter(spool, 1))
+_handler = LogHandler(spool)
+_format = _Format()
 
 
 def install(function: str, limit_bytes: int, send: Optional[Callable[[bytes], None]] = None) -> None:
@@ -220,16 +224,20 @@ def install(function: str, limit_bytes: int, send: Optional[Callable[[bytes], No
     spool.unbind()
     if send is not None:
         spool.bind(send)
-    sys.stdout = LogWriter(spool, 0)
-    sys.stderr = LogWriter(spool, 1)
-    handler = LogHandler(spool)
-    own = _Format()
-    own.own = function
-    handler.setFormatter(own)
+    sys.stdout, sys.stderr = _writers
+    _format.own = function
+    install_handler()
+
+
+def install_handler() -> None:
+    """Make the root logger's only handler ours, once."""
     root = logging.getLogger()
+    if root.handlers == [_handler]:
+        return
+    _handler.setFormatter(_format)
     for old in root.handlers[:]:
         root.removeHandler(old)
-    root.addHandler(handler)
+    root.addHandler(_handler)
     root.setLevel(logging.INFO)
     if not hasattr(logging.basicConfig, "fuyun"):
         _adapt_basic_config(logging.basicConfig)

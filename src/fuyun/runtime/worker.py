@@ -32,11 +32,16 @@ _loaded: list[App] = []
 
 
 def preload() -> None:
-    """Import what every mode needs. For a zygote, before it forks: an instance then imports nothing but its handler."""
+    """Import what every mode needs and rehearse a start. For a zygote, before it forks: an instance then imports
+    nothing but its handler. Path, streams and working directory are as before afterwards; the environment has gained
+    the variables that every instance has."""
     import traceback  # noqa: F401
 
     import fuyun.sdk  # noqa: F401
     from fuyun.runtime import asgi, handlers, inline, looped, threaded, wsgi  # noqa: F401
+    from fuyun.runtime.rehearsal import rehearse
+
+    rehearse()
 
 
 def load(task: dict[str, Any], sock: Optional[socket.socket] = None) -> App:
