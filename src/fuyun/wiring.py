@@ -57,21 +57,27 @@ class Running:
     report: list[str]  # what the host gives and what not, for people
 
 
-async def serve(settings: Settings, on_ready: Callable[[Running], None]) -> None:
-    """Run the platform until SIGTERM or SIGINT, then drain and end. HostUnable, StorageFull, SchemaTooNew, OSError
+async def serve(settings: Settings, on_ready: Callable[[Running], None]) -> int:
+    """Run the platform until SIGTERM or SIGINT, then drain and end; the number of the signal. HostUnable, StorageFull, SchemaTooNew, OSError
     (a port in use) when it cannot start; nothing is left running then."""
     _configure_log(settings.log_level)
-    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    stop: asyncio.Future[int] = loop.create_future()
+
+    def on_signal(number: int) -> None:
+        if not stop.done():
+            stop.set_result(number)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, on_signal, number)
     async with AsyncExitStack() as stack:
         running = await _build(settings, stack)
         gc.collect()
         gc.freeze()
         on_ready(running)
-        await stop.wait()
+        await stop
         _log.info("stopping")
+    return stop.result()
 
 
 async def _build(settings: Settings, stack: AsyncExitStack) -> Running:

@@ -88,7 +88,8 @@ def _serve(settings: Settings, announce: Callable[[dict[str, Any]], None]) -> No
             )
 
         try:
-            uvloop.run(serve(settings, on_ready))
+            if uvloop.run(serve(settings, on_ready)) == signal.SIGINT:
+                raise typer.Exit(exits.INTERRUPTED)
         except OSError as exc:
             raise _host_error(settings, exc) from exc
 

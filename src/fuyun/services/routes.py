@@ -28,7 +28,7 @@ class Route:
     namespace: str
     function: str
     qualifier: str  # as asked: "$LATEST", "3" or an alias
-    base: str  # the part of the path that named the function, without trailing slash; "" for a trigger at its own path
+    base: str  # the part of the path that named the function, without trailing slash; "" for a trigger on one path
     auth: Auth
     methods: frozenset[str]  # empty: any
     cors: Cors | None
@@ -238,7 +238,9 @@ def _route(namespace: str, function: str, qualifier: str, choices: list[tuple[fl
 
 def _trigger_route(target: Route, http: HttpTrigger) -> Route:
     methods = frozenset() if "ANY" in http.methods else frozenset(method.upper() for method in http.methods)
+    # A trigger that takes everything below a path is a prefix to the function, as a mount is to an application.
+    base = http.path[:-2] if http.path.endswith("/*") else ""
     return Route(
-        target.namespace, target.function, target.qualifier, "", http.auth, methods, http.cors,
+        target.namespace, target.function, target.qualifier, base, http.auth, methods, http.cors,
         target.sticky_header, target.payload_bytes, target.choices, target.pools,
     )  # fmt: skip
