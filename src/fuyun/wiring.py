@@ -1,4 +1,4 @@
-"""The one file that knows everything: settings -> drivers -> services -> transports, in that order, undone in reverse."""
+"""The one file that knows everything: settings -> drivers -> services -> transports, undone in reverse."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class Running:
 
 
 async def serve(settings: Settings, on_ready: Callable[[Running], None]) -> int:
-    """Run the platform until SIGTERM or SIGINT, then drain and end; the number of the signal. HostUnable, StorageFull, SchemaTooNew, OSError
-    (a port in use) when it cannot start; nothing is left running then."""
+    """Run the platform until SIGTERM or SIGINT, then drain and end; the number of the signal. HostUnable, StorageFull,
+    SchemaTooNew, OSError (a port in use) when it cannot start; nothing is left running then."""
     _configure_log(settings.log_level)
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[int] = loop.create_future()
