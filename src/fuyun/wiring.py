@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import hashlib
 import logging
@@ -80,15 +81,62 @@ async def serve(settings: Settings, on_ready: Callable[[Running], None]) -> int:
     return stop.result()
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Drivers:
+    """What services are built on, open."""
+
+    database: Database
+    catalog: SqlCatalog
+    blobs: FolderBlobs
+    store: FolderRecords
+    interpreters: Interpreters
+    host: LocalHost
+    builder: UvBuilder
+    notes: list[str]
+
+
 async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
     data = settings.data_path
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     scope = await stack.enter_async_context(Scope("platform", _task_failed))
+    drivers = await _open_drivers(settings, stack)
+    tenants = await Tenants.open(SqlTenants(drivers.database), data / "secret.key")
+    admin_key = await tenants.bootstrap("fuyun up")
+    dispatcher, services = await _make_services(settings, drivers, tenants, scope)
 
-    # drivers
+    # transports
+    state = {"unready": "starting", "gateway": ""}
+    gateway = Gateway(dispatcher, tenants.authenticate, _gateway_limits(settings))
+    services = dataclasses.replace(
+        services,
+        gauges=lambda: dispatcher.gauges(gateway.stats.connections),
+        unready=lambda: state["unready"],
+        gateway_url=lambda: state["gateway"],
+    )
+    api = ApiServer(create_app(services), settings.host, settings.api_port, settings.keepalive_s)
+    api_port = await api.start()
+    stack.push_async_callback(api.stop, 5.0)
+    gateway_port = await gateway.start(settings.host, settings.port)
+
+    async def drain() -> None:
+        state["unready"] = "the platform is going down"
+        await gateway.drain(settings.drain_s)
+        await dispatcher.close(settings.drain_s)
+
+    stack.push_async_callback(drain)
+    state.update(unready="", gateway=f"http://{_shown(settings.host)}:{gateway_port}")
+    return Running(
+        gateway_url=state["gateway"],
+        api_url=f"http://{_shown(settings.host)}:{api_port}",
+        admin_key=admin_key,
+        report=drivers.notes,
+    )
+
+
+async def _open_drivers(settings: Settings, stack: AsyncExitStack) -> _Drivers:
+    data = settings.data_path
     database = await Database.open(data / "fuyun.db")
     stack.push_async_callback(database.close)
-    catalog = SqlCatalog(database)
     blobs = await asyncio.to_thread(FolderBlobs.open, data / "objects")
     store = await asyncio.to_thread(FolderRecords.open, data / "records")
     stack.push_async_callback(store.close)
@@ -99,10 +147,17 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
     notes = await _open_host(host, interpreters)
     builder = UvBuilder(blobs, host.run if host.sandboxed else ProcessRunner(), interpreters.by_path, data / "builds")
     stack.push_async_callback(builder.close)
+    return _Drivers(
+        database=database, catalog=SqlCatalog(database), blobs=blobs, store=store, interpreters=interpreters, host=host,
+        builder=builder, notes=notes,
+    )  # fmt: skip
 
-    # services
-    tenants = await Tenants.open(SqlTenants(database), data / "secret.key")
-    admin_key = await tenants.bootstrap("fuyun up")
+
+async def _make_services(
+    settings: Settings, drivers: _Drivers, tenants: Tenants, scope: Scope
+) -> tuple[Dispatcher, calls.Services]:
+    """The services; what the transports know themselves is filled in by `_build`."""
+    catalog, blobs, store, host = drivers.catalog, drivers.blobs, drivers.store, drivers.host
 
     async def environment(version: Version) -> dict[str, str]:
         return await environment_of(tenants, version)
@@ -117,9 +172,9 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
     functions = Functions(catalog, tenants, dispatcher.reload, host.forget)
     deployer = Deployer(
         DeployParts(
-            catalog=catalog, blobs=blobs, builder=builder, host=host, tenants=tenants, on_change=dispatcher.reload,
-            interpreter_of=lambda runtime: Path(interpreters.by_runtime(runtime).executable),
-            upload_bytes=settings.upload_bytes,
+            catalog=catalog, blobs=blobs, builder=drivers.builder, host=host, tenants=tenants,
+            on_change=dispatcher.reload, upload_bytes=settings.upload_bytes,
+            interpreter_of=lambda runtime: Path(drivers.interpreters.by_runtime(runtime).executable),
         )
     )  # fmt: skip
     records = Records(store, settings.retention_s)
@@ -127,39 +182,15 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
     tenants.on_namespace_deleted(records.forget)
     Collector(catalog, blobs).start(scope)
 
-    # transports
-    gateway = Gateway(dispatcher, tenants.authenticate, _gateway_limits(settings))
-    state = {"unready": "starting"}
-    urls = {"gateway": ""}
-
     async def inventory() -> dict[str, Any]:
         return {**await host.inventory(), "scaling": dispatcher.scaling()}
 
     services = calls.Services(
         tenants=tenants, functions=functions, deployer=deployer, records=records, invoker=dispatcher, measures=measures,
-        gauges=lambda: dispatcher.gauges(gateway.stats.connections), inventory=inventory,
-        unready=lambda: state["unready"], gateway_url=lambda: urls["gateway"],
+        gauges=dispatcher.gauges, inventory=inventory, unready=lambda: "starting", gateway_url=lambda: "",
         limits=calls.Limits(upload_bytes=settings.upload_bytes, body_idle_s=settings.body_idle_s),
     )  # fmt: skip
-    api = ApiServer(create_app(services), settings.host, settings.api_port, settings.keepalive_s)
-    api_port = await api.start()
-    stack.push_async_callback(api.stop, 5.0)
-    gateway_port = await gateway.start(settings.host, settings.port)
-
-    async def drain() -> None:
-        state["unready"] = "the platform is going down"
-        await gateway.drain(settings.drain_s)
-        await dispatcher.close(settings.drain_s)
-
-    stack.push_async_callback(drain)
-    state["unready"] = ""
-    urls["gateway"] = f"http://{_shown(settings.host)}:{gateway_port}"
-    return Running(
-        gateway_url=urls["gateway"],
-        api_url=f"http://{_shown(settings.host)}:{api_port}",
-        admin_key=admin_key,
-        report=notes,
-    )
+    return dispatcher, services
 
 
 async def _open_host(host: LocalHost, interpreters: Interpreters) -> list[str]:

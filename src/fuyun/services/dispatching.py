@@ -1,4 +1,4 @@
-"""The invoke path's owner: admits, chooses a version, hands to its pool, batches records. Implements `invoking.Invoker`."""
+"""The invoke path's owner: chooses a version, hands to its pool, batches records. Implements `invoking.Invoker`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from fuyun.ports.records import RecordStore
 from fuyun.services.flights import LiveFlight, Request
 from fuyun.services.invoking import Responder
 from fuyun.services.measures import Gauges, Measures, PoolGauge
-from fuyun.services.pools import Pool, Tenant
+from fuyun.services.members import Tenant
+from fuyun.services.pools import Pool
 from fuyun.services.routes import Route, RouteTable
 
 _log = structlog.get_logger("fuyun.dispatch")
@@ -47,7 +48,7 @@ class Dispatcher:
         queue_length: int = 1000,
         queue_wait_s: float = 30.0,
     ) -> None:
-        """`quotas_of(namespace)` (NotFound when it is gone); `environment(version)` gives its variables, secrets open."""
+        """`quotas_of(namespace)`: NotFound when it is gone. `environment(version)`: its variables, secrets open."""
         self.host = host
         self.queue_length = queue_length
         self.queue_wait_s = queue_wait_s
@@ -252,10 +253,7 @@ class Dispatcher:
         """Refuse what waits, let what runs end for up to `timeout_s`, then stop every instance."""
         deadline = clock.mono_s() + timeout_s
         while not self.idle and clock.mono_s() < deadline:
-            now_ns = clock.mono_ns()
-            for pool in (*self._pools.values(), *self._retired):
-                pool.expire(now_ns)
-            await asyncio.sleep(0.02)
+            await self._pass_time()
         self._closing = True
         error = Unavailable("the platform is going down", hint="retry in a few seconds", retry_after_s=2)
         for pool in (*self._pools.values(), *self._retired):
@@ -264,10 +262,17 @@ class Dispatcher:
         if self._ticker is not None:
             self._ticker.cancel()
         while any(pool.alive for pool in (*self._pools.values(), *self._retired)) and clock.mono_s() < deadline:
-            await asyncio.sleep(0.02)
+            await self._pass_time()
         for pool in (*self._pools.values(), *self._retired):
             pool.fail_waiting(error)
         await self.scope.close()
         if self._flusher is not None:
             self._flusher.cancel()
         self._flush()
+
+    async def _pass_time(self) -> None:
+        """A moment, and what it ends."""
+        now_ns = clock.mono_ns()
+        for pool in (*self._pools.values(), *self._retired):
+            pool.expire(now_ns)
+        await asyncio.sleep(0.02)

@@ -14,7 +14,8 @@ from fuyun.ports.instances import Call, Head, StartReport
 
 if TYPE_CHECKING:
     from fuyun.services.invoking import Responder
-    from fuyun.services.pools import Member, Pool
+    from fuyun.services.members import Member
+    from fuyun.services.pools import Pool
 
 _encode = msgspec.json.Encoder().encode
 _WARM = StartReport(kind="warm")

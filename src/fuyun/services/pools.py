@@ -10,18 +10,16 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
 from fuyun.base import clock
-from fuyun.base.tasks import Scope
 from fuyun.decide import billing, quotas, scaling
 from fuyun.decide import instance as life
 from fuyun.decide.instance import Event
 from fuyun.domain.errors import (
     FunctionError,
-    FunctionTimedOut,
     FuyunError,
     HostUnable,
     Throttled,
@@ -29,8 +27,8 @@ from fuyun.domain.errors import (
 )
 from fuyun.domain.functions import Version
 from fuyun.domain.invocations import LogLine
-from fuyun.domain.tenants import Quotas
-from fuyun.ports.instances import Instance, InstanceHost
+from fuyun.ports.instances import Instance
+from fuyun.services.members import Member, Outside, Surroundings, Tenant, carry_out, timed_out
 
 if TYPE_CHECKING:
     from fuyun.services.flights import LiveFlight
@@ -45,53 +43,8 @@ _AHEAD, _AHEAD_MS = 3, 1.0
 _CUT_GRACE_S = 1.0
 
 
-class Tenant:
-    """What one namespace uses now."""
-
-    __slots__ = ("gate", "instances", "memory_bytes", "quotas")
-
-    def __init__(self, limits: Quotas) -> None:
-        self.quotas = limits
-        self.gate = quotas.Gate(limits.concurrency)
-        self.instances = 0
-        self.memory_bytes = 0
-
-
-class Member:
-    """An instance in its pool, with the state that `decide.instance` says it is in."""
-
-    __slots__ = ("cut_s", "instance", "line", "meter", "state")
-
-    def __init__(self, instance: Instance, rules: life.Rules, now_s: float) -> None:
-        self.instance = instance
-        self.cut_s = 0.0
-        self.line: deque[LiveFlight] = deque()  # written to it already, behind the one that runs
-        self.meter = billing.Meter()
-        started, _ = life.step(life.InstanceState(rules), Event.STARTED, now_s)
-        self.state, _ = life.step(started, Event.INITIALISED, now_s)
-
-    def step(self, event: Event, now_s: float) -> tuple[life.Command, ...]:
-        """Feed an event; what is to be done."""
-        self.state, commands = life.step(self.state, event, now_s)
-        return commands
-
-
 def _length_of_line(member: Member) -> int:
     return len(member.line)
-
-
-class Surroundings(Protocol):
-    """What pools share."""
-
-    host: InstanceHost
-    scope: Scope
-    queue_length: int
-    queue_wait_s: float
-
-    async def environment(self, version: Version) -> dict[str, str]: ...
-    def log(self, line: LogLine) -> None: ...
-    def finished(self, flight: LiveFlight) -> None: ...
-    def wake(self) -> None: ...
 
 
 class Pool:
@@ -142,7 +95,7 @@ class Pool:
 
     def refuse_soon(self, flight: LiveFlight, error: FuyunError) -> None:
         """Fail a flight that is not admitted, after the caller has got hold of it."""
-        flight.pool = _Outside(self)  # type: ignore[assignment]
+        flight.pool = Outside(self.version, self.log, self.finished)  # type: ignore[assignment]
         asyncio.get_running_loop().call_soon(flight.refuse, error)
 
     def _take(self, flight: LiveFlight) -> None:
@@ -156,7 +109,7 @@ class Pool:
         self.running[flight] = None
         flight.go(member, now_ns)
         if commands:
-            self._carry_out(member, commands)
+            carry_out(self._around.scope, member, commands)
 
     def _read_ahead(self, flight: LiveFlight) -> bool:
         """Write the flight to a busy instance that will be through in a moment: it finds the next call at hand instead
@@ -215,7 +168,7 @@ class Pool:
             return
         commands = member.step(_RELEASED, now_ns / 1e9)
         if commands:
-            self._carry_out(member, commands)
+            carry_out(self._around.scope, member, commands)
         if member.instance.id in self.members:
             if self.retired and not self.queue:
                 self._drain(member)
@@ -351,16 +304,10 @@ class Pool:
                 member.instance.kill("a call did not end after its timeout")
 
     def _time_out(self, flight: LiveFlight) -> None:
-        member, spec = flight.member, self.version.spec
+        member = flight.member
         assert member is not None
         flight.answered_ns = clock.mono_ns()
-        flight.expire(
-            FunctionTimedOut(
-                f"the function did not answer within {spec.timeout_s:g} s and was ended",
-                hint="raise `timeout` in fuyun.yaml, or find what it waits for: `fuyun logs` shows its last lines",
-                timeout_s=spec.timeout_s,
-            )
-        )
+        flight.expire(timed_out(self.version.spec.timeout_s))
         self._drain(member)
         if self._concurrency == 1:
             member.instance.kill("its call passed the timeout")
@@ -403,7 +350,7 @@ class Pool:
             self._drain(self.members[id_])
         for member in (*self.members.values(), *self._leaving.values()):
             if now_s >= life.next_tick_s(member.state):
-                self._carry_out(member, member.step(Event.TICK, now_s))
+                carry_out(self._around.scope, member, member.step(Event.TICK, now_s))
 
     def observe(self, now_s: float) -> None:
         """Several times a second: what the autoscaler will look back on."""
@@ -430,30 +377,7 @@ class Pool:
         if member in self.free:
             self.free.remove(member)
         self._leaving[member.instance.id] = member
-        self._carry_out(member, member.step(Event.DRAIN, clock.mono_s()))
-
-    def _carry_out(self, member: Member, commands: tuple[life.Command, ...]) -> None:
-        """Do what the machine commands: at once what does not wait, the rest in order in a task."""
-        later = []
-        for command in commands:
-            if isinstance(command, life.Kill):
-                member.instance.kill(command.reason)
-            elif isinstance(command, life.Thaw):
-                member.instance.freeze(False)
-            else:
-                later.append(command)
-        if later:
-            self._around.scope.start(self._carry_on(member, later), f"commands to {self.version.key}")
-
-    @staticmethod
-    async def _carry_on(member: Member, commands: list[life.Command]) -> None:
-        for command in commands:
-            if isinstance(command, life.RunHook):
-                await member.instance.hook(command.hook, command.timeout_s)
-            elif isinstance(command, life.Stop):
-                await member.instance.stop(command.timeout_s)
-            elif isinstance(command, life.Freeze) and member.state.phase is life.Phase.FROZEN:
-                member.instance.freeze(True)
+        carry_out(self._around.scope, member, member.step(Event.DRAIN, clock.mono_s()))
 
     def retire(self) -> None:
         """No new request comes: let the running ones end, then stop every instance."""
@@ -468,18 +392,3 @@ class Pool:
         waiting, self.queue = list(self.queue), deque()
         for flight in waiting:
             flight.refuse(error)
-
-
-class _Outside:
-    """Stands in for the pool of a flight that was not admitted: what it reports is counted, nothing is released."""
-
-    def __init__(self, pool: Pool) -> None:
-        self.version = pool.version
-        self.log = pool.log
-        self.finished = pool.finished
-
-    def drop(self, flight: LiveFlight) -> None:
-        """It does not wait anywhere."""
-
-    def release(self) -> None:
-        """It holds nothing."""

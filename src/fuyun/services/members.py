@@ -1,0 +1,116 @@
+"""What pools are made of: an instance with its state, what a namespace uses, what pools share."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from fuyun.base.tasks import Scope
+from fuyun.decide import billing, quotas
+from fuyun.decide import instance as life
+from fuyun.decide.instance import Event
+from fuyun.domain.errors import FunctionTimedOut
+from fuyun.domain.functions import Version
+from fuyun.domain.invocations import LogLine
+from fuyun.domain.tenants import Quotas
+from fuyun.ports.instances import Instance, InstanceHost
+
+if TYPE_CHECKING:
+    from fuyun.services.flights import LiveFlight
+
+
+class Tenant:
+    """What one namespace uses now."""
+
+    __slots__ = ("gate", "instances", "memory_bytes", "quotas")
+
+    def __init__(self, limits: Quotas) -> None:
+        self.quotas = limits
+        self.gate = quotas.Gate(limits.concurrency)
+        self.instances = 0
+        self.memory_bytes = 0
+
+
+class Member:
+    """An instance in its pool, with the state that `decide.instance` says it is in."""
+
+    __slots__ = ("cut_s", "instance", "line", "meter", "state")
+
+    def __init__(self, instance: Instance, rules: life.Rules, now_s: float) -> None:
+        self.instance = instance
+        self.cut_s = 0.0
+        self.line: deque[LiveFlight] = deque()  # written to it already, behind the one that runs
+        self.meter = billing.Meter()
+        started, _ = life.step(life.InstanceState(rules), Event.STARTED, now_s)
+        self.state, _ = life.step(started, Event.INITIALISED, now_s)
+
+    def step(self, event: Event, now_s: float) -> tuple[life.Command, ...]:
+        """Feed an event; what is to be done."""
+        self.state, commands = life.step(self.state, event, now_s)
+        return commands
+
+
+class Surroundings(Protocol):
+    """What pools share."""
+
+    host: InstanceHost
+    scope: Scope
+    queue_length: int
+    queue_wait_s: float
+
+    @property
+    def environment(self) -> Callable[[Version], Awaitable[dict[str, str]]]: ...
+    def log(self, line: LogLine) -> None: ...
+    def finished(self, flight: LiveFlight) -> None: ...
+    def wake(self) -> None: ...
+
+
+class Outside:
+    """Stands in for the pool of a flight that was not admitted: what it reports is counted, nothing is released."""
+
+    def __init__(
+        self, version: Version, log: Callable[[LogLine], None], finished: Callable[[LiveFlight], None]
+    ) -> None:
+        self.version = version
+        self.log = log
+        self.finished = finished
+
+    def drop(self, flight: LiveFlight) -> None:
+        """It does not wait anywhere."""
+
+    def release(self) -> None:
+        """It holds nothing."""
+
+
+def timed_out(timeout_s: float) -> FunctionTimedOut:
+    """The error of a call that ran too long."""
+    return FunctionTimedOut(
+        f"the function did not answer within {timeout_s:g} s and was ended",
+        hint="raise `timeout` in fuyun.yaml, or find what it waits for: `fuyun logs` shows its last lines",
+        timeout_s=timeout_s,
+    )
+
+
+def carry_out(scope: Scope, member: Member, commands: tuple[life.Command, ...]) -> None:
+    """Do what the machine commands: at once what does not wait, the rest in order in a task of `scope`."""
+    later = []
+    for command in commands:
+        if isinstance(command, life.Kill):
+            member.instance.kill(command.reason)
+        elif isinstance(command, life.Thaw):
+            member.instance.freeze(False)
+        else:
+            later.append(command)
+    if later:
+        scope.start(_carry_on(member, later), f"commands to {member.instance.id}")
+
+
+async def _carry_on(member: Member, commands: Sequence[life.Command]) -> None:
+    for command in commands:
+        if isinstance(command, life.RunHook):
+            await member.instance.hook(command.hook, command.timeout_s)
+        elif isinstance(command, life.Stop):
+            await member.instance.stop(command.timeout_s)
+        elif isinstance(command, life.Freeze) and member.state.phase is life.Phase.FROZEN:
+            member.instance.freeze(True)
