@@ -1,0 +1,128 @@
+"""Every example and every project template, deployed by the real command line and called over HTTP."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.running import Platform
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+def run(platform: Platform, *words: str, stdin: bytes = b"") -> str:
+    """A command that must succeed; what it printed."""
+    done = platform.cli(*words, stdin=stdin, timeout_s=200)
+    assert done.returncode == 0, (words, done.stdout.decode(), done.stderr.decode())
+    return done.stdout.decode()
+
+
+@pytest.fixture(scope="module")
+def deployed(platform: Platform) -> Iterator[Platform]:
+    """The platform with all examples on it."""
+    projects = sorted(path.parent for path in EXAMPLES.glob("*/fuyun.yaml"))
+    assert {project.name for project in projects} >= {"hello", "watermark", "flask-app", "fastapi-app"}
+    for project in projects:
+        run(platform, "deploy", str(project))
+    yield platform
+    for project in projects:
+        run(platform, "remove", str(project), "--yes")
+
+
+def photograph(width: int, height: int) -> bytes:
+    """A PNG with a gradient, made without any library."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + bytes(v for x in range(width) for v in (x % 256, y % 256, 64)) for y in range(height))
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_hello(deployed: Platform) -> None:
+    assert json.loads(run(deployed, "invoke", "hello", "-d", '{"name": "Ada"}'))["hello"] == "Ada"
+    answer = deployed.http.get(deployed.url("hello"), params={"name": "Grace"})
+    assert answer.json()["hello"] == "Grace"
+    assert answer.json()["request"] == answer.headers["fuyun-request-id"]
+    assert "greeting Grace" in run(deployed, "logs", "hello")
+
+
+def test_watermark(deployed: Platform) -> None:
+    picture = photograph(320, 240)
+    answer = httpx.post(f"{deployed.gateway}/watermark", content=picture, headers={"content-type": "image/png"})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert answer.content[:3] == b"\xff\xd8\xff"
+    assert jpeg_size(answer.content) == (320, 240)
+    plain = httpx.post(f"{deployed.gateway}/watermark?text=", content=picture, headers={"content-type": "image/png"})
+    assert plain.content != answer.content
+    refused = httpx.post(f"{deployed.gateway}/watermark", content=b"no picture")
+    assert refused.status_code == 415
+
+
+def jpeg_size(data: bytes) -> tuple[int, int]:
+    """Width and height from the frame header (ISO/IEC 10918-1, B.2.2)."""
+    stream = io.BytesIO(data)
+    stream.seek(2)
+    while True:
+        marker, length = struct.unpack(">HH", stream.read(4))
+        if 0xFFC0 <= marker <= 0xFFC3:
+            height, width = struct.unpack(">xHH", stream.read(5))
+            return width, height
+        stream.seek(length - 2, io.SEEK_CUR)
+
+
+def test_flask_application(deployed: Platform) -> None:
+    with httpx.Client(base_url=deployed.gateway, trust_env=False) as http:
+        assert "Guest book" in http.get("/guestbook/").text
+        assert http.post("/guestbook/", data={"entry": ""}).status_code == 400
+        signed = http.post("/guestbook/", data={"entry": "<b>Ada</b>"})
+        assert signed.status_code == 201
+        assert "&lt;b&gt;Ada" in signed.text
+        assert "<b>Ada</b>" in http.get("/guestbook/entries").json()
+        assert http.get("/guestbook/nowhere").status_code == 404
+
+
+def test_fastapi_application(deployed: Platform) -> None:
+    with httpx.Client(base_url=deployed.gateway, trust_env=False) as http:
+        answer = http.post("/weather/convert", json={"station": "north", "celsius": 0.0}, params={"to": "fahrenheit"})
+        assert answer.json() == {"station": "north", "fahrenheit": 32.0}
+        refused = http.post("/weather/convert", json={"station": "north", "celsius": -300})
+        assert refused.status_code == 422
+        with http.stream("GET", "/weather/countdown/5", params={"pause_ms": 20}) as streamed:
+            assert list(streamed.iter_lines()) == ["5", "4", "3", "2", "1"]
+        preflight = http.options(
+            "/weather/convert", headers={"origin": "https://a.example", "access-control-request-method": "POST"}
+        )
+        assert preflight.is_success
+        assert preflight.headers["access-control-allow-origin"] in ("*", "https://a.example")
+        assert http.get("/weather/openapi.json").json()["info"]["title"] == "Weather"
+
+
+@pytest.mark.parametrize("template", ["python-event", "python-http", "python-asgi", "python-wsgi"])
+def test_templates_can_be_deployed_at_once(platform: Platform, template: str) -> None:
+    name = f"made-from-{template}"
+    run(platform, "init", name, "--template", template)
+    run(platform, "deploy", name)
+    if template == "python-event":
+        assert json.loads(run(platform, "invoke", name))
+    else:
+        answer = platform.http.get(platform.url(name) + "/")
+        assert answer.status_code == 200, answer.text
+    run(platform, "remove", name, "--yes")
+
+
+def test_deploying_again_changes_nothing(deployed: Platform) -> None:
+    before = run(deployed, "fn", "versions", "hello", "--json")
+    run(deployed, "deploy", str(EXAMPLES / "hello"))
+    assert run(deployed, "fn", "versions", "hello", "--json") == before
