@@ -19,6 +19,7 @@ class StartReport(Wire, frozen=True, kw_only=True):
     mode: str = "event"  # event, wsgi, asgi
     forkable: bool = False
     unforkable_reason: str = ""
+    hooks: tuple[str, ...] = ()  # lifecycle hooks worth running
     memory_bytes: int = 0
 
 

@@ -43,6 +43,7 @@ class Ready(msgspec.Struct):
     mode: str = "event"
     forkable: bool = False
     reason: str = ""
+    hooks: list[str] = []
 
 
 class Exited(msgspec.Struct):
@@ -73,6 +74,8 @@ _AUTHOR_ERRORS = {
 
 def author_error(problem: Problem) -> FuyunError:
     """The typed error of a problem an instance told; codes it may not claim become `function_error`."""
+    if problem.code == errors.BadRequest.code:
+        return errors.BadRequest(problem.message[:10000] or "the payload is not valid")
     kind = _AUTHOR_ERRORS.get(problem.code, errors.FunctionError)
     if problem.error_type == "MemoryError":
         kind = errors.FunctionOutOfMemory

@@ -34,6 +34,7 @@ def task_of(
     return {
         "namespace": version.namespace, "function": version.function, "version": version.qualifier,
         "instance": instance, "handler": spec.handler, "concurrency": spec.concurrency,
+        "cpu": spec.cpu,
         "timeout_s": spec.timeout_s, "memory_bytes": spec.memory_bytes, "output_bytes": spec.output_bytes,
         "log_bytes": spec.log_bytes, "env": plans.environment(env), "tmp_bytes": spec.tmp_bytes,
         "hooks": msgspec.to_builtins(spec.hooks),
@@ -78,4 +79,5 @@ async def wait_ready(process: Process, kind: StartKind, began: float, place_ms: 
         mode=ready.mode,
         forkable=ready.forkable,
         unforkable_reason=ready.reason,
+        hooks=tuple(ready.hooks),
     )
