@@ -413,3 +413,33 @@ def test_drain_cuts_what_does_not_end() -> None:
             pass
 
     run(main)
+
+
+def test_answers_that_are_gathered_stay_in_order_and_none_is_lost() -> None:
+    async def main() -> None:
+        invoker = FakeInvoker()
+        invoker.add("/f", hello)
+        invoker.add("/soon", soon(hello))
+        invoker.add("/other", whole(lambda flight: (200, [], flight.path.encode())))
+        invoker.add("/held", waiting)
+        async with serving(invoker) as (gateway, port):
+            _, busy = await asyncio.open_connection("127.0.0.1", port)
+            busy.write(request("GET", "/held"))
+            await invoker.wait_for(lambda: bool(invoker.flights))
+            targets = ["/f", "/other/1", "/f", "/none", "/soon", "/f", "/other/2", "/f"]
+            raw = b"".join(request("GET", target) for target in targets)
+            loop = asyncio.get_running_loop()
+            ways = [raw + request("GET", "/f", **LAST), raw + request("GET", "/none", **LAST), raw + b"bad\r\n\r\n"]
+            talks = [loop.create_task(talk(port, way, shut=shut)) for way in ways for shut in (False, True)]
+            for done in await asyncio.gather(*talks):
+                found = answers(done)
+                assert len(found) == 9
+                assert [answer.body for answer in found[:3]] == [b'{"hello":"world"}', b"/1", b'{"hello":"world"}']
+                assert found[3].status == 404
+                assert found[6].body == b"/2"
+            assert gateway._shared.running == 1
+            busy.close()
+            await busy.wait_closed()
+        assert gateway._shared.running == 0
+
+    run(main)

@@ -146,7 +146,7 @@ class Exchange(Reply):
                 self.keep = False
                 self._refuse(self.error)
         elif self._rare and self._expected and self.length and not self._size and not self.complete:
-            self.connection.transport.write(CONTINUE)
+            self.connection.write(CONTINUE)
 
     def run(self) -> None:
         """The short way of a request that is complete with its head: `look`, `open` and `proceed` in one."""

@@ -104,6 +104,14 @@ class Reader(asyncio.Protocol):
         self._parser = HttpRequestParser(self)
         self._feed_data = self._parser.feed_data
 
+    def write(self, *pieces: bytes) -> None:
+        """Hand bytes to the transport, after those that were posted."""
+        self.shared.flush()
+        if len(pieces) == 1:
+            self.transport.write(pieces[0])
+        else:
+            self.transport.writelines(pieces)
+
     # --- input -----------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
@@ -245,6 +253,7 @@ class Reader(asyncio.Protocol):
             and not shared.short_heads
         ):
             url.clear()
+            shared.running += 1
             exchange = self.active = Exchange(self, method, target, headers, fields, True, False)
             exchange.run()
             return
@@ -286,6 +295,7 @@ class Reader(asyncio.Protocol):
         self._incoming = exchange
         self._since_s = self.shared.now_s
         if self.active is None and not self._waiting and not self.write_paused:
+            self.shared.running += 1
             self.active = exchange
             exchange.open()
         else:

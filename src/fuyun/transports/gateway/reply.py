@@ -79,6 +79,7 @@ class Reply:
             self._early = (status, headers, body)  # from inside `begin`; goes on when that has returned
             return
         size = len(body)
+        shared = connection.shared
         if (
             headers is None
             and status == 200
@@ -88,16 +89,19 @@ class Reply:
             and not self._http10
             and size <= COPY_BYTES
             and self._method != "HEAD"
-            and not connection.shared.draining
+            and not shared.draining
         ):
             head = (
                 f"{JSON_HEAD}{size}\r\nFuyun-Request-Id: {flight.id}\r\nServer-Timing: {flight.timing}\r\n"
-                f"Fuyun-Version: {flight.version}\r\nFuyun-Start: {flight.start_kind}\r\n{connection.shared.date}\r\n"
+                f"Fuyun-Version: {flight.version}\r\nFuyun-Start: {flight.start_kind}\r\n{shared.date}\r\n"
             )
-            connection.transport.write(head.encode("latin-1") + body)
+            if shared.running > 1 or shared.outbox:
+                shared.post(connection.transport, head.encode("latin-1") + body)
+            else:
+                connection.transport.write(head.encode("latin-1") + body)
             self.done = True
             self._flight = None
-            connection.shared.stats.sent_bytes += size
+            shared.stats.sent_bytes += size
             flight.sent(200, size)
             connection.finished(self)
             return
@@ -127,9 +131,9 @@ class Reply:
             lines = f"{lines}Content-Length: {length}\r\n"
         head = self._head(line, lines)
         if len(body) <= COPY_BYTES:
-            self.connection.transport.write(head + body)
+            self.connection.write(head + body)
         else:
-            self.connection.transport.writelines((head, body))
+            self.connection.write(head, body)
         self._finish(status, len(body))
 
     def _head(self, line: str, lines: str, request_id: str = "") -> bytes:
@@ -182,7 +186,7 @@ class Reply:
         else:
             lines += "Transfer-Encoding: chunked\r\n"
             self._delimited = NONE if self._method == "HEAD" else CHUNKED
-        self.connection.transport.write(self._head(line, lines))
+        self.connection.write(self._head(line, lines))
 
     def on_body(self, chunk: bytes) -> None:
         """A piece of a streamed answer."""
@@ -195,10 +199,9 @@ class Reply:
         self._sent += size
         if self._delimited == CHUNKED:
             if size <= COPY_BYTES:
-                connection.transport.write(b"%x\r\n%b\r\n" % (size, chunk))
+                connection.write(b"%x\r\n%b\r\n" % (size, chunk))
             else:
-                connection.transport.writelines((b"%x\r\n" % size, chunk))
-                connection.transport.write(b"\r\n")
+                connection.write(b"%x\r\n" % size, chunk, b"\r\n")
         else:
             if self._delimited == DECLARED:
                 self._remaining -= size
@@ -207,7 +210,7 @@ class Reply:
                     flight.cancel()
                     self._cut()
                     return
-            connection.transport.write(chunk)
+            connection.write(chunk)
         if connection.write_paused:
             self._owed += size
         else:
@@ -224,7 +227,7 @@ class Reply:
         if self._flight is None:
             return
         if self._delimited == CHUNKED:
-            self.connection.transport.write(b"0\r\n\r\n")
+            self.connection.write(b"0\r\n\r\n")
         elif self._delimited == DECLARED and self._remaining:
             log.warning("invocation %s sent less than its Content-Length", self._flight.id)
             self._flight.sent(self._status, self._sent)
@@ -254,7 +257,7 @@ class Reply:
             self._flight = None
         if self._method == "HEAD":
             body = b""
-        self.connection.transport.write(head + body)
+        self.connection.write(head + body)
         self._finish(status, len(body))
 
     def _finish(self, status: int, size: int) -> None:

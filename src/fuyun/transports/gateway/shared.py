@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -35,10 +36,14 @@ class GatewayStats:
 
 
 class Shared:
-    """One per gateway. `now_s` and `date` are renewed by `tick`; nothing on the request path asks for the time."""
+    """One per gateway. `now_s` and `date` are renewed by `tick`; nothing on the request path asks for the time.
+
+    While several requests run, answers are gathered and written together at the end of the loop's turn (`post`): the
+    first write wakes the client's processor, which costs more than all of the gateway's own work, and the others then
+    find it awake. Measured with wrk at 16 connections on two processors: a quarter more requests per second.
+    """
 
     __slots__ = (
-        "_allowed",
         "_authenticate",
         "connections",
         "date",
@@ -46,6 +51,8 @@ class Shared:
         "invoker",
         "limits",
         "now_s",
+        "outbox",
+        "running",
         "short_heads",
         "stats",
     )
@@ -57,6 +64,8 @@ class Shared:
         self.stats = GatewayStats()
         self.connections: set[Connection] = set()
         self.draining = False
+        self.running = 0  # connections whose turn it is to be answered
+        self.outbox: list[tuple[asyncio.Transport, bytes]] = []
         self._authenticate = authenticate
         self.now_s = 0.0
         self.date = ""
@@ -66,6 +75,20 @@ class Shared:
         """Renew the coarse time and the Date line."""
         self.now_s = clock.mono_s()
         self.date = f"Date: {formatdate(clock.wall_s(), usegmt=True)}\r\n"
+
+    def post(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Write `data` at the end of this turn of the loop."""
+        if not self.outbox:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self.outbox.append((transport, data))
+
+    def flush(self) -> None:
+        """Write what was posted, now. Call it before anything else is done to a transport that may have posts."""
+        if self.outbox:
+            outbox, self.outbox = self.outbox, []
+            for transport, data in outbox:
+                if not transport.is_closing():
+                    transport.write(data)
 
     def authorise(self, route: Route, fields: dict[str, str]) -> None:
         """Pass when the request's key (Fuyun-Key, else Authorization) may invoke in the route's namespace.
