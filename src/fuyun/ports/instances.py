@@ -115,7 +115,7 @@ class Instance(Protocol):
 
     def invoke(self, head: bytes, body: bytes, end: bool, sink: ReplySink, hold: bool = False) -> Call:
         """Send an invocation: `head` is a JSON `Head`. `end` says that `body` is all of it. `hold`: it stands behind
-        another call and may leave together with others at the end of this turn of the loop."""
+        another call and may leave together with others when this turn of the loop ends."""
         ...
 
     def kill(self, reason: str) -> None:
@@ -138,9 +138,7 @@ class Instance(Protocol):
 class InstanceHost(Protocol):
     """Starts instances. One per node; behind it are the warden, zygotes, blanks and templates."""
 
-    async def start(
-        self, version: Version, env: dict[str, str], on_gone: Callable[[Instance], None]
-    ) -> Instance:
+    async def start(self, version: Version, env: dict[str, str], on_gone: Callable[[Instance], None]) -> Instance:
         """A ready instance, by the quickest rung that is free. Raises FunctionLoadFailed, HandlerMissing,
         FunctionInitFailed, FunctionOutOfMemory, HostUnable, Unavailable. `on_gone` is called once, as soon as it can take
         no more calls; those inside fail a little later, when it is known why."""

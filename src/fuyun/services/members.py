@@ -11,7 +11,7 @@ from fuyun.decide import billing, quotas
 from fuyun.decide import instance as life
 from fuyun.decide.instance import Event
 from fuyun.domain.errors import FunctionTimedOut
-from fuyun.domain.functions import Version
+from fuyun.domain.functions import Hooks, Version
 from fuyun.domain.invocations import LogLine
 from fuyun.domain.tenants import Quotas
 from fuyun.ports.instances import Instance, InstanceHost
@@ -42,6 +42,8 @@ class Member:
         self.cut_s = 0.0
         self.line: deque[LiveFlight] = deque()  # written to it already, behind the one that runs
         self.meter = billing.Meter()
+        if "pre_stop" in instance.report.hooks and not rules.pre_stop_s:
+            rules = msgspec.structs.replace(rules, pre_stop_s=Hooks().pre_stop_timeout_s)  # an application's shutdown
         started, _ = life.step(life.InstanceState(rules), Event.STARTED, now_s)
         self.state, _ = life.step(started, Event.INITIALISED, now_s)
 

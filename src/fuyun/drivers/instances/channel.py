@@ -146,8 +146,8 @@ class Channel(asyncio.Protocol):
     # --- towards the instance
 
     def invoke(self, head: bytes, body: bytes, end: bool, sink: ReplySink, hold: bool = False) -> Call:
-        """Send an invocation; its answer arrives at `sink`. `hold`: it need not leave before this turn of the loop ends,
-        so that several leave as one write."""
+        """Send an invocation; its answer arrives at `sink`. `hold`: it need not leave before this turn of the loop
+        ends, so that several leave as one write."""
         self._next = stream = self._next + 1
         self.streams[stream] = sink
         size = 4 + len(head) + len(body)
