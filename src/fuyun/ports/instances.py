@@ -140,7 +140,7 @@ class InstanceHost(Protocol):
 
     async def start(self, version: Version, env: dict[str, str], on_gone: Callable[[Instance], None]) -> Instance:
         """A ready instance, by the quickest rung that is free. Raises FunctionLoadFailed, HandlerMissing,
-        FunctionInitFailed, FunctionOutOfMemory, HostUnable, Unavailable. `on_gone` is called once, as soon as it can take
+        FunctionInitFailed, FunctionOutOfMemory, HostUnable, Unavailable. `on_gone` is called once, as soon as it takes
         no more calls; those inside fail a little later, when it is known why."""
         ...
 

@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from fuyun.base.tasks import Scope
 from fuyun.decide import billing, quotas
 from fuyun.decide import instance as life
