@@ -73,7 +73,7 @@ class Group:
 
     def remove(self) -> bool:
         """Remove it; False while the kernel still counts a dying process in it."""
-        return all([_remove(folder) for folder in self.folders()])
+        return all(_remove(folder) for folder in self.folders())
 
 
 class GroupV1(Group):
@@ -131,11 +131,11 @@ class GroupV2(Group):
     def limits(self, memory_bytes: int, cpu: float, pids: int) -> None:
         _write(self._path + "/memory.max", memory_bytes)
         for name, value in (("memory.swap.max", 0), ("memory.oom.group", 1)):
-            if os.path.exists("%s/%s" % (self._path, name)):
-                _write("%s/%s" % (self._path, name), value)
+            if os.path.exists(f"{self._path}/{name}"):
+                _write(f"{self._path}/{name}", value)
         _write(self._path + "/pids.max", pids)
         if os.path.exists(self._path + "/cpu.max"):
-            _write(self._path + "/cpu.max", "%d %d" % (int(cpu * _PERIOD_US), _PERIOD_US))
+            _write(self._path + "/cpu.max", f"{int(cpu * _PERIOD_US)} {_PERIOD_US}")
             _write(self._path + "/cpu.weight", max(1, min(10000, _shares(memory_bytes) * 100 // 1024)))
 
     def attach(self, pid: int) -> None:
@@ -158,7 +158,8 @@ class GroupV2(Group):
 
 
 class Tree:
-    """One run's own part of the hierarchy, called `name` (FAMILY.RUN). `version` is 1, 2 or 0 (none may be used; `reason` says why)."""
+    """One run's own part of the hierarchy, called `name` (FAMILY.RUN). `version` is 1, 2 or 0 (none may be used;
+    `reason` says why)."""
 
     def __init__(self, name: str, mounts: str = "/proc/self/mounts", membership: str = "/proc/self/cgroup") -> None:
         self.version, self.reason = 0, ""
@@ -173,7 +174,7 @@ class Tree:
             if not self.version:
                 self._open_v1(name, points, own)
         except OSError as error:
-            self.version, self.reason = 0, "%s: %s" % (error.filename, error.strerror)
+            self.version, self.reason = 0, f"{error.filename}: {error.strerror}"
         if not self.version and not self.reason:
             self.reason = "no mounted hierarchy has the controllers memory and pids"
 
@@ -182,7 +183,7 @@ class Tree:
             if kind != "cgroup2" or not {"memory", "pids"} <= set(_read(point + "/cgroup.controllers").split()):
                 continue
             here = (point + own.get("", "/")).rstrip("/")
-            base = "%s/%s" % (here, name)
+            base = f"{here}/{name}"
             os.makedirs(base, exist_ok=True)
             wanted = [c for c in V2_CONTROLLERS if c in _read(here + "/cgroup.controllers").split()]
             if not {"memory", "pids"} <= set(wanted):
@@ -202,7 +203,7 @@ class Tree:
             for _, point, kind, options, *_rest in points:
                 if kind == "cgroup" and controller in options.split(","):
                     here = (point + own.get(controller, "/")).rstrip("/")
-                    self._bases[controller] = "%s/%s" % (here if os.path.isdir(here) else point, name)
+                    self._bases[controller] = f"{here if os.path.isdir(here) else point}/{name}"
         if {"memory", "pids"} <= set(self._bases):
             for base in self._bases.values():
                 os.makedirs(base, exist_ok=True)
@@ -211,12 +212,12 @@ class Tree:
     def create(self, name: str) -> Group:
         """A new group called `name`."""
         if self.version == 2:
-            return GroupV2("%s/%s" % (self._bases[""], name))
-        return GroupV1({controller: "%s/%s" % (base, name) for controller, base in self._bases.items()})
+            return GroupV2("{}/{}".format(self._bases[""], name))
+        return GroupV1({controller: f"{base}/{name}" for controller, base in self._bases.items()})
 
     def sweep(self, kill: Callable[[int], None]) -> bool:
         """Empty our part: `kill(pid)` for every process left in it, then remove its groups. True when empty."""
-        return all([_empty(base, kill) for base in set(self._bases.values())])
+        return all(_empty(base, kill) for base in set(self._bases.values()))
 
     def sweep_others(self) -> None:
         """Remove what earlier runs with our name left. Their processes died with them; what a run that is still ending

@@ -1,8 +1,8 @@
 """The life of one instance before, between and after its user code: blank, function, template.
 
-`live` runs in a zygote's child, `_born` in a template's. Both end in `worker.serve`. `control` is a socket to the warden:
-it says hello (the kernel adds who is speaking), waits to be put into its control group, and, for a blank, waits until the
-limits of its function are set. Up to `sandbox.seal` nothing here has seen a byte of user code.
+`live` runs in a zygote's child, `_born` in a template's. Both end in `worker.serve`. `control` is a socket to the
+warden: it says hello (the kernel adds who is speaking), waits to be put into its control group, and, for a blank,
+waits until the limits of its function are set. Up to `sandbox.seal` nothing here has seen a byte of user code.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _exactly(channel: socket.socket, size: int) -> bytes:
 def _receive_task(channel: socket.socket) -> dict[str, Any]:
     size, kind, _, _, _ = wire.HEADER.unpack(_exactly(channel, wire.HEADER_SIZE))
     if kind != wire.SPECIALIZE:
-        raise ValueError("the first frame is of kind %d, not SPECIALIZE" % kind)
+        raise ValueError(f"the first frame is of kind {kind}, not SPECIALIZE")
     return dict(json.loads(_exactly(channel, size)))
 
 

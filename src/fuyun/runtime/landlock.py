@@ -1,7 +1,7 @@
 """Landlock: after it, this process and all it starts can write below the given folders only, whatever is mounted.
 
-Source: landlock(7), Linux `include/uapi/linux/landlock.h`. From ABI 6 on it also keeps signals and abstract Unix sockets
-inside. Kernels without Landlock have the mounts alone; `fuyun doctor` says so.
+Source: landlock(7), Linux `include/uapi/linux/landlock.h`. From ABI 6 on it also keeps signals and abstract Unix
+sockets inside. Kernels without Landlock have the mounts alone; `fuyun doctor` says so.
 """
 
 from __future__ import annotations

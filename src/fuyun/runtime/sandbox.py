@@ -1,7 +1,7 @@
 """How a process is shut in: the root it sees, an instance's own mounts, and the seal nothing gets out of.
 
-Three steps, by three owners. The warden's child runs `build_root` and `leave_host` and becomes a zygote. A zygote's child
-runs `enter` in its new namespaces. Just before the first line of user code the child runs `seal`.
+Three steps, by three owners. The warden's child runs `build_root` and `leave_host` and becomes a zygote. A zygote's
+child runs `enter` in its new namespaces. Just before the first line of user code the child runs `seal`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _touch(path: str) -> None:
 
 def _bind_opened(descriptor: int, target: str, mode: str) -> None:
     """Bind what `descriptor` (O_PATH) names to `target`, made as the same kind."""
-    source = "/proc/self/fd/%d" % descriptor
+    source = f"/proc/self/fd/{descriptor}"
     if os.path.isdir(source):
         os.makedirs(target, exist_ok=True)
     else:
@@ -43,9 +43,9 @@ def _bind_opened(descriptor: int, target: str, mode: str) -> None:
 
 
 def build_root(plan: dict[str, Any]) -> None:
-    """Replace this mount namespace's root by a minimal view. `plan` holds `binds` [source, target, ro|rw|dev], `links`
-    [to, at], `folders` [path], `closed` [path] (may be passed through, not listed), `files` {path: text}. The process must own its mount namespace; a source that does not
-    exist is an OSError, targets are made."""
+    """Replace this mount namespace's root by a minimal view. `plan` holds `binds` [source, target, ro|rw|dev],
+    `links` [to, at], `folders` [path], `closed` [path] (may be passed through, not listed), `files` {path: text}.
+    The process must own its mount namespace; a source that does not exist is an OSError, targets are made."""
     syscalls.mount("", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
     opened = [(os.open(source, os.O_PATH | os.O_CLOEXEC), target, mode) for source, target, mode in plan["binds"]]
     opened += [(os.open("/dev/" + name, os.O_PATH | os.O_CLOEXEC), "/dev/" + name, "dev") for name in _DEVICES]
@@ -55,10 +55,10 @@ def build_root(plan: dict[str, Any]) -> None:
     for folder in ("/proc", "/tmp", "/dev", CODE, STORE, EMPTY, *plan["folders"]):
         os.makedirs(root + folder, exist_ok=True)
     for index in range(LAYER_SLOTS):
-        os.makedirs("%s%s/%d" % (root, LAYERS, index), exist_ok=True)
+        os.makedirs(f"{root}{LAYERS}/{index}", exist_ok=True)
     # Before the binds: one of them may lie below /tmp.
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
-    syscalls.mount("fuyun", root + "/tmp", "tmpfs", flags, "mode=1777,size=%d" % plan["tmp_bytes"])
+    syscalls.mount("fuyun", root + "/tmp", "tmpfs", flags, f"mode=1777,size={plan['tmp_bytes']}")
     for path, text in plan["files"].items():
         _touch(root + path)
         with open(root + path, "w") as out:
@@ -82,7 +82,8 @@ def build_root(plan: dict[str, Any]) -> None:
 
 
 def leave_host(network: bool) -> None:
-    """Become root of a new user namespace that owns its own mount, IPC, UTS and (unless `network`) network namespace."""
+    """Become root of a new user namespace that owns its own mount, IPC, UTS and (unless `network`) network
+    namespace."""
     kinds = syscalls.NEWUSER | syscalls.NEWNS | syscalls.NEWIPC | syscalls.NEWUTS
     syscalls.call("unshare", kinds | (0 if network else syscalls.NEWNET))
 
@@ -90,9 +91,9 @@ def leave_host(network: bool) -> None:
 def write_maps(pid: object, inside: int, outside: tuple[int, int], count: int = 1) -> None:
     """Map `count` ids of the user namespace of `pid` (or "self"): from `inside` there to `outside` (user, group) here.
     Supplementary groups are given up, which is also what lets an unprivileged owner map (user_namespaces(7))."""
-    for name, text in (("setgroups", "deny"), ("uid_map", "%d %d %d" % (inside, outside[0], count)),
-                       ("gid_map", "%d %d %d" % (inside, outside[1], count))):  # fmt: skip
-        descriptor = os.open("/proc/%s/%s" % (pid, name), os.O_WRONLY)
+    maps = [f"{inside} {id_} {count}" for id_ in outside]
+    for name, text in (("setgroups", "deny"), ("uid_map", maps[0]), ("gid_map", maps[1])):
+        descriptor = os.open(f"/proc/{pid}/{name}", os.O_WRONLY)
         try:
             os.write(descriptor, text.encode())
         finally:
@@ -121,15 +122,15 @@ def enter(uid: int = INSTANCE_UID) -> int:
     It keeps its capabilities over these namespaces until `seal`. Returns the Landlock ruleset for it."""
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
     syscalls.mount("proc", "/proc", "proc", flags | syscalls.MS_NOEXEC, "hidepid=2")
-    syscalls.mount("tmp", "/tmp", "tmpfs", flags, "mode=1777,size=%d,nr_inodes=%d" % (TMP_BYTES, TMP_BYTES // 4096))
+    syscalls.mount("tmp", "/tmp", "tmpfs", flags, f"mode=1777,size={TMP_BYTES},nr_inodes={TMP_BYTES // 4096}")
     syscalls.call("sethostname", b"fuyun", 5)
     _common(uid)
     return landlock.prepare(("/tmp",), ("/dev", "/proc"))
 
 
 def enter_from_template(tmp: int) -> int:
-    """The same for a template's child: `tmp` is a mount descriptor made by the warden; /proc stays the template's, where
-    hidepid shows it only itself."""
+    """The same for a template's child: `tmp` is a mount descriptor made by the warden; /proc stays the template's,
+    where hidepid shows it only itself."""
     write_maps("self", INSTANCE_UID, (INSTANCE_UID, INSTANCE_UID))
     syscalls.attach(tmp, "/tmp")
     os.close(tmp)
@@ -139,18 +140,19 @@ def enter_from_template(tmp: int) -> int:
 
 def mount_code(code: str, layers: list[str], tmp_bytes: int) -> None:
     """Show this instance its code and layers (paths below the store) and nothing else of the store."""
-    syscalls.mount("%s/%s" % (STORE, code), CODE, "", syscalls.MS_BIND)
+    syscalls.mount(f"{STORE}/{code}", CODE, "", syscalls.MS_BIND)
     for index, layer in enumerate(layers):
-        syscalls.mount("%s/%s" % (STORE, layer), "%s/%d" % (LAYERS, index), "", syscalls.MS_BIND)
+        syscalls.mount(f"{STORE}/{layer}", f"{LAYERS}/{index}", "", syscalls.MS_BIND)
     syscalls.mount(EMPTY, STORE, "", syscalls.MS_BIND)
     if tmp_bytes != TMP_BYTES:
         flags = syscalls.MS_REMOUNT | syscalls.MS_NOSUID | syscalls.MS_NODEV
-        sizes = "size=%d,nr_inodes=%d" % (max(4096, tmp_bytes), max(16, tmp_bytes // 4096))
+        sizes = f"size={max(4096, tmp_bytes)},nr_inodes={max(16, tmp_bytes // 4096)}"
         syscalls.mount("tmp", "/tmp", "tmpfs", flags, sizes)
 
 
 def resource_limits(limits: dict[str, int]) -> None:
-    """Limits of the process where no control group gives them: `pids` (per user namespace), `memory` (bytes of data)."""
+    """Limits of the process where no control group gives them: `pids` (per user namespace), `memory` (bytes of
+    data)."""
     for name, kind in (("pids", resource.RLIMIT_NPROC), ("memory", resource.RLIMIT_DATA)):
         if name in limits:
             resource.setrlimit(kind, (limits[name], limits[name]))

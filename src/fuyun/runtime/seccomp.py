@@ -3,8 +3,9 @@
 Left out on purpose: mounts and namespaces, ptrace and reading other processes, modules, kexec, keyrings, bpf, perf,
 userfaultfd, io_uring, clocks, swap, quotas, handles, fanotify, device nodes, the host's name. Calls whose arguments
 decide: `clone` (no namespace flags), `socket` (Unix, IPv4 and IPv6 only), `ioctl` (no terminal injection),
-`personality` (read or default only). `clone3` answers ENOSYS, so that libc falls back to `clone`, whose flags a filter
-can see. Numbers: Linux `asm/unistd_64.h` and `asm-generic/unistd.h`; instruction encoding: Linux `filter.h`, `seccomp.h`.
+`personality` (read or default only). `clone3` answers ENOSYS, so that libc falls back to `clone`, whose flags a
+filter can see. Numbers: Linux `asm/unistd_64.h` and `asm-generic/unistd.h`; instruction encoding: Linux `filter.h`,
+`seccomp.h`.
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ def _special(template: bool) -> list[tuple[int, list[bytes]]]:
         (435, [_op(_RETURN, _ENOSYS)]),
         (41 if x86 else 198, _equal_any(_ARG0, [1, 2, 10], _AFNOSUPPORT)),
         (135 if x86 else 92, _equal_any(_ARG0, [0, 0xFFFFFFFF], _EPERM)),
-        (16 if x86 else 29, [_op(_LOAD, _ARG1), _op(_JEQ, 0x5412, 1), _op(_JEQ, 0x541C, 0, 1), _op(_RETURN, _EPERM), _op(_RETURN, _ALLOW)]),
+        (16 if x86 else 29, [_op(_LOAD, _ARG1), _op(_JEQ, 0x5412, 1), _op(_JEQ, 0x541C, 0, 1),
+                             _op(_RETURN, _EPERM), _op(_RETURN, _ALLOW)]),
     ]  # fmt: skip
     if template:
         blocks.append((429, [_op(_RETURN, _ALLOW)]))

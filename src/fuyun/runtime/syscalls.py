@@ -47,7 +47,7 @@ def call(name: str, *arguments: object) -> int:
     result = _syscall(ctypes.c_long(NUMBERS[name]), *passed)
     if result < 0:
         number = ctypes.get_errno()
-        raise OSError(number, "%s: %s" % (name, os.strerror(number)))
+        raise OSError(number, f"{name}: {os.strerror(number)}")
     return int(result)
 
 
@@ -65,9 +65,8 @@ def _tid_address() -> int:
 def clone(flags: int) -> int:
     """Fork with namespace flags: 0 in the child, its pid in the parent. The caller must be single-threaded.
 
-    One `clone` with flags costs 0.8 ms where fork and unshare cost 2.2 ms (DESIGN section 5). glibc's cached thread id is
-    renewed by the kernel itself, as its own fork does.
-    """
+    One `clone` with flags costs 0.8 ms where fork and unshare cost 2.2 ms (DESIGN section 5). glibc's cached thread
+    id is renewed by the kernel itself, as its own fork does."""
     address = _tid_address()
     if address:
         flags |= _CHILD_SETTID | _CHILD_CLEARTID
@@ -80,7 +79,7 @@ def clone(flags: int) -> int:
     number = ctypes.get_errno()
     ctypes.pythonapi.PyOS_AfterFork_Parent()
     if pid < 0:
-        raise OSError(number, "clone: %s" % os.strerror(number))
+        raise OSError(number, f"clone: {os.strerror(number)}")
     return int(pid)
 
 
@@ -93,7 +92,8 @@ def bind(source: str, target: str, read_only: bool = True, device: bool = False)
     """Bind `source` with what is mounted below it; nosuid, nodev (unless a device node) and read-only as asked."""
     mount(source, target, "", MS_BIND | MS_REC)
     attributes = MS_NOSUID | (MS_RDONLY if read_only else 0) | (0 if device else MS_NODEV)
-    try:  # struct mount_attr {attr_set, attr_clr, propagation, userns_fd}; AT_RECURSIVE; its bits equal MS_* up to nodev
+    # struct mount_attr {attr_set, attr_clr, propagation, userns_fd}, AT_RECURSIVE; its bits equal MS_* up to nodev
+    try:
         call("mount_setattr", -100, os.fsencode(target), 0x8000, struct.pack("=QQQQ", attributes, 0, 0, 0), 32)
     except OSError:  # before Linux 5.12: the top mount only, keeping what the source's mount had
         kept = os.statvfs(target).f_flag
@@ -102,7 +102,8 @@ def bind(source: str, target: str, read_only: bool = True, device: bool = False)
 
 
 def tmpfs_descriptor(size_bytes: int) -> int:
-    """A detached tmpfs of `size_bytes` as a mount descriptor that `attach` puts somewhere, also in another namespace."""
+    """A detached tmpfs of `size_bytes` as a mount descriptor that `attach` puts somewhere, also in another
+    namespace."""
     context = call("fsopen", b"tmpfs", 1)
     try:
         inodes = str(max(1024, size_bytes // 4096)).encode()
@@ -123,7 +124,7 @@ def prctl(option: int, value: int = 0) -> int:
     """prctl(2) with one argument; OSError on failure."""
     result = _prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
     if result < 0:
-        raise OSError(ctypes.get_errno(), "prctl %d: %s" % (option, os.strerror(ctypes.get_errno())))
+        raise OSError(ctypes.get_errno(), f"prctl {option}: {os.strerror(ctypes.get_errno())}")
     return int(result)
 
 

@@ -1,15 +1,17 @@
-"""The warden: the only privileged process. It starts zygotes, puts instances into control groups, tells how they ended.
+"""The warden: the only privileged process. It starts zygotes, keeps control groups, tells how instances ended.
 
-Single-threaded, standard library only, PID 1 of a namespace of its own: when it ends, the kernel ends all it started. It
-reads messages from the platform (trusted) and from zygotes (no user code); from instances it reads only who is speaking,
-which the kernel says. It never sees an event, a result or a line of user code.
+Single-threaded, standard library only, PID 1 of a namespace of its own: when it ends, the kernel ends all it
+started. It reads messages from the platform (trusted) and from zygotes (no user code); from instances it reads only
+who is speaking, which the kernel says. It never sees an event, a result or a line of user code.
 
 Messages from the platform (JSON, `descriptors.py`), each with an `id`:
   zygote  {plan, options}                     start a zygote; answered by `zygote`
   spawn   {zygote, limits} [channel, output]  a blank; answered by `ready` [pidfd]
-  fork    {template, limits, tmp_bytes, task} [channel, output]  an instance of a template; answered by `ready` [pidfd]
+  fork    {template, limits, tmp_bytes, task} [channel, output]
+                                              an instance of a template; answered by `ready` [pidfd]
   limits  {limits}                            set a blank's limits and let it go on
-  run     {plan, argv, env, cwd} [output]     run a program in a sandbox (dependency builds); answered by `gone`
+  run     {plan, argv, env, cwd, limits} [output]
+                                              run a program in a sandbox (dependency builds); answered by `gone`
   freeze  {frozen} | kill {} | stats {}
 To the platform: hello, zygote, ready, failed {message}, gone {status, oom, peak, cpu_us}, stats.
 """
@@ -63,7 +65,7 @@ class Warden:
         self._going = True
         name = f"{options['name']}.{os.urandom(4).hex()}"
         tree = cgroups.Tree(name) if options["limits"] in ("auto", "cgroup1", "cgroup2") else None
-        self._reason = tree.reason if tree else "limits are set to %s" % options["limits"]
+        self._reason = tree.reason if tree else "limits are set to {}".format(options["limits"])
         self._tree = tree if tree and tree.version else None
         if self._tree:
             self._tree.sweep_others()
@@ -105,7 +107,7 @@ class Warden:
         try:
             getattr(self, "_do_" + message["op"])(message, passed)
         except (OSError, KeyError) as error:
-            self._tell({"ev": "failed", "id": message["id"], "message": "%s: %s" % (message["op"], error)})
+            self._tell({"ev": "failed", "id": message["id"], "message": "{}: {}".format(message["op"], error)})
             self._forget(message["id"])
         finally:
             for descriptor in passed:
@@ -147,7 +149,7 @@ class Warden:
 
     def _do_fork(self, message: dict[str, Any], passed: list[int]) -> None:
         template = self._children[message["template"]]
-        child, theirs = self._expect(message, "sandbox")
+        _child, theirs = self._expect(message, "sandbox")
         tmp = syscalls.tmpfs_descriptor(max(4096, message["tmp_bytes"]))
         try:
             with theirs:
@@ -314,8 +316,8 @@ def _reap_orphans(children: dict[str, Child]) -> None:
 
 
 def main(platform_fd: int, options: dict[str, Any]) -> int:
-    """Called by the launcher with the socket to the platform: move into own namespaces and serve. The launcher ends; the
-    warden is a child of the platform."""
+    """Called by the launcher with the socket to the platform: move into own namespaces and serve. The launcher
+    ends; the warden is a child of the platform."""
     platform = socket.socket(fileno=platform_fd)
     options["root"] = os.getuid() == 0
     if not options["namespaces"]:

@@ -1,10 +1,10 @@
-"""Memory limits where no control group can be had: sum what an instance's processes hold, end it when it is too much."""
+"""Memory limits where no control group can be had: sum what an instance holds, end it when it is too much."""
 
 from __future__ import annotations
 
 import os
 
-#: Seconds between two looks; an instance can pass its limit for this long (its processes each have RLIMIT_DATA besides).
+#: Seconds between two looks; an instance can pass its limit for this long (each process has RLIMIT_DATA besides).
 PERIOD_S = 0.2
 
 
@@ -14,8 +14,8 @@ def _tree(pid: int) -> list[int]:
         pid = todo.pop()
         found.append(pid)
         try:
-            for thread in os.listdir("/proc/%d/task" % pid):
-                with open("/proc/%d/task/%s/children" % (pid, thread)) as source:
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{thread}/children") as source:
                     todo += [int(child) for child in source.read().split()]
         except OSError:
             continue
@@ -27,7 +27,7 @@ def private_bytes(pid: int) -> int:
     total = 0
     for member in _tree(pid):
         try:
-            with open("/proc/%d/status" % member) as source:
+            with open(f"/proc/{member}/status") as source:
                 total += sum(int(line.split()[1]) * 1024 for line in source if line.startswith(("RssAnon", "RssShmem")))
         except OSError:
             continue

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 #: Besides what the worker needs: modules that cost a handler milliseconds and many handlers want.
 _COMMON = (
     "base64", "concurrent.futures", "csv", "dataclasses", "datetime", "decimal", "email.message", "hashlib", "hmac",
-    "http.client", "http.cookies", "inspect", "logging", "pathlib", "pickle", "queue", "random", "secrets", "shutil", "ssl",
+    "http.client", "http.cookies", "inspect", "logging", "pathlib", "pickle", "queue", "random", "secrets",
+    "shutil", "ssl",
     "statistics", "string", "subprocess", "tempfile", "textwrap", "typing", "urllib.request", "uuid", "zlib",
 )  # fmt: skip
 
