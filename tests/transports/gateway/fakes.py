@@ -70,8 +70,9 @@ class FakeFlight:
         self.pieces += 1
         if end:
             self.ended = True
-            if self.on_end is not None:
-                self.on_end()
+            on_end, self.on_end = self.on_end, None
+            if on_end is not None:
+                on_end()
         elif chunk and self.invoker.credits:
             self.credit(len(chunk))
 

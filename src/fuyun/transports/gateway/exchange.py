@@ -319,6 +319,7 @@ class Exchange(Reply):
         self._flight = None
         self.connection.shared.stats.refused += 1
         self._answer_problem(error)
+        self.error = None  # its traceback holds frames that hold this object
 
     def _answer_locally(self) -> None:
         self._write_whole(204, STATUS_LINES[204], "", b"")
