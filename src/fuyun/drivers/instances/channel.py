@@ -24,6 +24,10 @@ _head_decoder = msgspec.json.Decoder(tuple[int, list[tuple[str, str]]])
 
 #: Log traffic of one instance, bytes per second and at once; beyond it the instance waits.
 LOG_RATE, LOG_BURST = 2 * 2**20, 4 * 2**20
+#: What a frame costs besides its log text: the loop is everybody's, so tiny frames are no way around the rate.
+FRAME_COST = 64
+#: Longest line of log kept; the rest of it is cut off.
+LINE_CHARS = 65536
 
 
 class Problem(msgspec.Struct):
@@ -53,6 +57,12 @@ class Exited(msgspec.Struct):
     status: int
 
 
+class Hooked(msgspec.Struct):
+    """How a lifecycle hook went."""
+
+    ok: bool = False
+
+
 class LogFrame(msgspec.Struct):
     """A line of output."""
 
@@ -64,6 +74,7 @@ class LogFrame(msgspec.Struct):
 _problem_decoder = msgspec.json.Decoder(Problem)
 _ready_decoder = msgspec.json.Decoder(Ready)
 _exited_decoder = msgspec.json.Decoder(Exited)
+_hooked_decoder = msgspec.json.Decoder(Hooked)
 _log_decoder = msgspec.json.Decoder(LogFrame)
 _AUTHOR_ERRORS = {
     kind.code: kind
@@ -103,11 +114,12 @@ class Call:
 
     def consumed(self, size_bytes: int) -> None:
         """The client took this much of a streamed answer."""
-        self._channel.write(wire.frame(wire.CREDIT, self._stream, _pack_meta(size_bytes)))
+        self._channel.consumed(self._stream, size_bytes)
 
     def cancel(self) -> None:
         """The client is gone."""
         if self._stream in self._channel.streams:
+            self._channel.flush()
             self._channel.write(wire.frame(wire.CANCEL, self._stream))
 
 
@@ -130,12 +142,15 @@ class Channel(asyncio.Protocol):
         self._on_lost = on_lost
         self._on_log = on_log
         self._transport: asyncio.Transport | None = None
-        self._rest = b""
+        self._parts: list[bytes] = []  # of a frame that is not complete
+        self._missing = 0  # bytes it lacks at least
+        self._owed: dict[int, int] = {}  # streamed answer -> its bytes that the client has not taken
         self._held: list[bytes] = []
         self._next = 0
-        self._hooked: asyncio.Future[bool] | None = None
-        self._log_room = float(LOG_BURST)
-        self._log_at = clock.mono_s()
+        self._hooks: dict[int, asyncio.Future[bool]] = {}
+        self._room = float(LOG_BURST)
+        self._room_at = clock.mono_s()
+        self._paused = False
         self.write: Callable[[bytes], None] = lambda data: None
 
     @property
@@ -169,14 +184,22 @@ class Channel(asyncio.Protocol):
             held, self._held = self._held, []
             self.write(b"".join(held))
 
+    def consumed(self, stream: int, size_bytes: int) -> None:
+        """The client took this much of a streamed answer: the instance may send as much again."""
+        if stream in self._owed:
+            self._owed[stream] -= size_bytes
+            self.write(wire.frame(wire.CREDIT, stream, _pack_meta(size_bytes)))
+
     async def hook(self, name: str, timeout_s: float) -> bool:
         """Run a lifecycle hook inside; False when it failed, was cut off or the instance went away."""
         if self.gone:
             return False
-        self._hooked = asyncio.get_running_loop().create_future()
-        self.write(wire.frame(wire.HOOK, 0, msgspec.json.encode({"hook": name})))
+        self._next = stream = self._next + 1
+        done = self._hooks[stream] = asyncio.get_running_loop().create_future()
+        self.flush()
+        self.write(wire.frame(wire.HOOK, stream, msgspec.json.encode({"hook": name})))
         try:
-            return await asyncio.wait_for(self._hooked, timeout_s)
+            return await asyncio.wait_for(done, timeout_s)
         except TimeoutError:
             return False
 
@@ -196,10 +219,14 @@ class Channel(asyncio.Protocol):
         self._lose("")
 
     def data_received(self, data: bytes) -> None:
-        if self._rest:
-            data = self._rest + data
-            self._rest = b""
-        position, size = 0, len(data)
+        if self._parts:
+            self._parts.append(data)
+            self._missing -= len(data)
+            if self._missing > 0:
+                return
+            data = b"".join(self._parts)
+            self._parts.clear()
+        position, size, need = 0, len(data), 12
         try:
             while size - position >= 12:
                 length, kind, _, _, stream = _unpack(data, position)
@@ -207,95 +234,145 @@ class Channel(asyncio.Protocol):
                 if end > size:
                     if length > wire.MAX_FRAME:
                         raise ProtocolViolated(f"a frame of {length} bytes")
+                    need = 12 + length
                     break
                 if kind == wire.RESULT:
                     self._on_result(stream, data, position + 12, end)
                 else:
                     self._on_frame(kind, stream, data[position + 12 : end])
                 position = end
-        except (ProtocolViolated, msgspec.MsgspecError, ValueError, KeyError, TypeError, struct.error) as error:
-            self._violated(f"{type(error).__name__}: {error}")
+        except (msgspec.MsgspecError, ValueError, RecursionError, struct.error, ProtocolViolated) as error:
+            self._violated(str(error) or type(error).__name__)
             return
         if position < size:
-            self._rest = data[position:]
+            self._parts.append(data[position:])
+            self._missing = need - (size - position)
 
     # --- from the instance
 
+    def _sink(self, stream: int, kind: str) -> ReplySink:
+        sink = self.streams.get(stream)
+        if sink is None:
+            raise ProtocolViolated(f"{kind} for call {stream}, which is not open")
+        return sink
+
     def _on_result(self, stream: int, data: bytes, start: int, end: int) -> None:
-        sink = self.streams.pop(stream)
-        try:
-            (length,) = _meta(data, start + 12)
-            if start + 16 + length > end:
-                raise ProtocolViolated("a RESULT longer than its frame")
-            usage = _usage(data, start)
-            status, headers = 200, None
-            if length:
-                status, headers = _head_decoder.decode(data[start + 16 : start + 16 + length])
-        except BaseException:
-            self.streams[stream] = sink
-            raise
+        sink = self._sink(stream, "RESULT")
+        (length,) = _meta(data, start + 12)
+        if start + 16 + length > end:
+            raise ProtocolViolated("a RESULT longer than its frame")
+        if stream in self._owed:
+            raise ProtocolViolated("RESULT after HEAD")
+        usage = _usage(data, start)
+        status, headers = 200, None
+        if length:
+            status, headers = _head_decoder.decode(data[start + 16 : start + 16 + length])
+        del self.streams[stream]
         self.answered += 1
         sink.on_result(status, headers, data[start + 16 + length : end], usage)
 
     def _on_frame(self, kind: int, stream: int, payload: bytes) -> None:
         if kind == wire.CHUNK:
-            self.streams[stream].on_body(payload)
+            self._on_chunk(stream, payload)
         elif kind == wire.CREDIT:
+            (size,) = _meta(payload)
             sink = self.streams.get(stream)
             if sink is not None:
-                sink.on_credit(_meta(payload)[0])
+                sink.on_credit(size)
         elif kind == wire.HEAD:
+            sink = self._sink(stream, "HEAD")
+            if stream in self._owed:
+                raise ProtocolViolated("two HEADs")
             status, headers = _head_decoder.decode(payload)
-            self.streams[stream].on_head(status, headers)
+            self._owed[stream] = 0
+            sink.on_head(status, headers)
         elif kind == wire.FINISH:
             usage = _usage(payload)
-            self.answered += 1
-            self.streams.pop(stream).on_end(usage)
+            if stream not in self._owed:
+                raise ProtocolViolated("FINISH before HEAD")
+            self._end(stream, "FINISH").on_end(usage)
         elif kind == wire.ERROR:
             problem = _problem_decoder.decode(payload[wire.USAGE.size :])
-            self.answered += 1
-            self.streams.pop(stream).on_fail(author_error(problem))
+            self._end(stream, "ERROR").on_fail(author_error(problem))
         elif kind == wire.LOG:
             self._on_log_frame(stream, payload)
-        elif kind == wire.READY:
+        else:
+            self._on_own_frame(kind, stream, payload)
+        self.throttle(FRAME_COST)
+
+    def _end(self, stream: int, kind: str) -> ReplySink:
+        sink = self._sink(stream, kind)
+        del self.streams[stream]
+        self._owed.pop(stream, None)
+        self.answered += 1
+        return sink
+
+    def _on_own_frame(self, kind: int, stream: int, payload: bytes) -> None:
+        """A frame about the instance itself."""
+        if kind == wire.READY:
             ready = _ready_decoder.decode(payload)
             if not self.started.done():
+                ready.reason = ready.reason[:1000]
                 self.started.set_result(ready)
         elif kind == wire.FAILED:
             problem = _problem_decoder.decode(payload)
             if not self.started.done():
                 self.started.set_exception(author_error(problem))
-        elif kind == wire.HOOKED:
-            if self._hooked is not None and not self._hooked.done():
-                self._hooked.set_result(b'"ok":true' in payload.replace(b" ", b""))
+        elif kind == wire.HOOKED and stream in self._hooks:
+            hooked = _hooked_decoder.decode(payload)
+            done = self._hooks.pop(stream)
+            if not done.done():
+                done.set_result(hooked.ok)
         elif kind == wire.EXITED and self.on_exited is not None:
             exited = _exited_decoder.decode(payload)
             self.on_exited(exited.instance, exited.status)
         else:
-            raise ProtocolViolated(f"a frame of unknown kind {kind}")
+            raise ProtocolViolated(f"a frame of kind {kind}, which has no place here")
+
+    def _on_chunk(self, stream: int, payload: bytes) -> None:
+        owed = self._owed.get(stream)
+        if owed is None:
+            raise ProtocolViolated("CHUNK before HEAD")
+        owed += len(payload)
+        if owed > wire.WINDOW:
+            raise ProtocolViolated(f"{owed} bytes sent ahead, {wire.WINDOW} are allowed")
+        self._owed[stream] = owed
+        self.streams[stream].on_body(payload)
 
     def _on_log_frame(self, stream: int, payload: bytes) -> None:
         line = _log_decoder.decode(payload)
+        text = line.t if len(line.t) <= LINE_CHARS else line.t[:LINE_CHARS] + "…"
         sink = self.streams.get(stream)
         if sink is not None:
-            sink.on_log(line.s, line.l, line.t)
+            sink.on_log(line.s, line.l[:20], text)
         else:
-            self._on_log(line.s, line.l, line.t)
-        wait_s = self.charge_log(len(payload))
-        if wait_s > 0 and self._transport is not None:
+            self._on_log(line.s, line.l[:20], text)
+        self.throttle(len(payload))
+
+    def charge(self, size_bytes: int) -> float:
+        """Account traffic; seconds this instance must wait before it may send more."""
+        self._room -= size_bytes
+        if self._room >= 0:
+            return 0.0
+        now = clock.mono_s()
+        self._room = min(LOG_BURST, self._room + (now - self._room_at) * LOG_RATE)
+        self._room_at = now
+        return max(0.0, -self._room / LOG_RATE)
+
+    def throttle(self, size_bytes: int) -> None:
+        """Account traffic; read no more while there is too much of it."""
+        wait_s = self.charge(size_bytes)
+        if wait_s > 0 and not self._paused and self._transport is not None:
+            self._paused = True
             self._transport.pause_reading()
             asyncio.get_running_loop().call_later(wait_s, self._resume)
 
-    def charge_log(self, size_bytes: int) -> float:
-        """Account log bytes; seconds this instance must wait before it may write more."""
-        now = clock.mono_s()
-        self._log_room = min(LOG_BURST, self._log_room + (now - self._log_at) * LOG_RATE) - size_bytes
-        self._log_at = now
-        return max(0.0, -self._log_room / LOG_RATE)
-
     def _resume(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._paused = False
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._transport.resume_reading()
+        self.throttle(0)
 
     def _violated(self, what: str) -> None:
         if self._transport is not None:
@@ -306,8 +383,11 @@ class Channel(asyncio.Protocol):
         if self.gone:
             return
         self.gone = True
-        if self._hooked is not None and not self._hooked.done():
-            self._hooked.set_result(False)
+        self._parts.clear()
+        for done in self._hooks.values():
+            if not done.done():
+                done.set_result(False)
+        self._hooks.clear()
         self._on_lost(violation)
 
     def fail_all(self, error: FuyunError) -> None:
@@ -317,5 +397,6 @@ class Channel(asyncio.Protocol):
             self.started.exception()  # whoever awaits gets it; nobody may be waiting
         sinks = list(self.streams.values())
         self.streams.clear()
+        self._owed.clear()
         for sink in sinks:
             sink.on_fail(error)

@@ -44,7 +44,7 @@ class Process:
         self.version: Version | None = None
         self.report = StartReport(kind="none")
         self.memory_bytes = 0
-        self.forked = False  # from a template, which alone learns its exit status
+        self.template = ""  # the process it was forked from, which alone learns its exit status
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.on_lost: Callable[[Process], None] | None = None  # it takes no more calls
         self.on_end: Callable[[Process], None] | None = None  # it is gone
@@ -103,7 +103,7 @@ class Process:
             self._partial = b""
         for line in lines:
             self._emit(line)
-        wait_s = self.channel.charge_log(len(data))
+        wait_s = self.channel.charge(len(data))
         if wait_s > 0:
             loop = asyncio.get_running_loop()
             loop.remove_reader(self._output_fd)
@@ -180,7 +180,7 @@ class Process:
     def _settle(self) -> None:
         """It is gone: say why, after a moment for its template to tell when only that can know."""
         verdict = self._verdict.result()
-        known = not self.forked or verdict.get("status") is not None or verdict.get("oom") or verdict.get("lost")
+        known = not self.template or verdict.get("status") is not None or verdict.get("oom") or verdict.get("lost")
         if known or self._why or self._error is not None:
             self._finish()
         else:

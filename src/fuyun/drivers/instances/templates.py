@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 
 from fuyun.base import clock
 from fuyun.decide import starts
@@ -53,7 +54,7 @@ class Templates:
         size = memory.of([process.pid]).get(process.pid, {}).get("private_bytes", 0)
         self._templates[version.key] = Template(process, env, process.report.init_ms, size, clock.mono_s())
         process.on_end = lambda process: self._on_end(version.key, process)
-        process.channel.on_exited = self._on_exited
+        process.channel.on_exited = partial(self._on_exited, process.id)
         rows = [(key, t.size_bytes, t.used_s, t.init_ms) for key, t in self._templates.items()]
         for key in starts.evict(rows, self._ground.options.template_budget_bytes):
             self.forget(key)
@@ -73,7 +74,11 @@ class Templates:
         """An instance of it. Unavailable when it cannot fork."""
         began = clock.mono_s()
         process = self._ground.new_process("instance", template.process.zygote)
-        process.version, process.memory_bytes, process.forked = version, version.spec.memory_bytes, True
+        process.version, process.memory_bytes, process.template = (
+            version,
+            version.spec.memory_bytes,
+            template.process.id,
+        )
         passed = await process.connect()
         message = {
             "op": "fork", "id": process.id, "template": template.process.id, "tmp_bytes": version.spec.tmp_bytes,
@@ -95,9 +100,10 @@ class Templates:
         template.fork_ms = process.report.start_ms
         return process
 
-    def _on_exited(self, instance: str, status: int) -> None:
+    def _on_exited(self, template: str, instance: str, status: int) -> None:
+        """A template says how an instance ended; it is believed for its own ones only."""
         process = self._ground.processes.get(instance)
-        if process is not None and process.forked:
+        if process is not None and process.template == template:
             process.told_status(status)
 
     def _on_end(self, key: str, process: Process) -> None:
