@@ -303,6 +303,12 @@ def answers(raw: bytes, *methods: str) -> list[Answer]:
     return found
 
 
+async def ask(invoker: FakeInvoker, raw: bytes, *methods: str) -> list[Answer]:
+    """The answers of a gateway of its own to `raw`, which ends the connection."""
+    async with serving(invoker) as (_, port):
+        return answers(await talk(port, raw), *methods)
+
+
 def request(method: str = "GET", target: str = "/f", body: bytes = b"", **headers: str) -> bytes:
     """An HTTP/1.1 request with Host, and with Content-Length when there is a body. `_` in names becomes `-`."""
     lines = [f"{method} {target} HTTP/1.1", "Host: a"]
