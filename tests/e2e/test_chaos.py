@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests import leaks
-from tests.running import Platform
+from tests.running import Account, Platform, own_account, running
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow_lane, pytest.mark.timeout(120)]
@@ -77,12 +77,10 @@ def load(platform: Platform, name: str, callers: int = 4) -> Iterator[Callers]:
             thread.join()
 
 
-@pytest.fixture(scope="module")
-def victim() -> Iterator[Platform]:
+@pytest.fixture(scope="module", params=["root", "rootless"])
+def victim(request: pytest.FixtureRequest, nobody: Account) -> Iterator[Platform]:
     """A platform to be hurt, shared by the tests of this file."""
-    from tests.running import own_account, running
-
-    with running(own_account()) as platform:
+    with running(own_account() if request.param == "root" else nobody) as platform:
         platform.deploy("hello", HELLO)
         platform.deploy("slow", SLOW)
         yield platform

@@ -20,10 +20,10 @@ NEIGHBOUR_WITHIN_S = 3.0
 
 
 @pytest.fixture(scope="module")
-def neighbour(platform: Platform) -> Iterator[str]:
-    platform.deploy("neighbour", NEIGHBOUR)
+def neighbour(either_platform: Platform) -> Iterator[str]:
+    either_platform.deploy("neighbour", NEIGHBOUR)
     yield "neighbour"
-    platform.remove("neighbour")
+    either_platform.remove("neighbour")
 
 
 def greet(platform: Platform, name: str) -> float:
@@ -49,16 +49,16 @@ def let_loose(platform: Platform, animal: Animal, answers: list[httpx.Response])
 
 
 @pytest.mark.parametrize("animal", ZOO, ids=lambda animal: animal.name)
-def test_animal(platform: Platform, neighbour: str, animal: Animal) -> None:
-    greet(platform, neighbour)
+def test_animal(either_platform: Platform, neighbour: str, animal: Animal) -> None:
+    greet(either_platform, neighbour)
     answers: list[httpx.Response] = []
-    call = threading.Thread(target=let_loose, args=(platform, animal, answers))
+    call = threading.Thread(target=let_loose, args=(either_platform, animal, answers))
     call.start()
-    waits = [greet(platform, neighbour)]
+    waits = [greet(either_platform, neighbour)]
     while call.is_alive():
-        waits.append(greet(platform, neighbour))
+        waits.append(greet(either_platform, neighbour))
         call.join(0.02)
-    waits.append(greet(platform, neighbour))
+    waits.append(greet(either_platform, neighbour))
 
     assert answers, "no answer at all"
     answer = answers[-1]
@@ -72,9 +72,9 @@ def test_animal(platform: Platform, neighbour: str, animal: Animal) -> None:
     assert max(waits) < NEIGHBOUR_WITHIN_S
 
 
-def test_a_version_that_cannot_start_leaves_the_old_one_serving(platform: Platform) -> None:
-    platform.deploy("was-good", "def handler(event, context):\n    return 'good'\n")
-    refused = platform.try_deploy("was-good", "def handler(event, context:\n")
+def test_a_version_that_cannot_start_leaves_the_old_one_serving(either_platform: Platform) -> None:
+    either_platform.deploy("was-good", "def handler(event, context):\n    return 'good'\n")
+    refused = either_platform.try_deploy("was-good", "def handler(event, context:\n")
     assert refused.json()["code"] == "function_load_failed"
-    assert platform.invoke("was-good", {}).json() == "good"
-    platform.remove("was-good")
+    assert either_platform.invoke("was-good", {}).json() == "good"
+    either_platform.remove("was-good")

@@ -22,25 +22,42 @@ def _tree(pid: int) -> list[int]:
     return found
 
 
+def _sum(path: str, names: tuple[str, ...]) -> int:
+    with open(path) as source:
+        return sum(int(line.split()[1]) * 1024 for line in source if line.startswith(names))
+
+
+def _anonymous(pid: int) -> int:
+    try:
+        return _sum(f"/proc/{pid}/status", ("RssAnon", "RssShmem"))
+    except OSError:
+        return 0  # it is gone
+
+
 def private_bytes(pid: int) -> int:
-    """Anonymous resident memory of a process and all below it, in bytes; 0 when it is gone."""
+    """Anonymous resident memory of a process and all below it, in bytes; shared pages count once per process."""
+    return sum(map(_anonymous, _tree(pid)))
+
+
+def proportional_bytes(pid: int) -> int:
+    """The same with every page divided by the processes that share it: a fork does not count its parent's again.
+    Dearer: the kernel walks the page tables."""
     total = 0
     for member in _tree(pid):
         try:
-            with open(f"/proc/{member}/status") as source:
-                total += sum(int(line.split()[1]) * 1024 for line in source if line.startswith(("RssAnon", "RssShmem")))
+            total += _sum(f"/proc/{member}/smaps_rollup", ("Pss_Anon", "Pss_Shmem"))
         except OSError:
-            continue
+            total += _anonymous(member)
     return total
+
+
+def is_over(pid: int, limit_bytes: int) -> bool:
+    """Whether a process and all below it hold more than `limit_bytes`; the exact figure is only asked for in doubt."""
+    return private_bytes(pid) > limit_bytes and proportional_bytes(pid) > limit_bytes
 
 
 def check(children: object, kill: object) -> None:
     """Call `kill(child, "memory")` for each instance over its limit."""
     for child in list(children):  # type: ignore[call-overload]
-        if (
-            child.kind == "instance"
-            and child.pid
-            and child.memory_bytes
-            and private_bytes(child.pid) > child.memory_bytes
-        ):
+        if child.kind == "instance" and child.pid and child.memory_bytes and is_over(child.pid, child.memory_bytes):
             kill(child, "memory")  # type: ignore[operator]
