@@ -97,7 +97,9 @@ class LiveFlight:
             path=request.path, base=request.base, query=request.query, headers=request.headers,
             source=request.source, scheme=request.scheme, trace=_trace(request.headers),
         )  # fmt: skip
-        self._call = member.instance.invoke(_encode(head), request.body, request.end, self, ahead)
+        # A write wakes the instance, which costs more than all of this: under load they leave together (decision 0007).
+        hold = ahead or len(self.pool.running) > 1
+        self._call = member.instance.invoke(_encode(head), request.body, request.end, self, hold)
         if self._early:
             for chunk, end in self._early:
                 self._call.send_body(chunk, end)
