@@ -115,6 +115,8 @@ def _common(uid: int) -> None:
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     syscalls.empty_bounding_set()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # A woken instance must not push the platform off its processor in the middle of a turn (sched(7)).
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def enter(uid: int = INSTANCE_UID) -> int:
