@@ -71,6 +71,11 @@ class Group:
         """Its folders, for removal."""
         raise NotImplementedError
 
+    def pids(self) -> list[int]:
+        """Processes inside, as far as this process can name them."""
+        found = {int(pid) for folder in self.folders() for pid in _read(folder + "/cgroup.procs").split()}
+        return sorted(found - {0})
+
     def remove(self) -> bool:
         """Remove it; False while the kernel still counts a dying process in it."""
         return all(_remove(folder) for folder in self.folders())
@@ -209,6 +214,11 @@ class Tree:
                 os.makedirs(base, exist_ok=True)
             self.version = 1
 
+    @property
+    def freezer(self) -> str:
+        """Folder whose groups hold back even SIGKILL while they are frozen (version 1), "" without."""
+        return self._bases.get("freezer", "")
+
     def create(self, name: str) -> Group:
         """A new group called `name`."""
         if self.version == 2:
@@ -255,3 +265,12 @@ def _empty(base: str, kill: Callable[[int], None]) -> bool:
                     kill(int(pid))
             clean = _remove(folder) and clean
     return clean
+
+
+def thaw(freezer: str) -> None:
+    """Thaw every group below a `Tree.freezer`, so that what was killed can die. For who outlives the tree's owner."""
+    if freezer and os.path.isdir(freezer):
+        for name in os.listdir(freezer):
+            state = f"{freezer}/{name}/freezer.state"
+            if os.path.exists(state):
+                _write(state, "THAWED")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import errno
 import json
 import os
 import socket
@@ -14,11 +15,16 @@ if TYPE_CHECKING:
 _SIZE = 65536
 
 
-def send(sock: socket.socket, message: dict[str, Any], descriptors: tuple[int, ...] | list[int] = ()) -> None:
-    """One message, at most 64 KiB, with copies of `descriptors`."""
+def send(
+    sock: socket.socket, message: dict[str, Any], descriptors: tuple[int, ...] | list[int] = (), wait: bool = True
+) -> None:
+    """One message with copies of `descriptors`. OSError when it is longer than `receive` takes, or the other end is
+    gone, or (not `wait`) does not read."""
     data = json.dumps(message, separators=(",", ":")).encode()
+    if len(data) > _SIZE:
+        raise OSError(errno.EMSGSIZE, f"a message of {len(data)} bytes, {_SIZE} are the most")
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-    sock.sendmsg([data], ancillary)
+    sock.sendmsg([data], ancillary, 0 if wait else socket.MSG_DONTWAIT)
 
 
 def receive(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:

@@ -97,23 +97,14 @@ def _become(channel: socket.socket, control: socket.socket, task: dict[str, Any]
 
 def _breed(channel: socket.socket, control: socket.socket, app: App, task: dict[str, Any]) -> int:
     """Be a template: fork an instance for every message with [channel, output, control, tmp]."""
-    born: dict[int, str] = {}
-
-    def reap(*_: object) -> None:
-        """Tell the platform how instances ended: only their parent learns it."""
-        for pid in list(born):
-            found, status = os.waitpid(pid, os.WNOHANG)
-            if found:
-                told = {"instance": born.pop(pid), "status": os.waitstatus_to_exitcode(status)}
-                channel.sendall(wire.frame(wire.EXITED, 0, json.dumps(told).encode()))
-
-    signal.signal(signal.SIGCHLD, reap)
+    nursery = _Nursery(channel)
     gc.collect()
     gc.freeze()
     while True:
         message, passed = descriptors.receive(control)
         if message is None:
             return 0
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
         pid = syscalls.clone(syscalls.INSTANCE_NAMESPACES)
         if pid == 0:
             status = 70
@@ -123,15 +114,40 @@ def _breed(channel: socket.socket, control: socket.socket, app: App, task: dict[
                 status = _born(passed, app, dict(task, **message["task"]))
             finally:
                 os._exit(status)
-        born[pid] = message["task"]["instance"]
-        reap()
+        nursery.born[pid] = message["task"]["instance"]
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
         for descriptor in passed:
             os.close(descriptor)
+
+
+class _Nursery:
+    """Tells the platform how instances ended: only their parent, the template, learns it."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self.born: dict[int, str] = {}
+        self._channel = channel
+        self._busy = self._again = False
+        signal.signal(signal.SIGCHLD, self._reap)
+
+    def _reap(self, *_: object) -> None:
+        self._again = True
+        if self._busy:  # another one ended meanwhile: who is at it looks once more
+            return
+        self._busy = True
+        while self._again:
+            self._again = False
+            for pid in list(self.born):
+                found, status = os.waitpid(pid, os.WNOHANG)
+                if found:
+                    told = {"instance": self.born.pop(pid), "status": os.waitstatus_to_exitcode(status)}
+                    self._channel.sendall(wire.frame(wire.EXITED, 0, json.dumps(told).encode()))
+        self._busy = False
 
 
 def _born(passed: list[int], app: App, task: dict[str, Any]) -> int:
     """Be an instance forked from a template: own namespaces, own /tmp, own randomness, sealed for good."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
     channel_fd, output, control_fd, tmp = passed
     _adopt_output(output)
     control = socket.socket(fileno=control_fd)

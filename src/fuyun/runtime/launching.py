@@ -55,8 +55,13 @@ def launch(
 
 def kill_pid(pid: int) -> None:
     """SIGKILL; nothing when it is gone."""
+    signal_pid(pid, signal.SIGKILL)
+
+
+def signal_pid(pid: int, number: int) -> None:
+    """Signal a process; nothing when it is gone."""
     try:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
     except OSError:
         pass
 

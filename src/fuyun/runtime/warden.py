@@ -18,19 +18,22 @@ To the platform: hello, zygote, ready, failed {message}, gone {status, oom, peak
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 import signal
 import socket
 import struct
 import sys
+import time
+import traceback
 from dataclasses import dataclass, field
 
-from fuyun.runtime import cgroups, descriptors, launching, sandbox, syscalls, watchdog
+from fuyun.runtime import cgroups, descriptors, launching, reaping, sandbox, syscalls, watchdog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
 
 _SO_PASSCRED, _SCM_CREDENTIALS = 16, 2
 
@@ -47,6 +50,7 @@ class Child:
     group: cgroups.Group | None = None
     memory_bytes: int = 0
     killed: str = ""
+    frozen: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -58,7 +62,9 @@ class Warden:
         self._options = options
         self._children: dict[str, Child] = {}
         self._selector = selectors.DefaultSelector()
-        self._selector.register(platform, selectors.EVENT_READ, self._on_platform)
+        self._handlers: dict[int, Callable[[], None]] = {}
+        self._listen(platform.fileno(), self._on_platform)
+        self._watched_s = 0.0
         self._dead_groups: list[cgroups.Group] = []
         self._ids = (options["uid_base"], 65536) if options["root"] else (0, 1)
         self._slot = 0
@@ -75,23 +81,46 @@ class Warden:
     def run(self) -> int:
         """Serve until the platform closes its end; then end and remove everything."""
         version = self._tree.version if self._tree else 0
-        self._tell({"ev": "hello", "cgroup": version, "reason": self._reason, "root": self._options["root"]})
+        freezer = self._tree.freezer if self._tree else ""
+        self._tell({"ev": "hello", "cgroup": version, "reason": self._reason, "root": self._options["root"],
+                    "freezer": freezer})  # fmt: skip
         while self._going:
-            for key, _ in self._selector.select(None if self._tree or not self._children else watchdog.PERIOD_S):
-                key.data()
+            for key, _ in self._selector.select(self._patience()):
+                handler = self._handlers.get(key.fd)
+                if handler is not None and handler is key.data:  # an earlier one of this round may have ended it
+                    handler()
             self._sweep()
-            if not self._tree:
-                watchdog.check(self._children.values(), self._kill)
+            self._watch_memory()
         for child in list(self._children.values()):
             self._kill(child, "shutdown")
         if self._tree:
             for _ in range(200):
                 if self._tree.sweep(launching.kill_pid):
                     break
-                _reap_all()
+                reaping.reap_all()
                 selectors.select.select([], [], [], 0.01)  # type: ignore[attr-defined]
             self._tree.close()
         return 0
+
+    def _patience(self) -> float | None:
+        """Seconds until there is something to do without being told."""
+        if self._dead_groups:
+            return 0.05
+        return None if self._tree or not self._children else watchdog.PERIOD_S
+
+    def _watch_memory(self) -> None:
+        now_s = time.monotonic()
+        if not self._tree and now_s - self._watched_s >= watchdog.PERIOD_S:
+            self._watched_s = now_s
+            watchdog.check(self._children.values(), self._kill)
+
+    def _listen(self, descriptor: int, handler: Callable[[], None]) -> None:
+        self._handlers[descriptor] = handler
+        self._selector.register(descriptor, selectors.EVENT_READ, handler)
+
+    def _ignore(self, descriptor: int) -> None:
+        if self._handlers.pop(descriptor, None) is not None:
+            self._selector.unregister(descriptor)
 
     def _tell(self, message: dict[str, Any], passed: tuple[int, ...] = ()) -> None:
         try:
@@ -124,7 +153,7 @@ class Warden:
         with theirs:
             child.pid = launching.launch(message, argv, {3: theirs.fileno()}, self._ids)
         self._watch(child)
-        self._selector.register(ours, selectors.EVENT_READ, lambda: self._on_zygote(child))
+        self._listen(ours.fileno(), lambda: self._on_zygote(child))
 
     def _do_run(self, message: dict[str, Any], passed: list[int]) -> None:
         child = Child(message["id"], "run")
@@ -145,7 +174,7 @@ class Warden:
         child, theirs = self._expect(message, zygote.options["isolation"])
         self._slot += 1
         with theirs:
-            descriptors.send(zygote.control, {"id": child.id, "slot": self._slot}, [*passed, theirs.fileno()])  # type: ignore[arg-type]
+            _order(zygote, {"id": child.id, "slot": self._slot}, [*passed, theirs.fileno()])
 
     def _do_fork(self, message: dict[str, Any], passed: list[int]) -> None:
         template = self._children[message["template"]]
@@ -153,7 +182,7 @@ class Warden:
         tmp = syscalls.tmpfs_descriptor(max(4096, message["tmp_bytes"]))
         try:
             with theirs:
-                descriptors.send(template.control, {"task": message["task"]}, [*passed, theirs.fileno(), tmp])  # type: ignore[arg-type]
+                _order(template, {"task": message["task"]}, [*passed, theirs.fileno(), tmp], wait=False)
         finally:
             os.close(tmp)
 
@@ -174,8 +203,8 @@ class Warden:
 
     def _do_freeze(self, message: dict[str, Any], passed: list[int]) -> None:
         child = self._children.get(message["id"])
-        if child is not None and child.group is not None:
-            child.group.freeze(message["frozen"])
+        if child is not None and child.pidfd >= 0:
+            self._freeze(child, message["frozen"])
 
     def _do_stats(self, message: dict[str, Any], passed: list[int]) -> None:
         found = {c.id: c.group.stats() for c in self._children.values() if c.group is not None}
@@ -196,7 +225,7 @@ class Warden:
             child.group = self._tree.create(child.id)
             self._limit(child, message["limits"])
         child.memory_bytes = message["limits"]["memory"]
-        self._selector.register(ours, selectors.EVENT_READ, lambda: self._on_hello(child))
+        self._listen(ours.fileno(), lambda: self._on_hello(child))
         return child, theirs
 
     def _limit(self, child: Child, limits: dict[str, Any]) -> None:
@@ -207,31 +236,34 @@ class Warden:
     def _on_hello(self, child: Child) -> None:
         control = child.control
         assert control is not None
-        self._selector.unregister(control)
-        data, ancillary, _, _ = control.recvmsg(64, socket.CMSG_SPACE(12))
-        pid = next((struct.unpack("iII", p)[0] for _, kind, p in ancillary if kind == _SCM_CREDENTIALS), 0)
-        if not data or pid <= 1:
-            self._tell({"ev": "failed", "id": child.id, "message": "it ended before it was ready"})
-            self._forget(child.id)
-            return
-        child.pid = pid
+        self._ignore(control.fileno())
         try:
+            data, ancillary, _, _ = control.recvmsg(64, socket.CMSG_SPACE(12))
+            pid = next((struct.unpack("iII", p)[0] for _, kind, p in ancillary if kind == _SCM_CREDENTIALS), 0)
+            if not data or pid <= 1:
+                raise ProcessLookupError(errno.ESRCH, "it ended before it was ready")
+            child.pid = pid
+            self._watch(child)
             if child.group is not None:
                 child.group.attach(pid)
-            self._watch(child)
             control.send(b"g")
         except OSError as error:
-            launching.kill_pid(pid)
-            self._tell({"ev": "failed", "id": child.id, "message": str(error)})
-            self._forget(child.id)
+            self._fail(child, error.strerror or str(error))
             return
         self._tell({"ev": "ready", "id": child.id}, (child.pidfd,))
+
+    def _fail(self, child: Child, why: str) -> None:
+        """It did not come to be."""
+        if child.pidfd >= 0:
+            syscalls.pidfd_kill(child.pidfd)
+        self._tell({"ev": "failed", "id": child.id, "message": why})
+        self._forget(child.id)
 
     def _on_zygote(self, child: Child) -> None:
         assert child.control is not None
         message, _ = descriptors.receive(child.control)
         if message is None:
-            self._selector.unregister(child.control)
+            self._ignore(child.control.fileno())
             child.control.close()
             child.control = None
         elif message["ev"] == "zygote":
@@ -243,7 +275,7 @@ class Warden:
     def _watch(self, child: Child) -> None:
         child.pidfd = syscalls.pidfd_open(child.pid)
         self._children[child.id] = child
-        self._selector.register(child.pidfd, selectors.EVENT_READ, lambda: self._on_end(child))
+        self._listen(child.pidfd, lambda: self._on_end(child))
 
     def _on_end(self, child: Child) -> None:
         status = None
@@ -253,66 +285,59 @@ class Warden:
                 status = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
         except ChildProcessError:
             pass  # a template's child: the template reaps it, how it ended is not ours to see
-        if child.options.get("isolation") == "process":
-            _kill_group(child.pid)
         stats = child.group.stats() if child.group is not None else {}
-        oom = stats.get("oom_kills", 0) > 0 or child.killed == "memory"
+        oom = (stats.get("oom_kills", 0) > 0 and status in (None, -signal.SIGKILL)) or child.killed == "memory"
         self._tell({"ev": "gone", "id": child.id, "status": status, "oom": oom, "killed": child.killed,
                     "peak": stats.get("peak", 0), "cpu_us": stats.get("cpu_us", 0)})  # fmt: skip
         self._forget(child.id)
 
     def _kill(self, child: Child, why: str) -> None:
         child.killed = child.killed or why
-        if child.pidfd >= 0:
-            syscalls.pidfd_kill(child.pidfd)
-            if child.options.get("isolation") == "process":
-                _kill_group(child.pid)
+        if child.pidfd < 0:
+            self._fail(child, "it was ended before it was ready")
+            return
+        below = watchdog.tree(child.pid)[1:] if child.options.get("isolation") == "process" else []
+        syscalls.pidfd_kill(child.pidfd)
+        for pid in below:  # where a namespace ends with its first process, the kernel does this
+            launching.kill_pid(pid)
+        if child.frozen:  # the freezer of version 1 holds even this signal back
+            self._freeze(child, False)
+
+    def _freeze(self, child: Child, frozen: bool) -> None:
+        """By its control group, or else process by process."""
+        child.frozen = frozen
+        try:
+            if child.group is not None:
+                child.group.freeze(frozen)
+                return
+        except OSError as error:
+            print(f"freezing by control group failed: {error}", file=sys.stderr)
+        for pid in watchdog.tree(child.pid):
+            launching.signal_pid(pid, signal.SIGSTOP if frozen else signal.SIGCONT)
 
     def _forget(self, id_: str) -> None:
         child = self._children.pop(id_, None)
         if child is None:
             return
         if child.pidfd >= 0:
-            self._selector.unregister(child.pidfd)
+            self._ignore(child.pidfd)
             os.close(child.pidfd)
         if child.control is not None:
-            if child.control.fileno() in self._selector.get_map():
-                self._selector.unregister(child.control)
+            self._ignore(child.control.fileno())
             child.control.close()
         if child.group is not None:
             self._dead_groups.append(child.group)
 
     def _sweep(self) -> None:
-        self._dead_groups = [group for group in self._dead_groups if not group.remove()]
-        _reap_orphans(self._children)
+        self._dead_groups = [group for group in self._dead_groups if not reaping.clear(group)]
+        reaping.reap_orphans({child.pid for child in self._children.values()})
 
 
-def _kill_group(pid: int) -> None:
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except OSError:
-        pass
-
-
-def _reap_all() -> None:
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
-
-
-def _reap_orphans(children: dict[str, Child]) -> None:
-    """Collect what was re-parented to us; those we watch are left for their own `waitid`."""
-    watched = {child.pid for child in children.values()}
-    while True:
-        try:
-            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return
-        if found is None or found.si_pid in watched:
-            return
-        os.waitid(os.P_PID, found.si_pid, os.WEXITED)
+def _order(child: Child, message: dict[str, Any], passed: list[int], wait: bool = True) -> None:
+    """Send a zygote or a template a message. OSError when it does not listen; `wait`: it has no user code, it will."""
+    if child.control is None:
+        raise ProcessLookupError(errno.ESRCH, "it does not listen any more")
+    descriptors.send(child.control, message, passed, wait)
 
 
 def main(platform_fd: int, options: dict[str, Any]) -> int:
@@ -326,17 +351,22 @@ def main(platform_fd: int, options: dict[str, Any]) -> int:
         uid, gid = os.getuid(), os.getgid()
         syscalls.call("unshare", syscalls.NEWUSER)
         sandbox.write_maps("self", 0, (uid, gid))
+    told, teller = os.pipe()
     pid = syscalls.clone(syscalls.NEWPID | syscalls.NEWNS | syscalls.CLONE_PARENT)
     if pid:
         descriptors.send(platform, {"ev": "launched", "pid": pid}, (syscalls.pidfd_open(pid),))
         return 0
     status = 70
     try:
+        os.close(teller)
+        os.read(told, 1)  # ends with the launcher: who this is has been said before its own first word
+        os.close(told)
         syscalls.mount("", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
         syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         status = Warden(platform, options).run()
+    except BaseException:
+        traceback.print_exc()
     finally:
-        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

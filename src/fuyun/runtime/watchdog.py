@@ -8,7 +8,8 @@ import os
 PERIOD_S = 0.2
 
 
-def _tree(pid: int) -> list[int]:
+def tree(pid: int) -> list[int]:
+    """A process and all below it."""
     found, todo = [], [pid]
     while todo:
         pid = todo.pop()
@@ -36,14 +37,14 @@ def _anonymous(pid: int) -> int:
 
 def private_bytes(pid: int) -> int:
     """Anonymous resident memory of a process and all below it, in bytes; shared pages count once per process."""
-    return sum(map(_anonymous, _tree(pid)))
+    return sum(map(_anonymous, tree(pid)))
 
 
 def proportional_bytes(pid: int) -> int:
     """The same with every page divided by the processes that share it: a fork does not count its parent's again.
     Dearer: the kernel walks the page tables."""
     total = 0
-    for member in _tree(pid):
+    for member in tree(pid):
         try:
             total += _sum(f"/proc/{member}/smaps_rollup", ("Pss_Anon", "Pss_Shmem"))
         except OSError:

@@ -23,6 +23,10 @@ _log = structlog.get_logger("fuyun.host")
 _ZYGOTE_ARGV = ("-I", "-S", "-c")
 #: Blanks being made at once: enough to keep two cores busy, few enough that descriptors in flight stay bounded.
 _SPAWNING = 12
+#: Tries, with growing pauses, before those who wait are told that it does not work: together half a second.
+_TRIES, _PAUSE_S, _LONGEST_PAUSE_S = 5, 0.02, 5.0
+#: How long a start waits for a blank.
+_TAKE_S = 60.0
 _BLANK_LIMITS = {"memory": 256 * 2**20, "cpu": 1.0, "pids": 128}
 
 
@@ -39,6 +43,8 @@ class Family:
     blanks: deque[Process] = field(default_factory=deque)
     waiters: deque[asyncio.Future[Process]] = field(default_factory=deque)
     spawning: int = 0
+    failures: int = 0  # since something was made
+    pause: asyncio.TimerHandle | None = None  # until the next try
 
 
 class Blanks:
@@ -63,7 +69,7 @@ class Blanks:
 
     def refill(self, family: Family) -> None:
         """Make the blanks that are wanted: one for every waiter, and the usual reserve."""
-        if self._ground.closing:
+        if self._ground.closing or family.pause is not None:
             return
         if not family.up.is_set():
             if not family.launching:
@@ -77,20 +83,26 @@ class Blanks:
             self._ground.scope.start(self._spawn(family), "spawn")
 
     async def take(self, family: Family) -> tuple[Process, StartKind]:
-        """A blank, and the rung it came from. Unavailable when none can be made in time."""
-        while family.blanks:
-            process = family.blanks.popleft()
-            self._refill_soon(family)
-            if not process.gone:
-                return process, "blank"
+        """A blank, and the rung it came from. Unavailable when none can be made in time, HostUnable when never."""
         kind: StartKind = "zygote" if family.up.is_set() else "none"
-        waiter: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
-        family.waiters.append(waiter)
-        self.refill(family)
         try:
-            return await asyncio.wait_for(waiter, 60.0), kind
+            async with asyncio.timeout(_TAKE_S):
+                while True:
+                    while family.blanks:
+                        process = family.blanks.popleft()
+                        self._refill_soon(family)
+                        if not process.gone:
+                            return process, "blank"
+                    waiter: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
+                    family.waiters.append(waiter)
+                    self.refill(family)
+                    process = await waiter
+                    if not process.gone:
+                        return process, kind
         except TimeoutError as error:
-            raise Unavailable("no sandbox could be made within 60 s", hint="see the platform's log") from error
+            raise Unavailable(
+                f"no sandbox could be made within {_TAKE_S:g} s", hint="see the platform's log"
+            ) from error
 
     def zygotes(self) -> list[dict[str, Any]]:
         """What is told of zygotes."""
@@ -119,7 +131,8 @@ class Blanks:
     def on_warden_up(self) -> None:
         """There is a warden again."""
         for family in self._families.values():
-            self.refill(family)
+            family.failures = 0
+            self._go_on(family)
 
     def _on_blank_end(self, family: Family, process: Process) -> None:
         self._ground.dismiss(process)
@@ -142,35 +155,54 @@ class Blanks:
             family.zygote, family.pid = message["id"], answer["pid"]
             family.up.set()
         except FuyunError as error:
-            _log.error("zygote did not start", interpreter=family.interpreter.name, error=error.detail)
-            while family.waiters:
-                _fail_next(family, error)
+            self._failed(family, error)
         finally:
             family.launching = False
+        self.refill(family)
+
+    def _failed(self, family: Family, error: FuyunError) -> None:
+        """Try again after a pause; when it fails again and again, tell those who wait."""
+        if family.pause is not None or self._ground.closing:
+            return
+        if not isinstance(error, Unavailable):  # while the warden restarts nothing can be made, and nothing is wrong
+            family.failures += 1
+        _log.warning("no sandbox made", interpreter=family.interpreter.name, error=error.detail, tries=family.failures)
+        if family.failures >= _TRIES:
+            waiters, family.waiters = family.waiters, deque()
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_exception(error)
+        pause_s = min(_LONGEST_PAUSE_S, _PAUSE_S * 2**family.failures)
+        family.pause = asyncio.get_running_loop().call_later(pause_s, self._go_on, family)
+
+    def _go_on(self, family: Family) -> None:
+        if family.pause is not None:
+            family.pause.cancel()
+            family.pause = None
         self.refill(family)
 
     async def _spawn(self, family: Family) -> None:
         process = self._ground.new_process("blank", family.zygote)
         process.on_end = lambda process: self._on_blank_end(family, process)
+        message = {"op": "spawn", "id": process.id, "zygote": family.zygote, "limits": _BLANK_LIMITS}
         try:
             passed = await process.connect()
             try:
-                message = {"op": "spawn", "id": process.id, "zygote": family.zygote, "limits": _BLANK_LIMITS}
                 answer = await self._ground.warden.ask(message, passed)
             finally:
                 for descriptor in passed:
                     os.close(descriptor)
         except FuyunError as error:
-            process.told_end({})
-            if family.waiters and not isinstance(error, Unavailable):
-                _fail_next(family, error)
+            process.abandon()
+            self._failed(family, error)
             return
         finally:
             family.spawning -= 1
             self._refill_soon(family)
         process.pid = answer["pid"]
-        if family.zygote != process.zygote:
+        if process.gone:
             return
+        family.failures = 0
         while family.waiters:
             waiter = family.waiters.popleft()
             if not waiter.done():
@@ -185,11 +217,3 @@ class Blanks:
 def _reset(family: Family) -> None:
     family.zygote, family.pid = "", 0
     family.up.clear()
-
-
-def _fail_next(family: Family, error: FuyunError) -> None:
-    while family.waiters:
-        waiter = family.waiters.popleft()
-        if not waiter.done():
-            waiter.set_exception(error)
-            return

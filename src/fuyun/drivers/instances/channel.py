@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 
 from fuyun.base import clock
-from fuyun.domain import errors
 from fuyun.domain.errors import FuyunError, ProtocolViolated
+from fuyun.drivers.instances import frames
 from fuyun.ports.instances import ReplySink, StartReport
 from fuyun.runtime import wire
 
@@ -20,7 +20,6 @@ _usage = wire.USAGE.unpack_from
 _meta = wire.META.unpack_from
 _pack = wire.HEADER.pack
 _pack_meta = wire.META.pack
-_head_decoder = msgspec.json.Decoder(tuple[int, list[tuple[str, str]]])
 
 #: Log traffic of one instance, bytes per second and at once; beyond it the instance waits.
 LOG_RATE, LOG_BURST = 2 * 2**20, 4 * 2**20
@@ -28,74 +27,6 @@ LOG_RATE, LOG_BURST = 2 * 2**20, 4 * 2**20
 FRAME_COST = 64
 #: Longest line of log kept; the rest of it is cut off.
 LINE_CHARS = 65536
-
-
-class Problem(msgspec.Struct):
-    """What an instance says of a failure; unknown fields are ignored, sizes are capped by the frame."""
-
-    code: str
-    message: str = ""
-    error_type: str = ""
-    traceback: list[str] = []
-
-
-class Ready(msgspec.Struct):
-    """What an instance says when it has loaded its function."""
-
-    load_ms: float = 0.0
-    init_ms: float = 0.0
-    mode: str = "event"
-    forkable: bool = False
-    reason: str = ""
-    hooks: list[str] = []
-
-
-class Exited(msgspec.Struct):
-    """What a template says of an instance forked from it."""
-
-    instance: str
-    status: int
-
-
-class Hooked(msgspec.Struct):
-    """How a lifecycle hook went."""
-
-    ok: bool = False
-
-
-class LogFrame(msgspec.Struct):
-    """A line of output."""
-
-    s: str = "stdout"
-    l: str = ""  # noqa: E741  (the wire's own name)
-    t: str = ""
-
-
-_problem_decoder = msgspec.json.Decoder(Problem)
-_ready_decoder = msgspec.json.Decoder(Ready)
-_exited_decoder = msgspec.json.Decoder(Exited)
-_hooked_decoder = msgspec.json.Decoder(Hooked)
-_log_decoder = msgspec.json.Decoder(LogFrame)
-_AUTHOR_ERRORS = {
-    kind.code: kind
-    for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, errors.FunctionError)
-}
-
-
-def author_error(problem: Problem) -> FuyunError:
-    """The typed error of a problem an instance told; codes it may not claim become `function_error`."""
-    if problem.code == errors.BadRequest.code:
-        return errors.BadRequest(problem.message[:10000] or "the payload is not valid")
-    kind = _AUTHOR_ERRORS.get(problem.code, errors.FunctionError)
-    if problem.error_type == "MemoryError":
-        kind = errors.FunctionOutOfMemory
-    fields: dict[str, Any] = {}
-    if problem.error_type:
-        fields["error_type"] = problem.error_type[:200]
-    if problem.traceback:
-        fields["traceback"] = [line[:2000] for line in problem.traceback[:200]]
-    return kind(problem.message[:10000] or problem.code, **fields)
 
 
 class Call:
@@ -135,7 +66,7 @@ class Channel(asyncio.Protocol):
         self.pid = 0
         self.report = StartReport(kind="none")
         self.streams: dict[int, ReplySink] = {}
-        self.started: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
+        self.started: asyncio.Future[frames.Ready] = asyncio.get_running_loop().create_future()
         self.gone = False
         self.on_exited: Callable[[str, int], None] | None = None  # of a template: (instance, status)
         self.answered = 0  # invocations answered so far
@@ -204,9 +135,11 @@ class Channel(asyncio.Protocol):
             return False
 
     def close(self) -> None:
-        """Close the connection; the instance ends by itself."""
+        """Close the connection; the instance ends by itself. One that was never made is gone with it."""
         if self._transport is not None:
             self._transport.close()
+        else:
+            self.gone = True
 
     # --- asyncio.Protocol
 
@@ -266,7 +199,7 @@ class Channel(asyncio.Protocol):
         usage = _usage(data, start)
         status, headers = 200, None
         if length:
-            status, headers = _head_decoder.decode(data[start + 16 : start + 16 + length])
+            status, headers = frames.decode_head(data[start + 16 : start + 16 + length])
         del self.streams[stream]
         self.answered += 1
         sink.on_result(status, headers, data[start + 16 + length : end], usage)
@@ -283,7 +216,7 @@ class Channel(asyncio.Protocol):
             sink = self._sink(stream, "HEAD")
             if stream in self._owed:
                 raise ProtocolViolated("two HEADs")
-            status, headers = _head_decoder.decode(payload)
+            status, headers = frames.decode_head(payload)
             self._owed[stream] = 0
             sink.on_head(status, headers)
         elif kind == wire.FINISH:
@@ -292,8 +225,8 @@ class Channel(asyncio.Protocol):
                 raise ProtocolViolated("FINISH before HEAD")
             self._end(stream, "FINISH").on_end(usage)
         elif kind == wire.ERROR:
-            problem = _problem_decoder.decode(payload[wire.USAGE.size :])
-            self._end(stream, "ERROR").on_fail(author_error(problem))
+            problem = frames.decode_problem(payload[wire.USAGE.size :])
+            self._end(stream, "ERROR").on_fail(frames.author_error(problem))
         elif kind == wire.LOG:
             self._on_log_frame(stream, payload)
         else:
@@ -310,21 +243,21 @@ class Channel(asyncio.Protocol):
     def _on_own_frame(self, kind: int, stream: int, payload: bytes) -> None:
         """A frame about the instance itself."""
         if kind == wire.READY:
-            ready = _ready_decoder.decode(payload)
+            ready = frames.decode_ready(payload)
             if not self.started.done():
                 ready.reason = ready.reason[:1000]
                 self.started.set_result(ready)
         elif kind == wire.FAILED:
-            problem = _problem_decoder.decode(payload)
+            problem = frames.decode_problem(payload)
             if not self.started.done():
-                self.started.set_exception(author_error(problem))
+                self.started.set_exception(frames.author_error(problem))
         elif kind == wire.HOOKED and stream in self._hooks:
-            hooked = _hooked_decoder.decode(payload)
+            hooked = frames.decode_hooked(payload)
             done = self._hooks.pop(stream)
             if not done.done():
                 done.set_result(hooked.ok)
         elif kind == wire.EXITED and self.on_exited is not None:
-            exited = _exited_decoder.decode(payload)
+            exited = frames.decode_exited(payload)
             self.on_exited(exited.instance, exited.status)
         else:
             raise ProtocolViolated(f"a frame of kind {kind}, which has no place here")
@@ -340,7 +273,7 @@ class Channel(asyncio.Protocol):
         self.streams[stream].on_body(payload)
 
     def _on_log_frame(self, stream: int, payload: bytes) -> None:
-        line = _log_decoder.decode(payload)
+        line = frames.decode_log(payload)
         text = line.t if len(line.t) <= LINE_CHARS else line.t[:LINE_CHARS] + "…"
         sink = self.streams.get(stream)
         if sink is not None:

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import structlog
 
 from fuyun.base import clock
 from fuyun.decide import starts
-from fuyun.domain.errors import FuyunError, InstanceLost
+from fuyun.domain.errors import FuyunError, InstanceLost, Unavailable
 from fuyun.domain.functions import Version
 from fuyun.domain.interpreters import Interpreter
 from fuyun.domain.invocations import LogLine
@@ -25,6 +26,8 @@ from fuyun.drivers.instances.templates import Templates
 from fuyun.drivers.instances.warden import Warden
 from fuyun.ports.instances import Instance, StartReport
 from fuyun.runtime import wire
+
+_log = structlog.get_logger("fuyun.host")
 
 __all__ = ["HostOptions", "LocalHost"]
 
@@ -96,9 +99,13 @@ class LocalHost:
             rungs.add("zygote")
         fork_ms = template.fork_ms if template is not None else 0.0
         rung = starts.choose_rung(rungs, version.spec.start, self._init_ms.get(version.key, 0.0), fork_ms).rung
+        process: Process | None = None
         if rung == "template" and template is not None:
-            process = await self._templates.fork(template, version)
-        else:
+            try:
+                process = await self._templates.fork(template, version)
+            except (Unavailable, InstanceLost) as error:
+                _log.warning("an instance starts without its template", version=version.key, error=error.detail)
+        if process is None:
             process = await self._from_blank(family, version, env, template=False)
             self._consider_template(version, env, process.report)
         if process.gone:

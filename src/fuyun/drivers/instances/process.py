@@ -44,7 +44,7 @@ class Process:
         self.version: Version | None = None
         self.report = StartReport(kind="none")
         self.memory_bytes = 0
-        self.template = ""  # the process it was forked from, which alone learns its exit status
+        self.template: Process | None = None  # what it was forked from, which alone learns its exit status
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.on_lost: Callable[[Process], None] | None = None  # it takes no more calls
         self.on_end: Callable[[Process], None] | None = None  # it is gone
@@ -74,15 +74,19 @@ class Process:
         return self.channel.gone
 
     async def connect(self) -> tuple[int, int]:
-        """Make the channel and the output pipe; returns the other ends' descriptors, the caller's to pass and close."""
+        """Make the channel and the output pipe; returns the other ends' descriptors, the caller's to pass and close.
+        Unavailable when the platform is out of descriptors."""
         loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        reader, writer = os.pipe()
-        os.set_blocking(reader, False)
+        ours, theirs, reader, writer = _ends()
         self._output_fd = reader
         loop.add_reader(reader, self._on_readable)
-        await loop.create_connection(lambda: self.channel, sock=ours)
+        try:
+            await loop.create_connection(lambda: self.channel, sock=ours)
+        except BaseException:
+            ours.close()
+            theirs.close()
+            os.close(writer)
+            raise
         return theirs.detach(), writer
 
     # --- output of the process itself (descriptors 1 and 2)
@@ -159,6 +163,15 @@ class Process:
             self.kill("it did not stop")
             await self._ended.wait()
 
+    def abandon(self) -> None:
+        """It could not be made, or not in time: the warden forgets it, whatever has become of it."""
+        self._why = self._why or "it could not be made"
+        try:
+            self._send({"op": "kill", "id": self.id})
+        except Unavailable:
+            pass
+        self.told_end({})
+
     def told_end(self, message: dict[str, Any]) -> None:
         """The warden says that it ended, and how if it knows."""
         if not self._verdict.done():
@@ -180,7 +193,7 @@ class Process:
     def _settle(self) -> None:
         """It is gone: say why, after a moment for its template to tell when only that can know."""
         verdict = self._verdict.result()
-        known = not self.template or verdict.get("status") is not None or verdict.get("oom") or verdict.get("lost")
+        known = self.template is None or verdict.get("status") is not None or verdict.get("oom") or verdict.get("lost")
         if known or self._why or self._error is not None:
             self._finish()
         else:
@@ -261,6 +274,8 @@ class Process:
         status = message.get("status")
         if status == -9:
             return InstanceLost("the instance was killed from outside", hint="try again", retry_after_s=1)
+        if status is None and self.template is not None and self.template.gone:
+            return InstanceLost("the process it was forked from was ended", hint="try again", retry_after_s=1)
         if status is None:
             return FunctionExited("the function's process ended before it answered")
         if status < 0:
@@ -268,3 +283,18 @@ class Process:
         return FunctionExited(
             f"the function's process exited with status {status} before it answered", exit_code=status
         )
+
+
+def _ends() -> tuple[socket.socket, socket.socket, int, int]:
+    """Both ends of a channel, both ends of an output pipe. Unavailable when there are no descriptors left."""
+    held: list[socket.socket] = []
+    try:
+        held += socket.socketpair()
+        reader, writer = os.pipe()
+    except OSError as error:
+        for end in held:
+            end.close()
+        raise Unavailable(f"no descriptors for an instance: {error.strerror}", retry_after_s=1) from error
+    held[0].setblocking(False)
+    os.set_blocking(reader, False)
+    return held[0], held[1], reader, writer

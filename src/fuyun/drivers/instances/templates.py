@@ -1,18 +1,28 @@
-"""Templates: versions that are loaded already and fork their instances."""
+"""Templates: versions that are loaded already and fork their instances.
+
+A template is process 1 of the process namespace its instances live in (the kernel ends them with it), so one that is
+not wanted any more takes no more forks and is ended once the last of its instances is gone.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from fuyun.base import clock
 from fuyun.decide import starts
-from fuyun.domain.errors import FuyunError, HostUnable, Unavailable
+from fuyun.domain.errors import FuyunError, Unavailable
 from fuyun.domain.functions import Version
 from fuyun.drivers.instances import loading, memory
 from fuyun.drivers.instances.ground import Ground
 from fuyun.drivers.instances.process import Process
+
+#: Forks asked of one template at once. A socket's queue of messages may be as short as ten (net.unix.max_dgram_qlen).
+_FORKING = 8
+#: A fork takes milliseconds; a template that needs longer than this does not listen any more.
+_FORK_S = 10.0
 
 
 @dataclass(eq=False)
@@ -25,6 +35,8 @@ class Template:
     size_bytes: int
     used_s: float
     fork_ms: float = 0.0
+    instances: set[str] = field(default_factory=set)
+    room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_FORKING))
 
 
 class Templates:
@@ -33,6 +45,7 @@ class Templates:
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
         self._templates: dict[str, Template] = {}
+        self._leaving: set[Template] = set()  # forgotten, with instances that live
         self.reasons: dict[str, str] = {}
 
     def __contains__(self, version_key: str) -> bool:
@@ -48,62 +61,80 @@ class Templates:
 
     def keep(self, version: Version, env: dict[str, str], process: Process) -> None:
         """Keep a loaded process; others may go for it."""
-        old = self._templates.pop(version.key, None)
-        if old is not None:
-            old.process.kill("replaced")
+        self._drop(version.key)
         size = memory.of([process.pid]).get(process.pid, {}).get("private_bytes", 0)
         self._templates[version.key] = Template(process, env, process.report.init_ms, size, clock.mono_s())
-        process.on_end = lambda process: self._on_end(version.key, process)
-        process.channel.on_exited = partial(self._on_exited, process.id)
+        process.on_end = partial(self._on_end, version.key)
+        process.channel.on_exited = partial(self._on_exited, process)
         rows = [(key, t.size_bytes, t.used_s, t.init_ms) for key, t in self._templates.items()]
-        for key in starts.evict(rows, self._ground.options.template_budget_bytes):
-            self.forget(key)
+        held = sum(template.size_bytes for template in self._leaving)
+        for key in starts.evict(rows, self._ground.options.template_budget_bytes - held):
+            self._drop(key)
 
     def forget(self, version_key: str) -> None:
         """Drop the version's template and why it has none."""
         self.reasons.pop(version_key, None)
+        self._drop(version_key)
+
+    def _drop(self, version_key: str) -> None:
         found = self._templates.pop(version_key, None)
         if found is not None:
-            found.process.kill("its template is not needed any more")
+            self._leaving.add(found)
+            self._end_unused(found)
+
+    def _end_unused(self, template: Template) -> None:
+        if template in self._leaving and not template.instances:
+            self._leaving.discard(template)
+            template.process.kill("it is not needed any more")
 
     def clear(self) -> None:
         """All are gone with the warden."""
         self._templates.clear()
+        self._leaving.clear()
 
     async def fork(self, template: Template, version: Version) -> Process:
-        """An instance of it. Unavailable when it cannot fork."""
+        """An instance of it. Unavailable or InstanceLost when the template does not fork any more."""
         began = clock.mono_s()
         process = self._ground.new_process("instance", template.process.zygote)
-        process.version, process.memory_bytes, process.template = (
-            version,
-            version.spec.memory_bytes,
-            template.process.id,
-        )
-        passed = await process.connect()
-        message = {
-            "op": "fork", "id": process.id, "template": template.process.id, "tmp_bytes": version.spec.tmp_bytes,
-            "limits": loading.limits_of(version.spec), "task": {"instance": process.id, "template": False},
-        }  # fmt: skip
-        try:
-            answer = await self._ground.warden.ask(message, passed)
-        except FuyunError as error:
-            process.told_end({})
-            if isinstance(error, HostUnable):
-                self.forget(version.key)
-            raise Unavailable(f"the template could not fork: {error.detail}", retry_after_s=1) from error
-        finally:
-            for descriptor in passed:
-                os.close(descriptor)
-        process.pid = answer["pid"]
+        process.version, process.memory_bytes = version, version.spec.memory_bytes
+        process.template = template.process
+        process.on_end = partial(self._on_instance_end, template)
+        template.instances.add(process.id)
+        async with template.room:
+            await self._fork(template, process, version)
         await loading.wait_ready(process, "template", began, 0.0)
         template.used_s = clock.mono_s()
         template.fork_ms = process.report.start_ms
         return process
 
-    def _on_exited(self, template: str, instance: str, status: int) -> None:
+    async def _fork(self, template: Template, process: Process, version: Version) -> None:
+        message = {
+            "op": "fork", "id": process.id, "template": template.process.id, "tmp_bytes": version.spec.tmp_bytes,
+            "limits": loading.limits_of(version.spec), "task": {"instance": process.id, "template": False},
+        }  # fmt: skip
+        try:
+            passed = await process.connect()
+            try:
+                answer = await self._ground.warden.ask(message, passed, _FORK_S)
+            finally:
+                for descriptor in passed:
+                    os.close(descriptor)
+        except FuyunError as error:
+            process.abandon()
+            if self._templates.get(version.key) is template:
+                self._drop(version.key)
+            raise Unavailable(f"the template could not fork: {error.detail}", retry_after_s=1) from error
+        process.pid = answer["pid"]
+
+    def _on_instance_end(self, template: Template, process: Process) -> None:
+        self._ground.dismiss(process)
+        template.instances.discard(process.id)
+        self._end_unused(template)
+
+    def _on_exited(self, template: Process, instance: str, status: int) -> None:
         """A template says how an instance ended; it is believed for its own ones only."""
         process = self._ground.processes.get(instance)
-        if process is not None and process.template == template:
+        if process is not None and process.template is template:
             process.told_status(status)
 
     def _on_end(self, key: str, process: Process) -> None:

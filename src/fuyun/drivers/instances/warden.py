@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -17,12 +18,14 @@ import structlog
 import fuyun
 from fuyun.base.tasks import Scope
 from fuyun.domain.errors import HostUnable, Unavailable
-from fuyun.runtime import descriptors
+from fuyun.runtime import cgroups, descriptors
 
 _log = structlog.get_logger("fuyun.warden")
 _CODE = "import sys;sys.path.insert(0,{path!r});from fuyun.runtime.warden import main;sys.exit(main({fd},{options!r}))"
 
 Message = dict[str, Any]
+#: How long a new warden has for its first word.
+_HELLO_S = 20.0
 
 
 def host_pid(pidfd: int) -> int:
@@ -56,7 +59,9 @@ class Warden:
         self._waiting: dict[str, asyncio.Future[Message]] = {}
         self._outbox: list[tuple[Message, tuple[int, ...]]] = []
         self._scope = Scope("warden", lambda error: _log.error("warden task failed", error=repr(error)))
+        self._launcher: subprocess.Popen[bytes] | None = None  # the warden itself, where there are no namespaces
         self._pidfd = -1
+        self._stderr = -1
         self._closing = False
         self._ended: asyncio.Event = asyncio.Event()
         self.pid = 0
@@ -66,35 +71,81 @@ class Warden:
         """Launch it and wait for its hello. HostUnable says why it cannot run."""
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        code = _CODE.format(path=str(Path(fuyun.__file__).parent.parent), fd=theirs.fileno(), options=self._options)
-        with theirs:
-            launcher = await loop.run_in_executor(None, lambda: _launch(code, theirs.fileno()))
         ours.setblocking(False)
-        self._ended = asyncio.Event()
+        code = _CODE.format(path=str(Path(fuyun.__file__).parent.parent), fd=theirs.fileno(), options=self._options)
+        launching = loop.run_in_executor(None, _launch, code, theirs.fileno())
         try:
-            launched = await asyncio.wait_for(_first(loop, ours), 20.0)
-            if launched["ev"] == "launched":
-                self._pidfd = launched["fds"][0]
-                hello = await asyncio.wait_for(_first(loop, ours), 20.0)
-            else:
-                self._pidfd, hello = os.pidfd_open(launcher.pid), launched
-        except (TimeoutError, EOFError) as error:
+            launcher = await asyncio.shield(launching)
+            theirs.close()
+            hello = await self._greet(ours, launcher)
+        except BaseException as error:
             ours.close()
-            launcher.kill()
-            _, words = await loop.run_in_executor(None, launcher.communicate)
+            words = await self._put_down(await launching)
+            theirs.close()
+            if not isinstance(error, (TimeoutError, EOFError)):
+                raise
             raise HostUnable(
-                f"the warden could not start: {words.decode(errors='replace').strip()[-500:] or error}",
+                f"the warden could not start: {words or error}",
                 hint="run `fuyun doctor`; it says what this host cannot give and what to do about it",
                 feature="namespaces",
             ) from error
-        if self._options["namespaces"]:
-            await loop.run_in_executor(None, launcher.wait)
-        if launcher.stderr is not None:
-            launcher.stderr.close()
         self._socket, self.hello, self.pid = ours, hello, host_pid(self._pidfd)
+        self._ended = asyncio.Event()
         loop.add_reader(self._pidfd, self._on_death)
         loop.add_reader(ours.fileno(), self._on_readable)
+        if self._stderr >= 0:
+            loop.add_reader(self._stderr, self._on_words)
         _log.info("warden started", pid=self.pid, cgroup=hello["cgroup"], reason=hello["reason"])
+
+    async def _greet(self, ours: socket.socket, launcher: subprocess.Popen[bytes]) -> Message:
+        """Its hello. With namespaces the launcher ends and leaves the warden to us as a child."""
+        loop = asyncio.get_running_loop()
+        launched = await asyncio.wait_for(_first(loop, ours), _HELLO_S)
+        if launched["ev"] == "launched":
+            self._pidfd = launched["fds"][0]
+            hello = await asyncio.wait_for(_first(loop, ours), _HELLO_S)
+            await loop.run_in_executor(None, launcher.wait)
+            self._launcher = None
+        else:
+            self._pidfd, hello, self._launcher = os.pidfd_open(launcher.pid), launched, launcher
+        if launcher.stderr is not None:
+            self._stderr = os.dup(launcher.stderr.fileno())
+            launcher.stderr.close()
+            os.set_blocking(self._stderr, False)
+        return hello
+
+    async def _put_down(self, launcher: subprocess.Popen[bytes]) -> str:
+        """End what did not become a warden; its last words."""
+        pidfd, self._pidfd = self._pidfd, -1
+
+        def end() -> str:
+            launcher.kill()
+            if pidfd >= 0:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                if self._options["namespaces"]:
+                    os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+                os.close(pidfd)
+            _, words = launcher.communicate()
+            return words.decode(errors="replace").strip()[-500:]
+
+        return await asyncio.get_running_loop().run_in_executor(None, end)
+
+    def _on_words(self) -> None:
+        """What it writes to its standard error: a traceback before it dies, at most."""
+        try:
+            words = os.read(self._stderr, 65536)
+        except BlockingIOError:
+            return
+        if words:
+            _log.error("the warden says", words=words.decode(errors="replace").strip())
+        else:
+            self._close_stderr()
+
+    def _close_stderr(self) -> None:
+        if self._stderr >= 0:
+            asyncio.get_running_loop().remove_reader(self._stderr)
+            os.close(self._stderr)
+            self._stderr = -1
 
     def send(self, message: Message, passed: tuple[int, ...] = ()) -> None:
         """Send a message, or queue it while the socket is full. Unavailable while there is no warden."""
@@ -106,7 +157,9 @@ class Warden:
         try:
             descriptors.send(self._socket, message, passed)
         except (BlockingIOError, OSError) as error:
-            if not isinstance(error, BlockingIOError) and error.errno != 109:  # ETOOMANYREFS: descriptors in flight
+            if error.errno == errno.EMSGSIZE:
+                raise HostUnable(f"{message['op']}: {error.strerror}", hint="use fewer or shorter arguments") from error
+            if not isinstance(error, BlockingIOError) and error.errno != errno.ETOOMANYREFS:
                 raise Unavailable("the warden is restarting", hint="try again in a second", retry_after_s=1) from error
             self._outbox.append((message, tuple(os.dup(fd) for fd in passed)))
             asyncio.get_running_loop().call_later(0.002, self._flush)
@@ -150,6 +203,7 @@ class Warden:
                 return
             if message is None:
                 asyncio.get_running_loop().remove_reader(self._socket.fileno())
+                self._thaw()
                 return
             if passed:
                 message["pid"] = host_pid(passed[0])
@@ -161,15 +215,26 @@ class Warden:
             else:
                 self._on_event(message)
 
+    def _thaw(self) -> None:
+        """It is ending: instances that a freezer holds would keep it from it."""
+        try:
+            cgroups.thaw(self.hello.get("freezer", ""))
+        except OSError as error:
+            _log.warning("groups could not be thawed", error=str(error))
+
     def _on_death(self) -> None:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._pidfd)
-        try:
+        if self._launcher is not None:
+            self._launcher.wait()
+            self._launcher = None
+        else:
             os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
-        except ChildProcessError:
-            pass
         os.close(self._pidfd)
         self._pidfd = -1
+        if self._stderr >= 0:
+            self._on_words()
+            self._close_stderr()
         if self._socket is not None:
             loop.remove_reader(self._socket.fileno())
             self._socket.close()

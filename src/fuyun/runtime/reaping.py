@@ -1,0 +1,41 @@
+"""What the warden does about the dead: control groups of instances that ended, children that nobody else waits for."""
+
+from __future__ import annotations
+
+import os
+
+from fuyun.runtime import launching
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fuyun.runtime import cgroups
+
+
+def clear(group: cgroups.Group) -> bool:
+    """Remove a group; what is left in it (of an instance without a process namespace) is ended first."""
+    if group.remove():
+        return True
+    for pid in group.pids():
+        launching.kill_pid(pid)
+    return False
+
+
+def reap_all() -> None:
+    """Collect every child that has ended."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def reap_orphans(watched: set[int]) -> None:
+    """Collect what was re-parented to us; `watched` pids are left for their own `waitid`."""
+    while True:
+        try:
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if found is None or found.si_pid in watched:
+            return
+        os.waitid(os.P_PID, found.si_pid, os.WEXITED)
