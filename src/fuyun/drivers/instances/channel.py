@@ -134,12 +134,14 @@ class Channel(asyncio.Protocol):
         except TimeoutError:
             return False
 
-    def close(self) -> None:
-        """Close the connection; the instance ends by itself. One that was never made is gone with it."""
-        if self._transport is not None:
-            self._transport.close()
-        else:
+    def close(self, after_s: float = 0.0) -> None:
+        """Close the connection, within `after_s` at the latest; the instance ends by itself. One never made is gone."""
+        if self._transport is None:
             self.gone = True
+        elif after_s:
+            asyncio.get_running_loop().call_later(after_s, self._transport.close)
+        else:
+            self._transport.close()
 
     # --- asyncio.Protocol
 

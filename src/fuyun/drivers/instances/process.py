@@ -25,6 +25,8 @@ from fuyun.ports.instances import StartReport
 _VERDICT_S = 0.5
 #: How long a template gets to say how an instance forked from it ended, after the kernel told that it did.
 _STATUS_S = 0.2
+#: How long the last words of an ended process may take; only a descendant keeps the connection open longer.
+_LAST_WORDS_S = 0.1
 _LINE_BYTES = 16384
 
 OnOutput = Callable[["Process", str, str, str], None]  # (process, stream, level, text)
@@ -178,7 +180,7 @@ class Process:
             if message.get("status") is None:
                 message["status"] = self._status
             self._verdict.set_result(message)
-        self.channel.close()
+        self.channel.close(_LAST_WORDS_S)
         if self.channel.gone:
             self._settle()
 
