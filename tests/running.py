@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import hashlib
 import importlib.metadata
 import io
 import os
@@ -28,6 +29,10 @@ from tests.waiting import wait_until
 NOBODY = 65534
 SOURCE = Path(__file__).resolve().parent.parent / "src"
 _ENTRY = "import sys; from fuyun.cli.main import main; sys.exit(main())"
+
+
+#: Beginnings of the names of control groups that this session's platforms and hosts use.
+trees = {f"fuyun-rig-{os.getpid()}", f"fuyun-build-{os.getpid()}"}
 
 
 @dataclass
@@ -288,6 +293,7 @@ def _ids(account: Account) -> dict[str, Any]:
 def _launch(
     root: Path, account: Account, settings: Mapping[str, str], port: str, api_port: str
 ) -> subprocess.Popen[bytes]:
+    trees.add(f"fuyun-{hashlib.sha256(str(root / 'data').encode()).hexdigest()[:12]}")
     arguments = ["up", "--data", str(root / "data"), "--port", port, "--api-port", api_port]
     with (root / "up.log").open("ab") as log:
         return subprocess.Popen(

@@ -78,3 +78,18 @@ def test_a_version_that_cannot_start_leaves_the_old_one_serving(either_platform:
     assert refused.json()["code"] == "function_load_failed"
     assert either_platform.invoke("was-good", {}).json() == "good"
     either_platform.remove("was-good")
+
+
+def test_whoever_ends_at_once_still_has_its_last_words(either_platform: Platform) -> None:
+    """The kernel tells of the end and the socket of the reason, in either order."""
+    codes: list[str] = []
+
+    def deploy(name: str) -> None:
+        codes.extend(either_platform.try_deploy(name, "def handler(event:\n").json()["code"] for _ in range(15))
+
+    threads = [threading.Thread(target=deploy, args=(f"broken-{number}",)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert codes == ["function_load_failed"] * 90
