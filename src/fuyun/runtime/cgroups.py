@@ -215,9 +215,9 @@ class Tree:
             self.version = 1
 
     @property
-    def freezer(self) -> str:
-        """Folder whose groups hold back even SIGKILL while they are frozen (version 1), "" without."""
-        return self._bases.get("freezer", "")
+    def bases(self) -> list[str]:
+        """Its folders."""
+        return sorted(set(self._bases.values()))
 
     def create(self, name: str) -> Group:
         """A new group called `name`."""
@@ -232,12 +232,7 @@ class Tree:
     def sweep_others(self) -> None:
         """Remove what earlier runs with our name left. Their processes died with them; what a run that is still ending
         holds stays until it has removed it itself."""
-        for base in set(self._bases.values()):
-            parent, own = os.path.split(base)
-            family = own.rpartition(".")[0] + "."
-            for name in os.listdir(parent):
-                if name.startswith(family) and name != own and _empty(f"{parent}/{name}", lambda pid: None):
-                    _remove(f"{parent}/{name}")
+        clear_up(self.bases, others=True)
 
     def close(self) -> None:
         """Remove what `sweep` emptied."""
@@ -267,10 +262,25 @@ def _empty(base: str, kill: Callable[[int], None]) -> bool:
     return clean
 
 
-def thaw(freezer: str) -> None:
-    """Thaw every group below a `Tree.freezer`, so that what was killed can die. For who outlives the tree's owner."""
-    if freezer and os.path.isdir(freezer):
-        for name in os.listdir(freezer):
-            state = f"{freezer}/{name}/freezer.state"
-            if os.path.exists(state):
-                _write(state, "THAWED")
+def thaw(bases: list[str]) -> None:
+    """Thaw every group in `Tree.bases` of version 1, whose freezer holds even SIGKILL back. For who outlives the tree's
+    owner; OSError when it may not."""
+    for base in bases:
+        for folder, _, files in os.walk(base):
+            if "freezer.state" in files:
+                _write(folder + "/freezer.state", "THAWED")
+
+
+def clear_up(bases: list[str], others: bool = False) -> None:
+    """Remove what all runs (`others`: all but this one) with the name of `Tree.bases` left, as far as nothing lives in
+    it."""
+    for base in bases:
+        parent, own = os.path.split(base)
+        family = own.rpartition(".")[0] + "."
+        for name in os.listdir(parent) if os.path.isdir(parent) else ():
+            if (
+                name.startswith(family)
+                and not (others and name == own)
+                and _empty(f"{parent}/{name}", lambda pid: None)
+            ):
+                _remove(f"{parent}/{name}")

@@ -91,11 +91,19 @@ def _launched(
     except BaseException as error:
         text = f"{type(error).__name__}: {error}".encode()[:4000]
         if told:
-            os.write(102 if 2 in kept else 2, text + b"\n")
+            _complain(102 if 2 in kept else 2, text + b"\n")
         else:
             gate.send(text)
     finally:
         os._exit(70)
+
+
+def _complain(descriptor: int, text: bytes) -> None:
+    """Say why the program did not start; its standard error is where it was put, or still aside."""
+    try:
+        os.write(descriptor, text)
+    except OSError:
+        os.write(2, text)
 
 
 def _exec(argv: list[str], env: dict[str, str], kept: dict[int, int], cwd: str) -> None:

@@ -81,9 +81,9 @@ class Warden:
     def run(self) -> int:
         """Serve until the platform closes its end; then end and remove everything."""
         version = self._tree.version if self._tree else 0
-        freezer = self._tree.freezer if self._tree else ""
+        bases = self._tree.bases if self._tree else []
         self._tell({"ev": "hello", "cgroup": version, "reason": self._reason, "root": self._options["root"],
-                    "freezer": freezer})  # fmt: skip
+                    "groups": bases})  # fmt: skip
         while self._going:
             for key, _ in self._selector.select(self._patience()):
                 handler = self._handlers.get(key.fd)

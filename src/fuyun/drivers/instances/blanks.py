@@ -82,6 +82,13 @@ class Blanks:
             family.spawning += 1
             self._ground.scope.start(self._spawn(family), "spawn")
 
+    def close(self) -> None:
+        """Nothing is made any more: tell those who wait."""
+        for family in self._families.values():
+            if family.pause is not None:
+                family.pause.cancel()
+            _refuse(family, _going_down())
+
     async def take(self, family: Family) -> tuple[Process, StartKind]:
         """A blank, and the rung it came from. Unavailable when none can be made in time, HostUnable when never."""
         kind: StartKind = "zygote" if family.up.is_set() else "none"
@@ -93,6 +100,8 @@ class Blanks:
                         self._refill_soon(family)
                         if not process.gone:
                             return process, "blank"
+                    if self._ground.closing:
+                        raise _going_down()
                     waiter: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
                     family.waiters.append(waiter)
                     self.refill(family)
@@ -168,10 +177,7 @@ class Blanks:
             family.failures += 1
         _log.warning("no sandbox made", interpreter=family.interpreter.name, error=error.detail, tries=family.failures)
         if family.failures >= _TRIES:
-            waiters, family.waiters = family.waiters, deque()
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_exception(error)
+            _refuse(family, error)
         pause_s = min(_LONGEST_PAUSE_S, _PAUSE_S * 2**family.failures)
         family.pause = asyncio.get_running_loop().call_later(pause_s, self._go_on, family)
 
@@ -217,3 +223,14 @@ class Blanks:
 def _reset(family: Family) -> None:
     family.zygote, family.pid = "", 0
     family.up.clear()
+
+
+def _refuse(family: Family, error: FuyunError) -> None:
+    waiters, family.waiters = family.waiters, deque()
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_exception(error)
+
+
+def _going_down() -> Unavailable:
+    return Unavailable("the platform is going down", hint="retry in a few seconds", retry_after_s=2)

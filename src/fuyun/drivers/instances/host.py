@@ -16,7 +16,7 @@ from fuyun.decide import starts
 from fuyun.domain.errors import FuyunError, InstanceLost, Unavailable
 from fuyun.domain.functions import Version
 from fuyun.domain.interpreters import Interpreter
-from fuyun.domain.invocations import LogLine
+from fuyun.domain.invocations import LogLine, StartKind
 from fuyun.drivers.instances import loading, memory
 from fuyun.drivers.instances.blanks import Blanks, Family
 from fuyun.drivers.instances.ground import Ground, HostOptions
@@ -28,6 +28,8 @@ from fuyun.ports.instances import Instance, StartReport
 from fuyun.runtime import wire
 
 _log = structlog.get_logger("fuyun.host")
+#: How many blanks may be lost under one start before it is given up.
+_LOSSES = 3
 
 __all__ = ["HostOptions", "LocalHost"]
 
@@ -106,7 +108,7 @@ class LocalHost:
             except (Unavailable, InstanceLost) as error:
                 _log.warning("an instance starts without its template", version=version.key, error=error.detail)
         if process is None:
-            process = await self._from_blank(family, version, env, template=False)
+            process = await self._loaded(family, version, env, template=False)
             self._consider_template(version, env, process.report)
         if process.gone:
             raise InstanceLost("the instance ended as soon as it was ready", hint="try again", retry_after_s=1)
@@ -117,7 +119,7 @@ class LocalHost:
         """Load the version once; keep it as a template where that pays."""
         family = self._blanks.family(self._interpreter_of(version.spec.runtime), version.spec.isolation)
         wants = version.spec.isolation == "sandbox" and version.spec.start != "blank"
-        process = await self._from_blank(family, version, env, template=wants)
+        process = await self._loaded(family, version, env, template=wants)
         report = process.report
         if wants and self._worth_template(version, report):
             self._templates.keep(version, env, process)
@@ -158,6 +160,7 @@ class LocalHost:
     async def close(self) -> None:
         """End everything."""
         self._ground.closing = True
+        self._blanks.close()
         await self._ground.scope.close()
         await self.warden.close()
         for process in list(self._ground.processes.values()):
@@ -166,9 +169,24 @@ class LocalHost:
 
     # --- becoming a version
 
-    async def _from_blank(self, family: Family, version: Version, env: dict[str, str], *, template: bool) -> Process:
-        began = clock.mono_s()
-        process, kind = await self._blanks.take(family)
+    async def _loaded(self, family: Family, version: Version, env: dict[str, str], *, template: bool) -> Process:
+        """A blank that became the version. One that is lost on the way (killed from outside, or with the warden) is
+        replaced: it has answered nothing."""
+        for _ in range(_LOSSES):
+            began = clock.mono_s()
+            process, kind = await self._blanks.take(family)
+            try:
+                await self._load(process, kind, began, version, env, template)
+            except (InstanceLost, Unavailable) as error:
+                _log.warning("a start was lost", version=version.key, error=error.detail)
+                lost = error
+            else:
+                return process
+        raise lost
+
+    async def _load(
+        self, process: Process, kind: StartKind, began: float, version: Version, env: dict[str, str], template: bool
+    ) -> None:
         placed = clock.mono_s()
         process.kind = "template" if template else "instance"
         process.version, process.memory_bytes = version, version.spec.memory_bytes
@@ -181,7 +199,6 @@ class LocalHost:
         place_ms = (placed - began) * 1000 if kind == "blank" else 0.0
         await loading.wait_ready(process, kind, began, place_ms)
         self._init_ms[version.key] = process.report.init_ms
-        return process
 
     def _worth_template(self, version: Version, report: StartReport) -> bool:
         least_ms = self._ground.options.template_from_ms

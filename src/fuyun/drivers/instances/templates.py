@@ -22,7 +22,7 @@ from fuyun.drivers.instances.process import Process
 #: Forks asked of one template at once. A socket's queue of messages may be as short as ten (net.unix.max_dgram_qlen).
 _FORKING = 8
 #: A fork takes milliseconds; a template that needs longer than this does not listen any more.
-_FORK_S = 10.0
+_FORK_S = 5.0
 
 
 @dataclass(eq=False)
@@ -35,6 +35,7 @@ class Template:
     size_bytes: int
     used_s: float
     fork_ms: float = 0.0
+    deaf: bool = False  # it did not fork when it was asked
     instances: set[str] = field(default_factory=set)
     room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_FORKING))
 
@@ -101,7 +102,14 @@ class Templates:
         process.on_end = partial(self._on_instance_end, template)
         template.instances.add(process.id)
         async with template.room:
-            await self._fork(template, process, version)
+            try:
+                await self._fork(template, process, version)
+            except FuyunError as error:
+                process.abandon()
+                template.deaf = True
+                if self._templates.get(version.key) is template:
+                    self._drop(version.key)
+                raise Unavailable(f"the template could not fork: {error.detail}", retry_after_s=1) from error
         await loading.wait_ready(process, "template", began, 0.0)
         template.used_s = clock.mono_s()
         template.fork_ms = process.report.start_ms
@@ -112,18 +120,14 @@ class Templates:
             "op": "fork", "id": process.id, "template": template.process.id, "tmp_bytes": version.spec.tmp_bytes,
             "limits": loading.limits_of(version.spec), "task": {"instance": process.id, "template": False},
         }  # fmt: skip
+        if template.deaf:
+            raise Unavailable("it does not listen any more", retry_after_s=1)
+        passed = await process.connect()
         try:
-            passed = await process.connect()
-            try:
-                answer = await self._ground.warden.ask(message, passed, _FORK_S)
-            finally:
-                for descriptor in passed:
-                    os.close(descriptor)
-        except FuyunError as error:
-            process.abandon()
-            if self._templates.get(version.key) is template:
-                self._drop(version.key)
-            raise Unavailable(f"the template could not fork: {error.detail}", retry_after_s=1) from error
+            answer = await self._ground.warden.ask(message, passed, _FORK_S)
+        finally:
+            for descriptor in passed:
+                os.close(descriptor)
         process.pid = answer["pid"]
 
     def _on_instance_end(self, template: Template, process: Process) -> None:

@@ -218,7 +218,7 @@ class Warden:
     def _thaw(self) -> None:
         """It is ending: instances that a freezer holds would keep it from it."""
         try:
-            cgroups.thaw(self.hello.get("freezer", ""))
+            cgroups.thaw(self.hello.get("groups", []))
         except OSError as error:
             _log.warning("groups could not be thawed", error=str(error))
 
@@ -270,15 +270,15 @@ class Warden:
         """Let it end everything and go; kill it when it takes more than ten seconds."""
         self._closing = True
         await self._scope.close()
-        if self._pidfd < 0:
-            return
-        if self._socket is not None:
-            self._socket.shutdown(socket.SHUT_WR)
-        try:
-            await asyncio.wait_for(self._ended.wait(), 10.0)
-        except TimeoutError:
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            await self._ended.wait()
+        if self._pidfd >= 0:
+            if self._socket is not None:
+                self._socket.shutdown(socket.SHUT_WR)
+            try:
+                await asyncio.wait_for(self._ended.wait(), 10.0)
+            except TimeoutError:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                await self._ended.wait()
+        cgroups.clear_up(self.hello.get("groups", []))  # what a warden that was killed could not
 
 
 def _launch(code: str, descriptor: int) -> subprocess.Popen[bytes]:

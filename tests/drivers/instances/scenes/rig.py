@@ -1,0 +1,190 @@
+"""A real `LocalHost`, functions for it, and calls into its instances."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import textwrap
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fuyun.domain.errors import FuyunError
+from fuyun.domain.functions import Artifact, FunctionSpec, Version
+from fuyun.domain.invocations import LogLine
+from fuyun.drivers.instances.host import HostOptions, LocalHost
+from fuyun.drivers.instances.interpreters import Interpreters
+from fuyun.ports.instances import Call, Head, Instance
+
+INTERPRETERS = Interpreters()
+ECHO = "def handler(event, context):\n    return event\n"
+MIB = 2**20
+
+
+def changed(version: Version, **spec: Any) -> Version:
+    """The version with another spec."""
+    return msgspec.structs.replace(version, spec=msgspec.structs.replace(version.spec, **spec))
+
+
+async def failure(attempt: Awaitable[object]) -> FuyunError:
+    """The error that `attempt` must end in."""
+    try:
+        value = await attempt
+    except FuyunError as error:
+        return error
+    raise AssertionError(f"no error, but {value!r}")
+
+
+class Answer:
+    """Receives one answer; `await answer.wait()` is its JSON or raises its error."""
+
+    def __init__(self) -> None:
+        self._done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.chunks: list[bytes] = []
+        self.lines: list[str] = []
+        self.call: Call | None = None
+
+    def on_result(
+        self, status: int, headers: list[tuple[str, str]] | None, body: bytes, usage: tuple[int, int, int]
+    ) -> None:
+        self._done.set_result(json.loads(body))
+
+    def on_head(self, status: int, headers: list[tuple[str, str]]) -> None:
+        self.chunks.clear()
+
+    def on_body(self, chunk: bytes) -> None:
+        self.chunks.append(chunk)
+
+    def on_end(self, usage: tuple[int, int, int]) -> None:
+        self._done.set_result(b"".join(self.chunks))
+
+    def on_fail(self, error: Exception) -> None:
+        self._done.set_exception(error)
+        self._done.exception()  # a test need not ask for it
+
+    def on_log(self, stream: str, level: str, text: str) -> None:
+        self.lines.append(text)
+
+    def on_credit(self, size_bytes: int) -> None:
+        pass
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self._done.done()
+
+    async def wait(self, timeout_s: float = 20.0) -> Any:
+        """Its JSON value (streamed: bytes), or its error."""
+        return await asyncio.wait_for(asyncio.shield(self._done), timeout_s)
+
+    async def error(self, timeout_s: float = 20.0) -> FuyunError:
+        """Its error."""
+        return await failure(self.wait(timeout_s))
+
+
+class Rig:
+    """A host with its store. `gone` holds the ids of instances that the host said to be gone."""
+
+    def __init__(self, root: Path, **options: Any) -> None:
+        self.root = root
+        self.lines: list[LogLine] = []
+        self.gone: list[str] = []
+        self._number = 0
+        settings = {"store": root, "tree": f"fuyun-rig-{os.getpid()}", "blanks": 1, **options}
+        self.host = LocalHost(HostOptions(**settings), INTERPRETERS.by_runtime, self.lines.append)
+
+    def version(self, code: str = ECHO, **spec: Any) -> Version:
+        """A version of a function with this handler.py."""
+        self._number += 1
+        text = textwrap.dedent(code)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        folder = self.root / digest[:2] / digest
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "handler.py").write_text(text)
+        for place in (folder.parent, folder, folder / "handler.py"):
+            place.chmod(0o755)
+        spec = {"handler": "handler.handler", "memory_bytes": 128 * MIB, **spec}
+        return Version(
+            namespace="default", function=f"f{self._number}", number=1, spec=FunctionSpec(**spec),
+            code=Artifact(digest=digest, size_bytes=len(text)), created_s=0.0,
+        )  # fmt: skip
+
+    async def start(self, version: Version, env: dict[str, str] | None = None) -> Instance:
+        """A ready instance."""
+        return await self.host.start(version, env or {}, lambda instance: self.gone.append(instance.id))
+
+    def call(self, instance: Instance, payload: Any = None) -> Answer:
+        """Invoke it as `fuyun invoke` does."""
+        answer = Answer()
+        head = msgspec.json.encode(Head(id="r1", kind="event", deadline_ms=2**45, function="f", version="1"))
+        answer.call = instance.invoke(head, json.dumps(payload).encode(), True, answer)
+        return answer
+
+    async def ask(self, instance: Instance, payload: Any = None) -> Any:
+        """Invoke it and wait."""
+        return await self.call(instance, payload).wait()
+
+    async def rows(self, kind: str) -> list[dict[str, Any]]:
+        """What the inventory says of instances, templates, blanks or zygotes."""
+        found: list[dict[str, Any]] = (await self.host.inventory())[kind]
+        return found
+
+    async def until(self, condition: Callable[[], object], what: str, timeout_s: float = 15.0) -> None:
+        """Wait for a condition."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not condition():
+                    await asyncio.sleep(0.005)
+        except TimeoutError:
+            raise TimeoutError(f"waited {timeout_s:g} s for {what}") from None
+
+    async def wait_blanks(self, count: int) -> None:
+        """Wait until that many blanks are ready to be taken."""
+        async with asyncio.timeout(15):
+            while sum(row["blanks"] for row in await self.rows("zygotes")) < count:
+                await asyncio.sleep(0.005)
+
+    async def wait_template(self, version: Version, env: dict[str, str] | None = None) -> Instance:
+        """Start until one comes from a template; that one."""
+        async with asyncio.timeout(15):
+            while (instance := await self.start(version, env)).report.kind != "template":
+                await instance.stop(5)
+        return instance
+
+    async def wait_rows(self, kind: str, count: int) -> list[dict[str, Any]]:
+        """Wait until there are that many."""
+        async with asyncio.timeout(15):
+            while len(rows := await self.rows(kind)) != count:
+                await asyncio.sleep(0.005)
+        return rows
+
+
+@contextmanager
+def store() -> Iterator[Path]:
+    """An empty folder that everyone may look into."""
+    root = Path(tempfile.mkdtemp(prefix="fuyun-rig-", dir="/tmp"))
+    root.chmod(0o755)
+    try:
+        yield root
+    finally:
+        shutil.rmtree(root)
+
+
+@asynccontextmanager
+async def rig(**options: Any) -> AsyncIterator[Rig]:
+    """An open host; closed and looked after afterwards."""
+    with store() as root:
+        found = Rig(root, **options)
+        try:
+            await found.host.open()
+            yield found
+        finally:
+            async with asyncio.timeout(20):
+                await found.host.close()
