@@ -75,6 +75,17 @@ def test_only_instances_over_their_limit_are_ended(kind: str, limit: int, ended:
     assert killed == (["memory"] if ended else [])
 
 
+def test_what_has_a_limit_of_its_own_does_not_count_for_its_parent() -> None:
+    killed: list[int] = []
+    with family(2, "write") as pid:
+        below = [Child("instance", child, 64 * MIB) for child in watchdog.tree(pid)[1:]]
+        template = Child("instance", pid, 64 * MIB)
+        watchdog.check([template, *below], lambda child, why: killed.append(child.pid))
+        assert killed == []
+        watchdog.check([template, below[0]], lambda child, why: killed.append(child.pid))
+        assert killed == [pid]
+
+
 def test_a_process_that_is_gone_holds_nothing() -> None:
     process = subprocess.Popen([sys.executable, "-I", "-S", "-c", ""])
     pid = process.pid

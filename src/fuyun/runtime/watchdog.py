@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable, Iterable
+
+    from fuyun.runtime.warden import Child
+
 #: Seconds between two looks; an instance can pass its limit for this long (each process has RLIMIT_DATA besides).
 PERIOD_S = 0.2
 
 
-def tree(pid: int) -> list[int]:
-    """A process and all below it."""
+def tree(pid: int, others: frozenset[int] = frozenset()) -> list[int]:
+    """A process and all below it, except `others` and what is below those: instances of a template have limits of
+    their own."""
     found, todo = [], [pid]
     while todo:
         pid = todo.pop()
@@ -17,7 +24,7 @@ def tree(pid: int) -> list[int]:
         try:
             for thread in os.listdir(f"/proc/{pid}/task"):
                 with open(f"/proc/{pid}/task/{thread}/children") as source:
-                    todo += [int(child) for child in source.read().split()]
+                    todo += [child for child in map(int, source.read().split()) if child not in others]
         except OSError:
             continue
     return found
@@ -35,16 +42,16 @@ def _anonymous(pid: int) -> int:
         return 0  # it is gone
 
 
-def private_bytes(pid: int) -> int:
+def private_bytes(pid: int, others: frozenset[int] = frozenset()) -> int:
     """Anonymous resident memory of a process and all below it, in bytes; shared pages count once per process."""
-    return sum(map(_anonymous, tree(pid)))
+    return sum(map(_anonymous, tree(pid, others)))
 
 
-def proportional_bytes(pid: int) -> int:
+def proportional_bytes(pid: int, others: frozenset[int] = frozenset()) -> int:
     """The same with every page divided by the processes that share it: a fork does not count its parent's again.
     Dearer: the kernel walks the page tables."""
     total = 0
-    for member in tree(pid):
+    for member in tree(pid, others):
         try:
             total += _sum(f"/proc/{member}/smaps_rollup", ("Pss_Anon", "Pss_Shmem"))
         except OSError:
@@ -52,13 +59,16 @@ def proportional_bytes(pid: int) -> int:
     return total
 
 
-def is_over(pid: int, limit_bytes: int) -> bool:
-    """Whether a process and all below it hold more than `limit_bytes`; the exact figure is only asked for in doubt."""
-    return private_bytes(pid) > limit_bytes and proportional_bytes(pid) > limit_bytes
+def is_over(pid: int, limit_bytes: int, others: frozenset[int] = frozenset()) -> bool:
+    """Whether a process and all below it, except `others`, hold more than `limit_bytes`; the exact figure is only asked
+    for in doubt."""
+    return private_bytes(pid, others) > limit_bytes and proportional_bytes(pid, others) > limit_bytes
 
 
-def check(children: object, kill: object) -> None:
+def check(children: Iterable[Child], kill: Callable[[Child, str], None]) -> None:
     """Call `kill(child, "memory")` for each instance over its limit."""
-    for child in list(children):  # type: ignore[call-overload]
-        if child.kind == "instance" and child.pid and child.memory_bytes and is_over(child.pid, child.memory_bytes):
-            kill(child, "memory")  # type: ignore[operator]
+    instances = [child for child in children if child.kind == "instance" and child.pid and child.memory_bytes]
+    pids = frozenset(child.pid for child in instances)
+    for child in instances:
+        if is_over(child.pid, child.memory_bytes, pids - {child.pid}):
+            kill(child, "memory")

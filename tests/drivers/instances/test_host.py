@@ -17,9 +17,6 @@ from tests.drivers.instances.scenes import run
 
 TESTS = Path(__file__).resolve().parents[2]
 
-#: Needs a control group.
-NEEDS_GROUPS: set[str] = set()
-
 
 @pytest.mark.parametrize("name", run.scenes())
 def test_scene(name: str) -> None:
@@ -34,11 +31,11 @@ def rootless(nobody: running.Account) -> Iterator[Callable[[str], str]]:
     with tempfile.TemporaryDirectory(prefix="fuyun-scenes-", dir="/tmp") as folder:
         shutil.copytree(TESTS, Path(folder) / "tests", ignore=shutil.ignore_patterns("__pycache__"))
         os.chmod(folder, 0o755)
-        site = nobody.env["PYTHONPATH"]
+        paths = f"{nobody.env['PYTHONPATH']}:{folder}"
         player = subprocess.Popen(
             [nobody.python, "-m", "tests.drivers.instances.scenes.run"],
-            env={**nobody.env, "PYTHONPATH": f"{site}:{folder}", "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/nonexistent"},
-            cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, user=nobody.uid, group=nobody.uid, extra_groups=[],
+            env={**nobody.env, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/nonexistent"}, cwd=folder,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, user=nobody.uid, group=nobody.uid, extra_groups=[],
         )  # fmt: skip
         with player:
             assert player.stdin is not None

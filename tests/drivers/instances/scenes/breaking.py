@@ -8,6 +8,7 @@ import signal
 from collections.abc import Awaitable
 
 from fuyun.domain.errors import FuyunError, InstanceLost, Unavailable
+from fuyun.drivers.instances import templates
 from fuyun.ports.instances import Instance
 from tests import leaks
 from tests.drivers.instances.scenes.rig import ECHO, Rig, changed, failure, rig, store
@@ -159,6 +160,7 @@ async def templates_die_in_a_burst() -> None:
 async def a_template_that_does_not_listen() -> None:
     """Its code took over the loop that forks: others start as if nothing were, and its own from blanks in the end."""
     code = "import time\nimport fuyun.runtime.instance as i\ni.descriptors.receive = lambda s: time.sleep(1e6)\n" + ECHO
+    patient_s, templates._FORK_S = templates._FORK_S, 1.0
     async with rig() as host:
         deaf = host.version(code, start="template")
         assert (await host.host.prepare(deaf, {})).kind == "template"
@@ -167,6 +169,7 @@ async def a_template_that_does_not_listen() -> None:
         async with asyncio.timeout(3):
             await _works(host)
         found = await _outcomes(list(starts))
+        templates._FORK_S = patient_s
         assert all(not isinstance(one, BaseException) and one.report.kind != "template" for one in found), found
 
 

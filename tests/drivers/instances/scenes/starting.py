@@ -92,7 +92,7 @@ async def what_is_quick_to_load_gets_none() -> None:
         version = host.version()
         assert (await host.host.prepare(version, {})).kind != "template"
         await host.start(version)
-        assert await host.rows("templates") == []
+        await host.wait_rows("templates", 0)
 
 
 async def a_changed_environment_is_loaded_anew() -> None:
@@ -132,7 +132,7 @@ async def a_template_without_instances_goes_at_once() -> None:
         await (await host.start(version)).stop(5)
         host.host.forget(version.key)
         await host.until(lambda: state_of(row["pid"]) in ("", "Z"), "the template to end")
-        assert await host.rows("templates") == []
+        await host.wait_rows("templates", 0)
 
 
 async def templates_share_a_budget() -> None:
@@ -166,7 +166,7 @@ async def what_cannot_be_forked_starts_from_blanks() -> None:
             (row,) = [row for row in await host.rows("instances") if row["id"] == instance.id]
             assert word in row["reason"]
             await instance.stop(5)
-        assert await host.rows("templates") == []
+        await host.wait_rows("templates", 0)
 
 
 async def fifty_instances_of_one_template_are_each_their_own() -> None:
