@@ -104,7 +104,11 @@ async def the_warden_dies_while_an_instance_is_frozen() -> None:
         await asyncio.sleep(0.1)
         answer = host.call(instance)
         os.kill(host.host.warden.pid, signal.SIGKILL)
-        assert type(await answer.error()) is InstanceLost
+        try:
+            await answer.wait()  # it may be quicker than its end, which begins with being thawed
+        except InstanceLost:
+            pass
+        await host.until(lambda: leaks.state_of(instance.pid) in ("", "Z"), "it to end")
         await _works(host)
 
 
