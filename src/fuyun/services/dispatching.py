@@ -29,6 +29,8 @@ _log = structlog.get_logger("fuyun.dispatch")
 _TICK_S = 0.05
 #: Seconds between two decisions of the autoscaler.
 _SCALE_S = 1.0
+#: At the end, how long instances that were killed have to be gone.
+_LAST_S = 2.0
 #: Finished invocations leave in batches, at most this late.
 _BATCH_S = 0.05
 
@@ -99,7 +101,10 @@ class Dispatcher:
 
     def _pool(self, version: Version) -> Pool:
         tenant = self._tenants.get(version.namespace)
-        quotas = self._quotas_of(version.namespace)
+        try:
+            quotas = self._quotas_of(version.namespace)
+        except NotFound:  # deleted under our hands: nothing of it runs any more
+            quotas = Quotas(functions=0, concurrency=0, instances=0, memory_bytes=0, storage_bytes=0)
         if tenant is None:
             tenant = self._tenants[version.namespace] = Tenant(quotas)
         else:  # a namespace may have been made anew under its old name
@@ -196,7 +201,7 @@ class Dispatcher:
         now_ns, now_s = clock.mono_ns(), clock.mono_s()
         scale = now_s - self._scaled_s >= _SCALE_S
         busy = alive = False
-        for pool in (*self._pools.values(), *self._retired):
+        for pool in self._all():
             if pool.busy or pool.alive:
                 alive = True
                 if pool.busy:
@@ -205,13 +210,20 @@ class Dispatcher:
                     pool.expire(now_ns)
             if scale:
                 pool.scale(now_s)
+            alive = alive or pool.lacking
         if scale:
             self._scaled_s = now_s
             self._requota()
-            self._retired = [pool for pool in self._retired if pool.busy or pool.alive]
-        if (alive or busy) and not self._closing:
+            self._bury()
+        if (alive or busy or self._retired) and not self._closing:
             delay_s = _TICK_S if busy else _SCALE_S
             self._ticker = asyncio.get_running_loop().call_later(delay_s, self._tick)
+
+    def _bury(self) -> None:
+        """Forget retired pools that have nothing left, and what the host kept for them since."""
+        for pool in [pool for pool in self._retired if not pool.busy and not pool.alive]:
+            self._retired.remove(pool)
+            self.host.forget(pool.version.key)
 
     # --- what is seen of it
 
@@ -247,7 +259,7 @@ class Dispatcher:
     @property
     def idle(self) -> bool:
         """Whether no request runs or waits."""
-        return not any(pool.running or pool.queue for pool in (*self._pools.values(), *self._retired))
+        return not any(pool.running or pool.queue for pool in self._all())
 
     async def close(self, timeout_s: float) -> None:
         """Refuse what waits, let what runs end for up to `timeout_s`, then stop every instance."""
@@ -256,23 +268,29 @@ class Dispatcher:
             await self._pass_time()
         self._closing = True
         error = Unavailable("the platform is going down", hint="retry in a few seconds", retry_after_s=2)
-        for pool in (*self._pools.values(), *self._retired):
+        for pool in self._all():
             pool.fail_waiting(error)
             pool.retire()
         if self._ticker is not None:
             self._ticker.cancel()
-        while any(pool.alive for pool in (*self._pools.values(), *self._retired)) and clock.mono_s() < deadline:
+        while any(pool.alive for pool in self._all()) and clock.mono_s() < deadline:
             await self._pass_time()
-        for pool in (*self._pools.values(), *self._retired):
-            pool.fail_waiting(error)
+        for pool in self._all():
+            pool.end(error)
+        deadline = clock.mono_s() + _LAST_S
+        while any(pool.alive for pool in self._all()) and clock.mono_s() < deadline:
+            await self._pass_time()
         await self.scope.close()
         if self._flusher is not None:
             self._flusher.cancel()
         self._flush()
 
+    def _all(self) -> tuple[Pool, ...]:
+        return (*self._pools.values(), *self._retired)
+
     async def _pass_time(self) -> None:
         """A moment, and what it ends."""
         now_ns = clock.mono_ns()
-        for pool in (*self._pools.values(), *self._retired):
+        for pool in self._all():
             pool.expire(now_ns)
         await asyncio.sleep(0.02)

@@ -43,7 +43,7 @@ class LiveFlight:
     """Implements `services.invoking.Flight` for the caller and `ports.instances.ReplySink` for the instance."""
 
     __slots__ = (
-        "_call", "_cut", "_early", "_streamed", "ahead", "alias", "answered_ns", "at_ns", "at_s", "cpu_us", "error",
+        "_call", "_early", "_streamed", "ahead", "alias", "answered_ns", "at_ns", "at_s", "cpu_us", "cut", "error",
         "http_status", "id", "mark", "member", "peak_kib", "pool", "report", "request", "request_bytes", "responder",
         "response_bytes", "run_us", "sent_ns", "started_ns", "state",
     )  # fmt: skip
@@ -74,7 +74,7 @@ class LiveFlight:
         self.ahead = False  # written to an instance, but behind the call that runs there
         self._early: list[tuple[bytes, bool]] = []
         self._streamed = False
-        self._cut = False
+        self.cut = False
 
     # --- towards the instance
 
@@ -230,7 +230,7 @@ class LiveFlight:
 
     def expire(self, error: FuyunError) -> None:
         """Answer the caller with `error` now; the instance still holds the slot until it is done or killed."""
-        self._cut = True
+        self.cut = True
         responder, self.responder = self.responder, None
         self.error = error.code
         if responder is not None:
@@ -238,12 +238,14 @@ class LiveFlight:
 
     def refuse(self, error: FuyunError) -> None:
         """It never reached an instance."""
+        if self.state == DONE:  # cancelled before it could be told
+            return
         self.state = ANSWERED
         self.answered_ns = self.answered_ns or clock.mono_ns()
         self._fail(error)
 
     def _fail(self, error: FuyunError) -> None:
-        if self._cut:
+        if self.cut:
             self._finish()
             return
         self.error = self.error or error.code

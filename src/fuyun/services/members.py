@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -37,11 +38,13 @@ class Tenant:
 class Member:
     """An instance in its pool, with the state that `decide.instance` says it is in."""
 
-    __slots__ = ("cut_s", "instance", "line", "meter", "state")
+    __slots__ = ("cut_s", "instance", "line", "lock", "meter", "overdue", "state")
 
     def __init__(self, instance: Instance, rules: life.Rules, now_s: float) -> None:
         self.instance = instance
-        self.cut_s = 0.0
+        self.overdue = 0  # calls inside that passed their timeout
+        self.cut_s = 0.0  # when it is ended if nothing else is inside
+        self.lock = asyncio.Lock()  # commands are carried out one after the other
         self.line: deque[LiveFlight] = deque()  # written to it already, behind the one that runs
         self.meter = billing.Meter()
         if "pre_stop" in instance.report.hooks and not rules.pre_stop_s:
@@ -107,14 +110,16 @@ def carry_out(scope: Scope, member: Member, commands: tuple[life.Command, ...]) 
         else:
             later.append(command)
     if later:
-        scope.start(_carry_on(member, later), f"commands to {member.instance.id}")
+        scope.start(_carry_on(member, later, member.state), f"commands to {member.instance.id}")
 
 
-async def _carry_on(member: Member, commands: Sequence[life.Command]) -> None:
-    for command in commands:
-        if isinstance(command, life.RunHook):
-            await member.instance.hook(command.hook, command.timeout_s)
-        elif isinstance(command, life.Stop):
-            await member.instance.stop(command.timeout_s)
-        elif isinstance(command, life.Freeze) and member.state.phase is life.Phase.FROZEN:
-            member.instance.freeze(True)
+async def _carry_on(member: Member, commands: Sequence[life.Command], state: life.InstanceState) -> None:
+    """`state` is what the commands were given in: an instance that left it meanwhile is not frozen any more."""
+    async with member.lock:
+        for command in commands:
+            if isinstance(command, life.RunHook) and (command.hook == "pre_stop" or member.state is state):
+                await member.instance.hook(command.hook, command.timeout_s)
+            elif isinstance(command, life.Stop):
+                await member.instance.stop(command.timeout_s)
+            elif isinstance(command, life.Freeze) and member.state is state:
+                member.instance.freeze(True)

@@ -19,15 +19,12 @@ from fuyun.decide import billing, quotas, scaling
 from fuyun.decide import instance as life
 from fuyun.decide.instance import Event
 from fuyun.domain.errors import (
-    FunctionError,
     FuyunError,
-    HostUnable,
-    Throttled,
-    Unavailable,
 )
 from fuyun.domain.functions import Version
 from fuyun.domain.invocations import LogLine
 from fuyun.ports.instances import Instance
+from fuyun.services.growth import Growth
 from fuyun.services.members import Member, Outside, Surroundings, Tenant, carry_out, timed_out
 
 if TYPE_CHECKING:
@@ -39,7 +36,8 @@ _ASSIGNED, _RELEASED = Event.ASSIGNED, Event.RELEASED  # read twice per call
 #: Calls written to an instance behind the one it runs, and how short calls must be for that, in milliseconds of mean
 #: run time: a wake-up costs about as much as such a call.
 _AHEAD, _AHEAD_MS = 3, 1.0
-#: A call that passed its timeout may end within this long before its instance is ended with it.
+#: A call that passed its timeout may end within this long before its instance is ended with it. Other calls inside
+#: are waited for.
 _CUT_GRACE_S = 1.0
 
 
@@ -63,15 +61,13 @@ class Pool:
         self.free: list[Member] = []  # with a free slot, the warmest last
         self.queue: deque[LiveFlight] = deque()
         self.running: dict[LiveFlight, None] = {}  # in the order they began, so the first expires first
-        self.starting = 0
-        self.start_ms = 0.0
         self.run_ms = 0.0
         self.desired: scaling.Desired | None = None
         self.gate = quotas.Gate(version.spec.max_instances * version.spec.concurrency + around.queue_length)
         self._around = around
         self._window = scaling.Window(clock.mono_s())
-        self._failed: FuyunError | None = None
-        self._retry_s = 0.0
+        self.growth = Growth(self, around)
+        self._over: FuyunError | None = None  # why nothing is served any more
         self._concurrency = version.spec.concurrency
         self._moved_ns = clock.mono_ns()  # when a slot was last freed or added
 
@@ -91,7 +87,7 @@ class Pool:
             return
         self.queue.append(flight)
         self._around.wake()
-        self._grow()
+        self.growth.burst()
 
     def refuse_soon(self, flight: LiveFlight, error: FuyunError) -> None:
         """Fail a flight that is not admitted, after the caller has got hold of it."""
@@ -135,24 +131,31 @@ class Pool:
             behind.go(member, now_ns, ahead=True)
 
     def come_back(self, flight: LiveFlight) -> None:
-        """Its instance ended before the flight's turn: it waits for another one, first in the queue."""
+        """Its instance ended before the flight's turn: it waits for another one, before those that came after it."""
         member = flight.member
         if member is not None and flight in member.line:
             member.line.remove(flight)
-        self.queue.appendleft(flight)
+        if self._over is not None:
+            flight.refuse(self._over)
+            return
+        place = 0
+        while place < len(self.queue) and self.queue[place].at_ns < flight.at_ns:
+            place += 1
+        self.queue.insert(place, flight)
         asyncio.get_running_loop().call_soon(self._look_again)
 
     def _look_again(self) -> None:
         self._feed()
         if self.queue:
             self._around.wake()
-            self._grow()
+            self.growth.burst()
 
     def landed(self, flight: LiveFlight) -> None:
         """The instance is done with the flight: its slot is free."""
         self.running.pop(flight, None)
         member, now_ns = flight.member, flight.answered_ns
         assert member is not None
+        member.overdue -= flight.cut
         if flight.ahead:  # answered before its turn: code inside speaks the protocol by itself
             flight.ahead = False
             member.line.remove(flight)
@@ -193,95 +196,38 @@ class Pool:
         """A flight is over: what it was admitted to has room again."""
         quotas.release(self.tenant.gate, self.gate)
 
-    # --- starting
+    # --- instances come and go
 
-    def _room(self) -> int:
-        spec, tenant = self.version.spec, self.tenant
-        most = spec.max_instances - len(self.members) - self.starting
-        return quotas.room(tenant.quotas, tenant.instances, tenant.memory_bytes, spec.memory_bytes, most)
-
-    def _grow(self) -> None:
-        now = clock.mono_s()
-        if now < self._retry_s:
-            return
-        total = len(self.members) + self.starting
-        run_ms = scaling.believed_run_ms(self.run_ms, self._stalled_ms(), self.start_ms)
-        count = scaling.burst_starts(
-            len(self.queue), self.starting, total, self._room(), self._concurrency, self.start_ms, run_ms
-        )
-        self._start(count)
-
-    def _stalled_ms(self) -> float:
+    def stalled_ms(self) -> float:
         """Milliseconds since a slot was freed or added while requests wait (`scaling.believed_run_ms`)."""
         if not self.queue or not self.members:
             return 0.0
         return (clock.mono_ns() - max(self._moved_ns, self.queue[0].at_ns)) / 1e6
 
-    def _start(self, count: int) -> None:
-        for _ in range(count):
-            self.starting += 1
-            self.tenant.instances += 1
-            self.tenant.memory_bytes += self.version.spec.memory_bytes
-            self._around.scope.start(self._bring_up(), f"start {self.version.key}")
-
-    def _uncount(self) -> None:
-        self.tenant.instances -= 1
-        self.tenant.memory_bytes -= self.version.spec.memory_bytes
-
-    async def _bring_up(self) -> None:
-        try:
-            instance = await self._around.host.start(
-                self.version, await self._around.environment(self.version), self._on_gone
-            )
-        except FuyunError as error:
-            self.starting -= 1
-            self._uncount()
-            self._start_failed(error)
-            return
-        except BaseException:
-            self.starting -= 1
-            self._uncount()
-            raise
-        self.starting -= 1
-        self._failed = None
-        report = instance.report
-        took_ms = report.place_ms + report.start_ms + report.init_ms
-        self.start_ms += (took_ms - self.start_ms) * (0.3 if self.start_ms else 1.0)
+    def join(self, instance: Instance) -> None:
+        """An instance is ready."""
         member = Member(instance, self._rules, clock.mono_s())
         self.members[instance.id] = member
-        self._around.wake()
         if self.retired and not self.queue:
             self._drain(member)
             return
         self.free.append(member)
         self._moved_ns = clock.mono_ns()
         for flight in list(self.queue)[: self._concurrency]:
-            flight.report = report
+            flight.report = instance.report
         self._feed()
 
-    def _start_failed(self, error: FuyunError) -> None:
-        self._failed = error
-        if isinstance(error, (FunctionError, HostUnable)):
-            if not self.members:
-                waiting, self.queue = list(self.queue), deque()
-                for flight in waiting:
-                    flight.refuse(error)
-            self._retry_s = 0.0
-        else:
-            _log.warning("an instance could not start", version=self.version.key, error=error.detail)
-            self._retry_s = clock.mono_s() + 0.1
-        self._around.wake()
-
-    def _on_gone(self, instance: Instance) -> None:
+    def on_gone(self, instance: Instance) -> None:
+        """An instance takes no more calls; those inside are told soon."""
         member = self.members.pop(instance.id, None) or self._leaving.pop(instance.id, None)
         if member is None:
             return
         member.step(Event.GONE, clock.mono_s())
-        self._uncount()
+        self.growth.uncount()
         if member in self.free:
             self.free.remove(member)
         if self.queue:
-            self._grow()
+            self.growth.burst()
         self._around.wake()
 
     # --- time passes
@@ -297,10 +243,10 @@ class Pool:
             self._time_out(flight)
         wait_ns = int(self._around.queue_wait_s * 1e9)
         while self.queue and now_ns - self.queue[0].at_ns >= wait_ns:
-            self.queue.popleft().refuse(self._waited_in_vain())
+            self.queue.popleft().refuse(self.growth.in_vain())
         now_s = now_ns / 1e9
         for member in list(self._leaving.values()):
-            if member.cut_s and now_s >= member.cut_s and member.state.inflight:
+            if member.overdue and now_s >= member.cut_s and member.state.inflight <= member.overdue:
                 member.instance.kill("a call did not end after its timeout")
 
     def _time_out(self, flight: LiveFlight) -> None:
@@ -308,60 +254,61 @@ class Pool:
         assert member is not None
         flight.answered_ns = clock.mono_ns()
         flight.expire(timed_out(self.version.spec.timeout_s))
+        member.overdue += 1
+        member.cut_s = clock.mono_s() + _CUT_GRACE_S
         self._drain(member)
         if self._concurrency == 1:
             member.instance.kill("its call passed the timeout")
         else:
             flight.cancel()
-            member.cut_s = member.cut_s or clock.mono_s() + _CUT_GRACE_S
-
-    def _waited_in_vain(self) -> FuyunError:
-        wait_s = self._around.queue_wait_s
-        if self._failed is not None and not self.members:
-            return Unavailable(f"no instance could be started: {self._failed.detail}", retry_after_s=1)
-        if self._room() <= 0:
-            return Throttled(
-                f"every instance was busy for {wait_s:g} s and there may be no more of them",
-                hint="retry later, or raise `max_instances`, `concurrency` or the namespace's quotas",
-                retry_after_s=1,
-            )
-        return Unavailable(f"no instance was free within {wait_s:g} s", hint="retry later", retry_after_s=1)
 
     def scale(self, now_s: float) -> None:
         """Once a second: follow the autoscaler."""
         self._window.observe(now_s, len(self.running), len(self.queue))
+        for member in (*self.members.values(), *self._leaving.values()):
+            if now_s >= life.next_tick_s(member.state):
+                carry_out(self._around.scope, member, member.step(Event.TICK, now_s))
         if self.retired:
             return
         spec = self.version.spec
         samples = scaling.Samples(
-            window=self._window, ready=len(self.members), starting=self.starting, start_ms=self.start_ms,
-            mean_run_ms=self.run_ms, stalled_ms=self._stalled_ms(), previous=self.desired,
+            window=self._window, ready=len(self.members), starting=self.starting, start_ms=self.growth.start_ms,
+            mean_run_ms=self.run_ms, stalled_ms=self.stalled_ms(), previous=self.desired,
         )  # fmt: skip
         self.desired = scaling.decide(samples, now_s, spec)
         wanted = max(
             self.desired.instances if self.queue or self.running else 0, spec.min_instances if self.pinned else 0
         )
         total = len(self.members) + self.starting
-        if wanted > total and now_s >= self._retry_s:
-            self._start(min(wanted - total, self._room()))
+        if wanted > total:
+            self.growth.provide(wanted - total, now_s)
         keep = max(self.desired.instances, spec.min_instances if self.pinned else 0)
         idle = [(m.instance.id, m.state.since_s) for m in self.free if not m.state.inflight]
         for id_ in scaling.surplus(idle, total, keep, now_s, spec.idle_timeout_s):
             self._drain(self.members[id_])
-        for member in (*self.members.values(), *self._leaving.values()):
-            if now_s >= life.next_tick_s(member.state):
-                carry_out(self._around.scope, member, member.step(Event.TICK, now_s))
 
     def observe(self, now_s: float) -> None:
         """Several times a second: what the autoscaler will look back on."""
         self._window.observe(now_s, len(self.running), len(self.queue))
         if self.queue:
-            self._grow()
+            self.growth.burst()
+
+    @property
+    def starting(self) -> int:
+        """Instances that are being started."""
+        return self.growth.starting
 
     @property
     def busy(self) -> bool:
-        """Whether anything runs, waits or starts."""
-        return bool(self.running or self.queue or self.starting)
+        """Whether anything runs, waits or starts, or has passed its timeout and is not gone yet."""
+        return bool(
+            self.running or self.queue or self.starting or any(member.overdue for member in self._leaving.values())
+        )
+
+    @property
+    def lacking(self) -> bool:
+        """Whether it has fewer instances than it is to keep."""
+        return self.pinned and len(self.members) + self.starting < self.version.spec.min_instances
 
     @property
     def alive(self) -> bool:
@@ -388,7 +335,19 @@ class Pool:
                 self._drain(member)
 
     def fail_waiting(self, error: FuyunError) -> None:
-        """Refuse everything that waits (the platform is going down)."""
+        """Refuse everything that waits."""
         waiting, self.queue = list(self.queue), deque()
         for flight in waiting:
             flight.refuse(error)
+
+    def end(self, error: FuyunError) -> None:
+        """Nothing is served any more: refuse what waits, answer what runs with `error` too, end every instance."""
+        self._over = error
+        self.retire()
+        self.fail_waiting(error)
+        for flight in list(self.running):
+            assert flight.member is not None
+            flight.member.overdue += 1
+            flight.expire(error)
+        for member in (*self.members.values(), *self._leaving.values()):
+            member.instance.kill("the platform is going down")

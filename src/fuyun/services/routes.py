@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -55,6 +56,7 @@ class RouteTable:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
+        self._reading = asyncio.Lock()
         self._entries: dict[tuple[str, str], _Entry] = {}
         self._routes: dict[tuple[str, str], dict[str, Route]] = {}
         self._bases: dict[str, Route] = {}
@@ -74,9 +76,11 @@ class RouteTable:
         self._index()
 
     async def load(self, namespace: str, function: str) -> None:
-        """Read one function again after it changed or went away."""
-        await self._read(namespace, function)
-        self._index()
+        """Read one function again after it changed or went away. One after the other: what was read first could
+        otherwise be stored last."""
+        async with self._reading:
+            await self._read(namespace, function)
+            self._index()
 
     async def _read(self, namespace: str, function: str) -> None:
         key = (namespace, function)
