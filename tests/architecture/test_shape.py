@@ -29,7 +29,6 @@ LONG_FUNCTIONS: dict[str, str] = {
 #: path:function -> why it may take more than PARAMETERS.
 MANY_PARAMETERS: dict[str, str] = {
     "src/fuyun/services/invoking.py:begin": "the invoke path: a struct per request costs more than the call",
-    "src/fuyun/services/dispatching.py:begin": "implements the same",
     "src/fuyun/services/dispatching.py:begin": "implements the invoke path's contract",
     "tests/transports/gateway/fakes.py:begin": "implements the invoke path's contract",
     "src/fuyun/ports/catalog.py:put_alias": "the contract of compare-and-set, keyword by keyword",
