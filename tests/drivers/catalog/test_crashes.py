@@ -86,7 +86,7 @@ async def test_a_migration_is_all_or_nothing(tmp_path: Path) -> None:
 @pytest.mark.anyio
 async def test_files_that_may_not_grow_refuse_new_writes_and_keep_the_old(tmp_path: Path) -> None:
     await make_room(tmp_path)
-    with writing(tmp_path, 4, limit_bytes=300_000) as process:
+    with writing(tmp_path, 4, limit_bytes=600_000) as process:
         assert process.stdout is not None
         lines = [line.strip() for line in process.stdout]
         assert process.wait(30) == 0
