@@ -12,6 +12,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING
 
+import msgspec
 import structlog
 
 from fuyun.base import clock
@@ -69,6 +70,7 @@ class Pool:
         self.growth = Growth(self, around)
         self._over: FuyunError | None = None  # why nothing is served any more
         self._concurrency = version.spec.concurrency
+        self._loose = msgspec.structs.replace(version.spec, min_instances=0)  # of a version that gets no traffic
         self._moved_ns = clock.mono_ns()  # when a slot was last freed or added
 
     # --- the path of a request
@@ -139,7 +141,7 @@ class Pool:
             flight.refuse(self._over)
             return
         place = 0
-        while place < len(self.queue) and self.queue[place].at_ns < flight.at_ns:
+        while place < len(self.queue) and self.queue[place].id < flight.id:
             place += 1
         self.queue.insert(place, flight)
         asyncio.get_running_loop().call_soon(self._look_again)
@@ -270,19 +272,17 @@ class Pool:
                 carry_out(self._around.scope, member, member.step(Event.TICK, now_s))
         if self.retired:
             return
-        spec = self.version.spec
+        spec = self.version.spec if self.pinned else self._loose
         samples = scaling.Samples(
             window=self._window, ready=len(self.members), starting=self.starting, start_ms=self.growth.start_ms,
             mean_run_ms=self.run_ms, stalled_ms=self.stalled_ms(), previous=self.desired,
         )  # fmt: skip
         self.desired = scaling.decide(samples, now_s, spec)
-        wanted = max(
-            self.desired.instances if self.queue or self.running else 0, spec.min_instances if self.pinned else 0
-        )
+        wanted = max(self.desired.instances if self.queue or self.running else 0, spec.min_instances)
         total = len(self.members) + self.starting
         if wanted > total:
             self.growth.provide(wanted - total, now_s)
-        keep = max(self.desired.instances, spec.min_instances if self.pinned else 0)
+        keep = max(self.desired.instances, spec.min_instances)
         idle = [(m.instance.id, m.state.since_s) for m in self.free if not m.state.inflight]
         for id_ in scaling.surplus(idle, total, keep, now_s, spec.idle_timeout_s):
             self._drain(self.members[id_])
