@@ -188,13 +188,13 @@ class Tree:
             if kind != "cgroup2" or not {"memory", "pids"} <= set(_read(point + "/cgroup.controllers").split()):
                 continue
             here = (point + own.get("", "/")).rstrip("/")
-            base = f"{here}/{name}"
-            os.makedirs(base, exist_ok=True)
             wanted = [c for c in V2_CONTROLLERS if c in _read(here + "/cgroup.controllers").split()]
             if not {"memory", "pids"} <= set(wanted):
-                os.rmdir(base)
                 raise PermissionError(1, "memory and pids are not delegated to this group", here)
-            if here != point and _read(here + "/cgroup.procs").split():  # no processes beside groups (cgroups(7))
+            base = f"{here}/{name}"
+            os.makedirs(base, exist_ok=True)
+            # No processes beside groups (cgroups(7)), except in the true root, which alone has no cgroup.type.
+            if os.path.exists(here + "/cgroup.type") and _read(here + "/cgroup.procs").split():
                 os.makedirs(here + "/fuyun-platform", exist_ok=True)
                 for pid in _read(here + "/cgroup.procs").split():
                     _write(here + "/fuyun-platform/cgroup.procs", pid)
