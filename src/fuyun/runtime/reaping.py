@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from fuyun.runtime import launching
+from fuyun.runtime import launching, watchdog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,3 +39,22 @@ def reap_orphans(watched: set[int]) -> None:
         if found is None or found.si_pid in watched:
             return
         os.waitid(os.P_PID, found.si_pid, os.WEXITED)
+
+
+def end_strays(watched: set[int]) -> None:
+    """End what instances without a namespace and a group left behind: processes that have become children of process 1,
+    which is us, and that we did not start. Elsewhere nothing can tell them from others' processes."""
+    if os.getpid() != 1:
+        return
+    for pid in watchdog.tree(1)[1:]:
+        if pid not in watched and _parent(pid) == 1:
+            for member in watchdog.tree(pid, frozenset(watched)):
+                launching.kill_pid(member)
+
+
+def _parent(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/status") as source:
+            return next((int(line.split()[1]) for line in source if line.startswith("PPid:")), 0)
+    except OSError:
+        return 0

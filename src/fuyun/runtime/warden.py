@@ -73,6 +73,7 @@ class Warden:
         tree = cgroups.Tree(name) if options["limits"] in ("auto", "cgroup1", "cgroup2") else None
         self._reason = tree.reason if tree else "limits are set to {}".format(options["limits"])
         self._tree = tree if tree and tree.version else None
+        self._strays = False  # an instance without namespace and group has ended, and may have left processes
         if self._tree:
             self._tree.sweep_others()
 
@@ -285,6 +286,8 @@ class Warden:
                 status = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
         except ChildProcessError:
             pass  # a template's child: the template reaps it, how it ended is not ours to see
+        if child.options.get("isolation") == "process" and child.group is None:
+            self._strays = True
         stats = child.group.stats() if child.group is not None else {}
         oom = (stats.get("oom_kills", 0) > 0 and status in (None, -signal.SIGKILL)) or child.killed == "memory"
         self._tell({"ev": "gone", "id": child.id, "status": status, "oom": oom, "killed": child.killed,
@@ -330,7 +333,11 @@ class Warden:
 
     def _sweep(self) -> None:
         self._dead_groups = [group for group in self._dead_groups if not reaping.clear(group)]
-        reaping.reap_orphans({child.pid for child in self._children.values()})
+        watched = {child.pid for child in self._children.values()}
+        if self._strays and 0 not in watched:  # one that is still to say hello is ours, and not known yet
+            self._strays = False
+            reaping.end_strays(watched)
+        reaping.reap_orphans(watched)
 
 
 def _order(child: Child, message: dict[str, Any], passed: list[int], wait: bool = True) -> None:
