@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuyun.domain import errors
-from fuyun.drivers.instances.channel import Channel
+from fuyun.drivers.instances.channel import LARGEST_BYTES, Channel
 from fuyun.runtime import wire
 from tests.drivers.instances.wired import USAGE, Sink, log, problem, result
 
@@ -42,13 +42,17 @@ class Transport(asyncio.Transport):
         pass
 
 
-def feed(pieces: list[bytes], calls: int = 3) -> tuple[list[Sink], list[str], list[tuple[str, str, str]]]:
+Found = tuple[list[Sink], list[str], list[tuple[str, str, str]]]
+
+
+def feed(pieces: list[bytes], calls: int = 3, largest: int = LARGEST_BYTES) -> Found:
     """What a channel with open calls 1..n makes of the pieces. Whatever it raises is raised."""
 
-    async def main() -> tuple[list[Sink], list[str], list[tuple[str, str, str]]]:
+    async def main() -> Found:
         lost: list[str] = []
         logs: list[tuple[str, str, str]] = []
         channel = Channel("i", lost.append, lambda *line: logs.append(line))
+        channel.largest = largest
         transport = Transport()
         channel.connection_made(transport)
         sinks = [Sink() for _ in range(calls)]
@@ -83,7 +87,7 @@ CONVERSATION = b"".join(
 )  # fmt: skip
 
 
-def _shown(found: tuple[list[Sink], list[str], list[tuple[str, str, str]]]) -> str:
+def _shown(found: Found) -> str:
     sinks, lost, logs = found
     return repr(([sink.seen for sink in sinks], lost, logs))
 
@@ -144,7 +148,7 @@ def test_noise_is_a_violation_or_an_unfinished_frame(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("sent", "words"),
     [
-        (wire.HEADER.pack(wire.MAX_FRAME + 1, wire.LOG, 0, 0, 0), "a frame of 67108865 bytes"),
+        (wire.HEADER.pack(LARGEST_BYTES + 1, wire.LOG, 0, 0, 0), "a frame of 1048577 bytes"),
         (result(9, b""), "RESULT for call 9, which is not open"),
         (wire.frame(wire.HEAD, 1, b"[200,[]]") * 2, "two HEADs"),
         (wire.frame(wire.HEAD, 1, b"[200,[]]") + result(1, b""), "RESULT after HEAD"),
@@ -169,6 +173,6 @@ def test_a_large_answer_in_small_pieces_is_put_together_once() -> None:
     """Sixty megabytes in pieces of sixteen kilobytes: quadratic copying would take minutes."""
     body = bytes(60 * 2**20)
     data = result(1, body)
-    sinks, lost, _ = feed([data[i : i + 16384] for i in range(0, len(data), 16384)], calls=1)
+    sinks, lost, _ = feed([data[i : i + 16384] for i in range(0, len(data), 16384)], 1, wire.MAX_FRAME)
     assert not lost
     assert len(sinks[0].seen[0][3]) == len(body)

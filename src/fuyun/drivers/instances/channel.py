@@ -25,6 +25,8 @@ _pack_meta = wire.META.pack
 LOG_RATE, LOG_BURST = 2 * 2**20, 4 * 2**20
 #: What a frame costs besides its log text: the loop is everybody's, so tiny frames are no way around the rate.
 FRAME_COST = 64
+#: Longest frame, besides what a version's `output_bytes` allow a RESULT.
+LARGEST_BYTES = 2**20
 #: Longest line of log kept; the rest of it is cut off.
 LINE_CHARS = 65536
 
@@ -68,6 +70,7 @@ class Channel(asyncio.Protocol):
         self.streams: dict[int, ReplySink] = {}
         self.started: asyncio.Future[frames.Ready] = asyncio.get_running_loop().create_future()
         self.gone = False
+        self.largest = LARGEST_BYTES  # longest frame taken; it is put together in the platform's memory
         self.on_exited: Callable[[str, int], None] | None = None  # of a template: (instance, status)
         self.answered = 0  # invocations answered so far
         self._on_lost = on_lost
@@ -167,7 +170,7 @@ class Channel(asyncio.Protocol):
                 length, kind, _, _, stream = _unpack(data, position)
                 end = position + 12 + length
                 if end > size:
-                    if length > wire.MAX_FRAME:
+                    if length > self.largest:
                         raise ProtocolViolated(f"a frame of {length} bytes")
                     need = 12 + length
                     break

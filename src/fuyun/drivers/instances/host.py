@@ -189,7 +189,7 @@ class LocalHost:
     ) -> None:
         placed = clock.mono_s()
         process.kind = "template" if template else "instance"
-        process.version, process.memory_bytes = version, version.spec.memory_bytes
+        process.become(version)
         process.on_end = self._ground.dismiss
         store, cgroups = str(self._ground.options.store), bool(self.hello.get("cgroup"))
         task = loading.task_of(version, env, process.id, template=template, store=store, cgroups=cgroups)

@@ -18,8 +18,9 @@ from fuyun.domain.errors import (
     Unavailable,
 )
 from fuyun.domain.functions import Version
-from fuyun.drivers.instances.channel import Channel
+from fuyun.drivers.instances.channel import LARGEST_BYTES, Channel
 from fuyun.ports.instances import StartReport
+from fuyun.runtime import wire
 
 #: How long the warden gets to say how a process ended after its channel closed.
 _VERDICT_S = 0.5
@@ -64,6 +65,11 @@ class Process:
             self.id, self._on_lost, lambda stream, level, text: self._on_output(self, stream, level, text)
         )
         self.invoke = self.channel.invoke
+
+    def become(self, version: Version) -> None:
+        """It serves this version from now on."""
+        self.version, self.memory_bytes = version, version.spec.memory_bytes
+        self.channel.largest = min(wire.MAX_FRAME, LARGEST_BYTES + version.spec.output_bytes)
 
     @property
     def inflight(self) -> int:

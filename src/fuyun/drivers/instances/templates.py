@@ -97,7 +97,7 @@ class Templates:
         """An instance of it. Unavailable or InstanceLost when the template does not fork any more."""
         began = clock.mono_s()
         process = self._ground.new_process("instance", template.process.zygote)
-        process.version, process.memory_bytes = version, version.spec.memory_bytes
+        process.become(version)
         process.template = template.process
         process.on_end = partial(self._on_instance_end, template)
         template.instances.add(process.id)

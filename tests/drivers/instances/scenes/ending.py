@@ -96,6 +96,17 @@ async def killed_from_outside() -> None:
             assert host.gone[-1] == instance.id
 
 
+async def called_just_after_its_death() -> None:
+    """The call is written into a socket that nobody reads any more, before the platform has noticed."""
+    async with rig() as host:
+        for _ in range(10):
+            instance = await host.start(host.version(start="blank"))
+            os.kill(instance.pid, signal.SIGKILL)
+            answer = host.call(instance)
+            assert type(await answer.error()) is InstanceLost
+            assert host.gone.count(instance.id) == 1
+
+
 async def killed_by_the_platform() -> None:
     async with rig() as host:
         for start in STARTS:
@@ -150,6 +161,28 @@ async def by_leaving_its_channel() -> None:
                 error = await host.call(instance).error()
                 assert type(error) is ProtocolViolated, (start, action, error)
                 await host.until(lambda pid=instance.pid: state_of(pid) in ("", "Z"), "it to end")  # type: ignore[misc]
+
+
+async def by_announcing_more_than_it_may_send() -> None:
+    """A frame as long as the protocol knows would be put together in the platform's memory."""
+    code = """
+    import os, stat, struct, time
+    def handler(event):
+        for number in range(3, 64):
+            try:
+                if stat.S_ISSOCK(os.fstat(number).st_mode):
+                    os.write(number, struct.pack("<IBBHI", event, 18, 0, 0, 1))
+            except OSError:
+                pass
+        time.sleep(60)
+    """
+    async with rig() as host:
+        version = host.version(code, output_bytes=2 * MIB)
+        error = await host.call(await host.start(version), 3 * MIB + 1).error()
+        assert type(error) is ProtocolViolated
+        answer = host.call(await host.start(version), 3 * MIB)
+        await asyncio.sleep(0.2)
+        assert not answer.done
 
 
 async def what_it_started_ends_with_it() -> None:
