@@ -7,6 +7,7 @@ paths come from the constructor, so that a recorded tree can stand in for the ke
 
 from __future__ import annotations
 
+import abc
 import os
 
 TYPE_CHECKING = False
@@ -48,28 +49,28 @@ def _shares(memory_bytes: int) -> int:
     return max(2, min(262144, memory_bytes >> 20))
 
 
-class Group:
+class Group(abc.ABC):
     """One instance's group. Subclasses say where the files are."""
 
+    @abc.abstractmethod
     def limits(self, memory_bytes: int, cpu: float, pids: int) -> None:
         """Set hard limits: bytes of memory (no swap beyond it), cores, processes and threads."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def attach(self, pid: int) -> None:
         """Move a process in."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def stats(self) -> dict[str, int]:
         """`memory`, `peak` (bytes), `cpu_us`, `oom_kills`."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def freeze(self, frozen: bool) -> None:
         """Stop or go on scheduling everything inside."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def folders(self) -> list[str]:
         """Its folders, for removal."""
-        raise NotImplementedError
 
     def pids(self) -> list[int]:
         """Processes inside, as far as this process can name them."""
