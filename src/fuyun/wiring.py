@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import hashlib
 import logging
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -46,6 +47,8 @@ from fuyun.transports.gateway.limits import GatewayLimits
 from fuyun.transports.gateway.server import Gateway
 
 _log = structlog.get_logger("fuyun")
+#: Open files and sockets of the platform at most, if the host allows as many.
+_DESCRIPTORS = 2**18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,7 @@ async def serve(settings: Settings, on_ready: Callable[[Running], None]) -> int:
     """Run the platform until SIGTERM or SIGINT, then drain and end; the number of the signal. HostUnable, StorageFull,
     SchemaTooNew, OSError (a port in use) when it cannot start; nothing is left running then."""
     _configure_log(settings.log_level)
+    _allow_descriptors()
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[int] = loop.create_future()
 
@@ -242,6 +246,14 @@ def _shown(host: str) -> str:
     if host in ("0.0.0.0", ""):
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
+
+
+def _allow_descriptors() -> None:
+    """Every connection and every instance takes some; what runs in sandboxes starts with the usual number."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if 0 <= soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _task_failed(error: BaseException) -> None:

@@ -15,14 +15,26 @@ if TYPE_CHECKING:
 _SIZE = 65536
 
 
-def send(
-    sock: socket.socket, message: dict[str, Any], descriptors: tuple[int, ...] | list[int] = (), wait: bool = True
-) -> None:
-    """One message with copies of `descriptors`. OSError when it is longer than `receive` takes, or the other end is
-    gone, or (not `wait`) does not read."""
+def pack(message: dict[str, Any]) -> bytes:
+    """The message as it is sent. OSError when it is longer than `receive` takes."""
     data = json.dumps(message, separators=(",", ":")).encode()
     if len(data) > _SIZE:
         raise OSError(errno.EMSGSIZE, f"a message of {len(data)} bytes, {_SIZE} are the most")
+    return data
+
+
+def send(
+    sock: socket.socket, message: dict[str, Any], descriptors: tuple[int, ...] | list[int] = (), wait: bool = True
+) -> None:
+    """One message with copies of `descriptors`. OSError when it is too long, or the other end is gone, or (not `wait`)
+    does not read."""
+    send_packed(sock, pack(message), descriptors, wait)
+
+
+def send_packed(
+    sock: socket.socket, data: bytes, descriptors: tuple[int, ...] | list[int] = (), wait: bool = True
+) -> None:
+    """The same for what `pack` made."""
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
     sock.sendmsg([data], ancillary, 0 if wait else socket.MSG_DONTWAIT)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fuyun.runtime import cgroups
+
+#: Building a root takes milliseconds.
+_BUILD_S = 10.0
+#: Open files and sockets a program may have unless it asks for more: what select(2) can hold.
+_DESCRIPTORS = 1024
 
 
 def launch(
@@ -36,6 +42,7 @@ def launch(
     if pid == 0:
         _launched(plan, argv, message, kept, theirs)
     theirs.close()
+    ours.settimeout(_BUILD_S)  # a folder of the host that does not answer may not hold the warden up
     try:
         problem = ours.recv(4096)
         if problem != b"u":
@@ -116,6 +123,8 @@ def _exec(argv: list[str], env: dict[str, str], kept: dict[int, int], cwd: str) 
     os.closerange(max([3, *[target + 1 for target in kept]]), 4096)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_DESCRIPTORS if hard < 0 else min(_DESCRIPTORS, hard), hard))
     os.chdir(cwd)
     os.execve(argv[0], argv, env)
 

@@ -132,7 +132,7 @@ FRAMES = st.tuples(
 @settings(max_examples=300)
 @given(st.lists(FRAMES, min_size=1, max_size=12), st.binary(max_size=30), st.integers(1, 50))
 def test_garbage_is_a_violation_and_nothing_else(frames: list[bytes], tail: bytes, step: int) -> None:
-    """[R 12.7] Whatever arrives: nothing is raised, every call ends exactly once, and a violation says what was wrong."""
+    """[R 12.7] Whatever arrives: nothing is raised, every call ends once, and a violation says what was wrong."""
     data = b"".join(frames) + tail
     _, lost, _ = feed([data[i : i + step] for i in range(0, len(data), step)])
     assert all(lost)

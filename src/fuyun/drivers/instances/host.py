@@ -29,7 +29,9 @@ from fuyun.runtime import wire
 
 _log = structlog.get_logger("fuyun.host")
 #: How many blanks may be lost under one start before it is given up.
-_LOSSES = 3
+_LOSSES = 5
+#: How many hundredths of a second the ends of connections may take to be noticed when the host closes.
+_CLOSING = 100
 
 __all__ = ["HostOptions", "LocalHost"]
 
@@ -47,7 +49,7 @@ class LocalHost:
         self._templates = Templates(self._ground)
         self.run = Programs(self._ground).run
         self._init_ms: dict[str, float] = {}
-        self._making: set[str] = set()
+        self._making: dict[str, asyncio.Task[None]] = {}
         self._make_warden()
 
     def _make_warden(self) -> None:
@@ -122,7 +124,7 @@ class LocalHost:
         process = await self._loaded(family, version, env, template=wants)
         report = process.report
         if wants and self._worth_template(version, report):
-            self._templates.keep(version, env, process)
+            await self._templates.keep(version, env, process)
             report = msgspec.structs.replace(report, kind="template")
         else:
             process.kill("only warmed up")
@@ -131,7 +133,10 @@ class LocalHost:
         return report
 
     def forget(self, version_key: str) -> None:
-        """Drop the version's template."""
+        """Drop the version's template, also one that is just being made."""
+        making = self._making.pop(version_key, None)
+        if making is not None:
+            making.cancel()
         self._templates.forget(version_key)
         self._init_ms.pop(version_key, None)
 
@@ -165,7 +170,10 @@ class LocalHost:
         await self.warden.close()
         for process in list(self._ground.processes.values()):
             process.lost_warden()
-        await asyncio.sleep(0)
+        for _ in range(_CLOSING):
+            if not self._ground.processes:
+                break
+            await asyncio.sleep(0.01)
 
     # --- becoming a version
 
@@ -210,16 +218,14 @@ class LocalHost:
         if key in self._templates or key in self._templates.reasons or key in self._making:
             return
         if version.spec.isolation == "sandbox" and self._worth_template(version, report):
-            self._making.add(key)
-            self._ground.scope.start(self._make_template(version, env), "template")
+            self._making[key] = self._ground.scope.start(self._make_template(version, env), "template")
 
     async def _make_template(self, version: Version, env: dict[str, str]) -> None:
         try:
             await self.prepare(version, env)
         except FuyunError as error:
             self._templates.reasons[version.key] = error.detail
-        finally:
-            self._making.discard(version.key)
+        self._making.pop(version.key, None)
 
     # --- what happens to processes
 

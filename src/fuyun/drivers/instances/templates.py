@@ -60,10 +60,13 @@ class Templates:
             return None
         return template
 
-    def keep(self, version: Version, env: dict[str, str], process: Process) -> None:
+    async def keep(self, version: Version, env: dict[str, str], process: Process) -> None:
         """Keep a loaded process; others may go for it."""
+        sizes = await asyncio.get_running_loop().run_in_executor(None, memory.of, [process.pid])
+        size = sizes.get(process.pid, {}).get("private_bytes", 0)
         self._drop(version.key)
-        size = memory.of([process.pid]).get(process.pid, {}).get("private_bytes", 0)
+        if process.gone:
+            return
         self._templates[version.key] = Template(process, env, process.report.init_ms, size, clock.mono_s())
         process.on_end = partial(self._on_end, version.key)
         process.channel.on_exited = partial(self._on_exited, process)

@@ -26,6 +26,10 @@ _CODE = "import sys;sys.path.insert(0,{path!r});from fuyun.runtime.warden import
 Message = dict[str, Any]
 #: How long a new warden has for its first word.
 _HELLO_S = 20.0
+#: What a socket says that is full: of messages, of memory, of descriptors under way.
+_FULL = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS))
+#: How soon a full socket is tried again.
+_FLUSH_S = 0.002
 
 
 def host_pid(pidfd: int) -> int:
@@ -57,7 +61,7 @@ class Warden:
         self._on_up = on_up
         self._socket: socket.socket | None = None
         self._waiting: dict[str, asyncio.Future[Message]] = {}
-        self._outbox: list[tuple[Message, tuple[int, ...]]] = []
+        self._outbox: list[tuple[bytes, tuple[int, ...]]] = []
         self._scope = Scope("warden", lambda error: _log.error("warden task failed", error=repr(error)))
         self._launcher: subprocess.Popen[bytes] | None = None  # the warden itself, where there are no namespaces
         self._pidfd = -1
@@ -151,26 +155,26 @@ class Warden:
         """Send a message, or queue it while the socket is full. Unavailable while there is no warden."""
         if self._socket is None:
             raise Unavailable("the warden is restarting", hint="try again in a second", retry_after_s=1)
-        if self._outbox:
-            self._outbox.append((message, tuple(os.dup(fd) for fd in passed)))
-            return
         try:
-            descriptors.send(self._socket, message, passed)
-        except (BlockingIOError, OSError) as error:
+            data = descriptors.pack(message)
+            if not self._outbox:
+                descriptors.send_packed(self._socket, data, passed)
+                return
+        except OSError as error:
             if error.errno == errno.EMSGSIZE:
                 raise HostUnable(f"{message['op']}: {error.strerror}", hint="use fewer or shorter arguments") from error
-            if not isinstance(error, BlockingIOError) and error.errno != errno.ETOOMANYREFS:
+            if error.errno not in _FULL:
                 raise Unavailable("the warden is restarting", hint="try again in a second", retry_after_s=1) from error
-            self._outbox.append((message, tuple(os.dup(fd) for fd in passed)))
-            asyncio.get_running_loop().call_later(0.002, self._flush)
+            asyncio.get_running_loop().call_later(_FLUSH_S, self._flush)
+        self._outbox.append((data, _copies(passed)))
 
     def _flush(self) -> None:
         while self._outbox and self._socket is not None:
-            message, passed = self._outbox[0]
+            data, passed = self._outbox[0]
             try:
-                descriptors.send(self._socket, message, passed)
-            except OSError:
-                asyncio.get_running_loop().call_later(0.002, self._flush)
+                descriptors.send_packed(self._socket, data, passed)
+            except OSError:  # still full; or dying, and then `_on_death` empties the outbox
+                asyncio.get_running_loop().call_later(_FLUSH_S, self._flush)
                 return
             self._outbox.pop(0)
             for descriptor in passed:
@@ -304,3 +308,16 @@ async def _first(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> Messag
     if message is None:
         raise EOFError("it ended at once")
     return {**message, "fds": passed}
+
+
+def _copies(passed: tuple[int, ...]) -> tuple[int, ...]:
+    """Our own descriptors of the same. Unavailable when there are none left."""
+    found: list[int] = []
+    try:
+        for descriptor in passed:
+            found.append(os.dup(descriptor))  # noqa: PERF401  (those made so far are closed when one fails)
+    except OSError as error:
+        for descriptor in found:
+            os.close(descriptor)
+        raise Unavailable(f"no descriptors for an instance: {error.strerror}", retry_after_s=1) from error
+    return tuple(found)

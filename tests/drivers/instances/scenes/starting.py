@@ -234,3 +234,23 @@ async def where_there_are_no_namespaces() -> None:
         error = await failure(host.start(host.version()))
         assert type(error) is HostUnable
         assert "user namespaces" in error.detail
+
+
+async def a_template_being_made_for_a_version_that_is_forgotten() -> None:
+    async with rig() as host:
+        version = host.version("import time\ntime.sleep(0.3)\n" + ECHO)
+        instance = await host.start(version)
+        await host.wait_rows("templates", 1)  # it is loading
+        host.host.forget(version.key)
+        await host.wait_rows("templates", 0)
+        await asyncio.sleep(0.5)
+        assert await host.rows("templates") == []
+        assert await host.ask(instance, 1) == 1
+
+
+async def what_an_instance_may_open() -> None:
+    code = "import resource\ndef handler(event):\n    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]\n"
+    async with rig() as host:
+        for isolation in ("sandbox", "process"):
+            instance = await host.start(host.version(code, isolation=isolation))
+            assert await host.ask(instance) == 1024
