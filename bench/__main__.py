@@ -17,6 +17,7 @@ from rich.table import Table
 from bench.measure import Result, repeat
 from bench.rows import ROWS
 from bench.stage import Stage
+from scripts import compiled
 from tests import leaks, running
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -91,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which rows: {', '.join(known)} (all by default)")
     parser.add_argument("--repeat", type=int, default=3, help="repetitions per row (default 3)")
+    parser.add_argument("--interpreted", action="store_true", help="leave the invoke path as it is without a compiler")
     parser.add_argument("--quick", action="store_true", help="short loads: to try the harness out, not for figures")
     options = parser.parse_args(argv)
     if unknown := set(options.rows) - set(known):
@@ -98,7 +100,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     where = machine()
     leaks.adopt_orphans()
     results: list[Result] = []
-    with running.running(running.own_account()) as platform:
+    account = running.own_account()
+    if not options.interpreted:
+        print("compiling the invoke path ...", file=sys.stderr, flush=True)
+        account.env["PYTHONPATH"] = str(compiled.tree())
+    with running.running(account) as platform:
         stage = Stage(platform, options.quick)
         for row in ROWS:
             if not options.rows or row.name in options.rows:
@@ -106,7 +112,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 results.append(repeat(row, stage, 1 if options.quick else options.repeat))
     show(results)
     # Partial and quick runs never replace the figures that the documentation shows.
-    write(results, where, "partial.local" if options.rows or options.quick else "latest")
+    partial = options.rows or options.quick or options.interpreted
+    write(results, where, "partial.local" if partial else "latest")
     return int(any(result.verdict == "OVER" for result in results))
 
 

@@ -30,6 +30,7 @@ if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/d
 fi
 
 mkdir -p .state
+export FUYUN_COMPILE=0 # compiled modules would hide the source's later edits
 echo "Installing Fuyun and its test tools into .venv ..." >&2
 # uv resolves and unpacks in seconds what takes pip a minute; pip brings uv, and is the way back when uv cannot run.
 log=.state/install.log

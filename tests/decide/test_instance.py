@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fuyun.decide import instance
 from fuyun.decide.instance import (
     TRANSITIONS,
     Command,
@@ -288,3 +289,25 @@ def test_rules_follow_the_spec() -> None:
     hooks = Hooks(initializer_timeout_s=7.0, pre_stop="app.bye", pre_stop_timeout_s=2.0, pre_freeze_timeout_s=9.0)
     rules = rules_of(FunctionSpec(concurrency=5, timeout_s=40.0, hooks=hooks), drain_s=10.0, freeze_after_s=1.0)
     assert rules == Rules(concurrency=5, init_s=7.0, drain_s=40.0, freeze_after_s=1.0, pre_stop_s=2.0, pre_freeze_s=0.0)
+
+
+@given(
+    st.builds(Rules, concurrency=st.integers(1, 3), freeze_after_s=st.sampled_from([0.0, 60.0])),
+    st.sampled_from(Phase),
+    st.integers(0, 3),
+    st.sampled_from([Event.ASSIGNED, Event.RELEASED]),
+)
+def test_the_short_way_of_a_call_agrees_with_the_table(rules: Rules, phase: Phase, inside: int, event: Event) -> None:
+    state = InstanceState(rules, phase, min(inside, rules.concurrency), 5.0)
+    if (phase is Phase.BUSY) != (state.inflight > 0) and phase is not Phase.DRAINING:
+        return  # no such state
+    try:
+        expected, commands = instance._step(state, event, 9.0)
+    except Internal:
+        with pytest.raises(Internal):
+            step(state, event, 9.0)
+        return
+    found, told = step(state, event, 9.0)
+    fields = ("rules", "phase", "inflight", "since_s", "ending")
+    assert [getattr(found, name) for name in fields] == [getattr(expected, name) for name in fields]
+    assert told == commands

@@ -10,19 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuyun.decide.quotas import (
-    Bucket,
     Gate,
     Refusal,
     admit,
     check_functions,
     check_instances,
     check_storage,
-    new_bucket,
     release,
     room,
-    take,
     throttled,
 )
+from fuyun.decide.rates import Bucket, new_bucket, take
 from fuyun.domain.errors import Internal, QuotaExceeded
 from fuyun.domain.tenants import Quotas
 

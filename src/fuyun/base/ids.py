@@ -17,11 +17,14 @@ _ID = re.compile(r"[0-9a-f]{32}")
 
 _tag = secrets.token_hex(5)
 _count = itertools.count(secrets.randbits(32))
+_ms = -1  # of the id made last
+_start = ""  # and the 22 digits that ids of this millisecond begin with
 
 
 def _renew_after_fork() -> None:
-    global _tag
+    global _tag, _ms
     _tag = secrets.token_hex(5)
+    _ms = -1
 
 
 os.register_at_fork(after_in_child=_renew_after_fork)
@@ -29,7 +32,11 @@ os.register_at_fork(after_in_child=_renew_after_fork)
 
 def new_id() -> str:
     """A fresh id; lexicographic order is time order (to the millisecond)."""
-    return f"{int(clock.wall_s() * 1000):012x}{_tag}{next(_count) & 0xFFFFFFFFFF:010x}"
+    global _ms, _start
+    ms = int(clock.wall_s() * 1000)
+    if ms != _ms:
+        _ms, _start = ms, f"{ms:012x}{_tag}"
+    return f"{_start}{next(_count) & 0xFFFFFFFFFF:010x}"
 
 
 def time_of(id_: str) -> float:

@@ -12,7 +12,7 @@ no new call and ends once the calls inside have ended. `stopped`: its process is
 
 Three kinds of transition exist (the idea of keeping them apart in tables is h11's, `h11/_state.py`):
 
-1. by event: `TRANSITIONS`. What is not in it is illegal and raises `Internal`.
+1. by event: `phases.TRANSITIONS`. What is not in it is illegal and raises `Internal`.
 2. by count: a busy instance with no call inside is ready; a draining one with no call inside is stopped by command.
 3. by time: `next_tick_s` says when a phase has lasted too long; `Event.TICK` at or after it freezes or kills.
 
@@ -23,154 +23,78 @@ the next; it may go on feeding events meanwhile. An instance is told to stop at 
 from __future__ import annotations
 
 import math
-from enum import StrEnum
-from typing import Literal
+from typing import Final, final
 
-import msgspec
-
+from fuyun.decide.phases import (
+    TRANSITIONS,
+    Command,
+    Event,
+    Freeze,
+    Kill,
+    Phase,
+    Rules,
+    RunHook,
+    Stop,
+    Thaw,
+)
 from fuyun.domain.errors import Internal
 from fuyun.domain.functions import FunctionSpec
 
-
-class Phase(StrEnum):
-    """Where an instance is in its life."""
-
-    STARTING = "starting"
-    INITIALISING = "initialising"
-    READY = "ready"
-    BUSY = "busy"
-    FROZEN = "frozen"
-    DRAINING = "draining"
-    STOPPED = "stopped"
-
-
-class Event(StrEnum):
-    """What happens to an instance."""
-
-    STARTED = "started"  # its process exists
-    INITIALISED = "initialised"  # its code is loaded and the initializer returned
-    INIT_FAILED = "init_failed"  # one of these failed
-    ASSIGNED = "assigned"  # a call goes in
-    RELEASED = "released"  # a call has ended, however it did
-    FREEZE = "freeze"
-    THAW = "thaw"
-    DRAIN = "drain"  # take no more calls, end when the last one has
-    GONE = "gone"  # its process has ended, for whatever reason
-    TICK = "tick"  # time has passed
+__all__ = [
+    "TRANSITIONS",
+    "Command",
+    "Event",
+    "Freeze",
+    "InstanceState",
+    "Kill",
+    "Phase",
+    "Rules",
+    "RunHook",
+    "Stop",
+    "Thaw",
+    "next_tick_s",
+    "rules_of",
+    "step",
+]
 
 
-class RunHook(msgspec.Struct, frozen=True):
-    """Run a lifecycle hook; go on after `timeout_s` whether it ended or not."""
-
-    hook: Literal["pre_freeze", "pre_stop"]
-    timeout_s: float
-
-
-class Freeze(msgspec.Struct, frozen=True):
-    """Stop giving its processes the CPU."""
-
-
-class Thaw(msgspec.Struct, frozen=True):
-    """Let its processes run again. A call may be written to it before: the frame waits in the socket."""
+#: As globals: an enumeration's member costs 200 ns to read from its class in Python 3.11, and every call of every
+#: function passes here twice.
+_STARTING: Final = Phase.STARTING
+_READY: Final = Phase.READY
+_BUSY: Final = Phase.BUSY
+_FROZEN: Final = Phase.FROZEN
+_DRAINING: Final = Phase.DRAINING
+_ASSIGNED: Final = Event.ASSIGNED
+_RELEASED: Final = Event.RELEASED
+_NOTHING: Final[tuple[Command, ...]] = ()
+_THAW: Final[tuple[Command, ...]] = (Thaw(),)
 
 
-class Stop(msgspec.Struct, frozen=True):
-    """Ask it to end; it has `timeout_s` for it."""
+@final
+class InstanceState:
+    """One instance now; not changed once made.
 
-    timeout_s: float
-
-
-class Kill(msgspec.Struct, frozen=True):
-    """End it now. `reason` is for the log and for the errors of calls still inside."""
-
-    reason: str
-
-
-Command = RunHook | Freeze | Thaw | Stop | Kill
-
-
-class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What does not change in an instance's life. Durations in seconds; a hook's 0 means there is no such hook."""
-
-    concurrency: int = 1
-    start_s: float = 10.0
-    init_s: float = 30.0
-    freeze_after_s: float = 0.0  # idle time before a tick freezes it; 0 never
-    drain_s: float = 20.0  # calls inside a draining instance get this long
-    stop_s: float = 5.0  # between Stop and Kill, the pre_stop hook's time not counted
-    pre_freeze_s: float = 0.0
-    pre_stop_s: float = 0.0
-
-
-class InstanceState(msgspec.Struct, frozen=True):
-    """One instance now.
-
-    `since_s` is when it entered its phase (draining: or was told to stop), on the caller's clock.
+    `since_s` is when it entered its phase (draining: or was told to stop), on the caller's clock. `ending` is the
+    strongest command to end given so far: "", "stop" or "kill".
     """
 
-    rules: Rules
-    phase: Phase = Phase.STARTING
-    inflight: int = 0
-    since_s: float = 0.0
-    ending: Literal["", "stop", "kill"] = ""  # the strongest command to end given so far
+    __slots__ = ("ending", "inflight", "phase", "rules", "since_s")
+
+    def __init__(
+        self, rules: Rules, phase: Phase = _STARTING, inflight: int = 0, since_s: float = 0.0, ending: str = ""
+    ) -> None:
+        self.rules = rules
+        self.phase = phase
+        self.inflight = inflight
+        self.since_s = since_s
+        self.ending = ending
 
     @property
     def free(self) -> int:
         """Calls that could go in now."""
-        return self.rules.concurrency - self.inflight if self.phase in _SERVING else 0
-
-
-_SERVING = frozenset({Phase.READY, Phase.BUSY, Phase.FROZEN})
-
-#: phase -> event -> next phase. BUSY here means "ready or busy, by count".
-TRANSITIONS: dict[Phase, dict[Event, Phase]] = {
-    Phase.STARTING: {
-        Event.STARTED: Phase.INITIALISING,
-        Event.DRAIN: Phase.DRAINING,
-        Event.GONE: Phase.STOPPED,
-        Event.TICK: Phase.STARTING,
-    },
-    Phase.INITIALISING: {
-        Event.INITIALISED: Phase.READY,
-        Event.INIT_FAILED: Phase.DRAINING,
-        Event.DRAIN: Phase.DRAINING,
-        Event.GONE: Phase.STOPPED,
-        Event.TICK: Phase.INITIALISING,
-    },
-    Phase.READY: {
-        Event.ASSIGNED: Phase.BUSY,
-        Event.FREEZE: Phase.FROZEN,
-        Event.DRAIN: Phase.DRAINING,
-        Event.GONE: Phase.STOPPED,
-        Event.TICK: Phase.READY,
-    },
-    Phase.BUSY: {
-        Event.ASSIGNED: Phase.BUSY,
-        Event.RELEASED: Phase.BUSY,
-        Event.DRAIN: Phase.DRAINING,
-        Event.GONE: Phase.STOPPED,
-        Event.TICK: Phase.BUSY,
-    },
-    Phase.FROZEN: {
-        Event.ASSIGNED: Phase.BUSY,
-        Event.THAW: Phase.READY,
-        Event.DRAIN: Phase.DRAINING,
-        Event.GONE: Phase.STOPPED,
-        Event.TICK: Phase.FROZEN,
-    },
-    Phase.DRAINING: {
-        Event.RELEASED: Phase.DRAINING,
-        Event.DRAIN: Phase.DRAINING,
-        Event.GONE: Phase.STOPPED,
-        Event.TICK: Phase.DRAINING,
-        # its start may still report after it was told to end
-        Event.STARTED: Phase.DRAINING,
-        Event.INITIALISED: Phase.DRAINING,
-        Event.INIT_FAILED: Phase.DRAINING,
-    },
-    # calls that were inside when the process ended are released after it
-    Phase.STOPPED: {Event.RELEASED: Phase.STOPPED},
-}
+        serving = self.phase is _READY or self.phase is _BUSY or self.phase is _FROZEN
+        return self.rules.concurrency - self.inflight if serving else 0
 
 
 def rules_of(spec: FunctionSpec, *, drain_s: float = 20.0, freeze_after_s: float = 0.0) -> Rules:
@@ -202,38 +126,36 @@ def next_tick_s(state: InstanceState) -> float:
     return math.inf
 
 
-#: By event: (calls it adds, phase -> next phase); a global name and one look-up per event, because every call of every
-#: function passes here twice (in Python 3.11 an enum's member costs about 200 ns to read from its class).
-_BY_EVENT: dict[Event, tuple[int, dict[Phase, Phase]]] = {
-    event: (
-        {Event.ASSIGNED: 1, Event.RELEASED: -1}.get(event, 0),
-        {phase: events[event] for phase, events in TRANSITIONS.items() if event in events},
-    )
-    for event in Event
-}
-_READY, _BUSY, _FROZEN, _DRAINING = Phase.READY, Phase.BUSY, Phase.FROZEN, Phase.DRAINING
-_TICK = Event.TICK
-_THAW: tuple[Command, ...] = (Thaw(),)
-
-
 def step(state: InstanceState, event: Event, now_s: float) -> tuple[InstanceState, tuple[Command, ...]]:
     """The next state and what to do. Raises Internal (fields `phase`, `event`, `inflight`) for an illegal event."""
+    old, inflight = state.phase, state.inflight
+    # Every call of every function is these two; what they do is TRANSITIONS' word too (a test compares).
+    if event is _RELEASED and old is _BUSY and inflight > 0:
+        if inflight == 1:
+            return InstanceState(state.rules, _READY, 0, now_s, state.ending), _NOTHING
+        return InstanceState(state.rules, _BUSY, inflight - 1, state.since_s, state.ending), _NOTHING
+    if event is _ASSIGNED and old is _READY:
+        return InstanceState(state.rules, _BUSY, 1, now_s, state.ending), _NOTHING
+    return _step(state, event, now_s)
+
+
+def _step(state: InstanceState, event: Event, now_s: float) -> tuple[InstanceState, tuple[Command, ...]]:
+    """`step` by the table alone."""
     old = state.phase
-    calls, transitions = _BY_EVENT[event]
-    phase = transitions.get(old)
-    inflight = state.inflight + calls
+    phase = TRANSITIONS[old].get(event)
+    inflight = state.inflight + (1 if event is _ASSIGNED else -1 if event is _RELEASED else 0)
     if phase is None or inflight < 0 or inflight > state.rules.concurrency:
         raise _illegal(state, event)
-    if event is _TICK:
+    if event is Event.TICK:
         return _tick(state, now_s)
     if phase is _BUSY and inflight == 0:
         phase = _READY
     state = InstanceState(state.rules, phase, inflight, state.since_s if phase is old else now_s, state.ending)
     if phase is _BUSY or phase is _READY:
-        return state, _THAW if old is _FROZEN else ()
+        return state, _THAW if old is _FROZEN else _NOTHING
     if phase is _DRAINING:
         return _drain(state, old, event, now_s)
-    return state, _freezing(state.rules) if phase is _FROZEN else ()
+    return state, _freezing(state.rules) if phase is _FROZEN else _NOTHING
 
 
 def _freezing(rules: Rules) -> tuple[Command, ...]:

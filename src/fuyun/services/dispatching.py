@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final, final
 
 import structlog
 
@@ -16,7 +16,7 @@ from fuyun.domain.functions import Version
 from fuyun.domain.tenants import Quotas
 from fuyun.ports.instances import InstanceHost
 from fuyun.ports.records import RecordStore
-from fuyun.services.flights import LiveFlight, Request
+from fuyun.services.flights import LiveFlight
 from fuyun.services.invoking import Responder
 from fuyun.services.measures import Gauges, Measures, PoolGauge
 from fuyun.services.members import Tenant
@@ -26,17 +26,18 @@ from fuyun.services.routes import Route, RouteTable
 _log = structlog.get_logger("fuyun.dispatch")
 
 #: Seconds between two looks at timeouts and queues while anything runs or waits; timeouts are that exact.
-_TICK_S = 0.05
+_TICK_S: Final = 0.05
 #: Seconds between two decisions of the autoscaler.
-_SCALE_S = 1.0
+_SCALE_S: Final = 1.0
 #: At the end, how long instances that were killed have to be gone.
-_LAST_S = 2.0
+_LAST_S: Final = 2.0
 #: Finished invocations leave in batches, at most this late.
-_BATCH_S = 0.05
+_BATCH_S: Final = 0.05
 
 
+@final
 class Dispatcher:
-    """One per node."""
+    """One per node. Implements `invoking.Invoker`."""
 
     def __init__(
         self,
@@ -69,8 +70,14 @@ class Dispatcher:
         self._scaled_s = 0.0
         self._flusher: asyncio.TimerHandle | None = None
         self._closing = False
-        self.match = table.match
-        self.resolve = table.resolve
+
+    def match(self, path: str) -> Route:
+        """The route of a gateway path (see `invoking.Invoker`)."""
+        return self._table.match(path)
+
+    def resolve(self, namespace: str, function: str, qualifier: str) -> Route:
+        """The route of a name (see `invoking.Invoker`)."""
+        return self._table.resolve(namespace, function, qualifier)
 
     # --- the catalog changes
 
@@ -143,11 +150,16 @@ class Dispatcher:
         """Start an invocation (see `invoking.Invoker.begin`)."""
         pools = route.pools
         pool = pools[0][1] if len(pools) == 1 else self._choose(route, headers)
-        request = Request(kind, method, path, route.base, query, headers, source, scheme, body, end)
         error: FuyunError | None = None
         if pool.retired:
             pool, error = self._fresh(route, headers, pool)
-        flight = LiveFlight(pool, route.alias, request, responder)
+        flight = LiveFlight(pool, route.alias, route.base, responder, headers, body, end)
+        flight.kind = kind
+        flight.method = method
+        flight.path = path
+        flight.query = query
+        flight.source = source
+        flight.scheme = scheme
         if self._closing:
             error = Unavailable("the platform is going down", hint="retry in a few seconds", retry_after_s=2)
         if error is not None:
@@ -176,7 +188,8 @@ class Dispatcher:
 
     def finished(self, flight: LiveFlight) -> None:
         """A flight is over: give back what it held, keep it for the next batch of records."""
-        flight.pool.release()
+        if flight.admitted:
+            flight.pool.release()
         self._done.append(flight)
         if self._flusher is None:
             self._flusher = asyncio.get_running_loop().call_later(_BATCH_S, self._flush)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, final
 
 import msgspec
 
@@ -17,42 +17,51 @@ if TYPE_CHECKING:
     from fuyun.services.members import Member
     from fuyun.services.pools import Pool
 
-_encode = msgspec.json.Encoder().encode
-_WARM = StartReport(kind="warm")
+_encode: Final = msgspec.json.Encoder().encode
+_WARM: Final = StartReport(kind="warm")
+_NO_HEADERS: Final[list[tuple[str, str]]] = []
 
-#: Where a flight is.
-WAITING, RUNNING, ANSWERED, DONE = range(4)
+# Where a flight is.
+WAITING: Final = 0
+RUNNING: Final = 1
+ANSWERED: Final = 2
+DONE: Final = 3
+
+#: Microseconds below a millisecond, as they stand behind it.
+_FRACTIONS: Final = [f".{n:03d}" for n in range(1000)]
 
 
-class Request(msgspec.Struct, gc=False):
-    """What the caller sent, until it is written to an instance."""
+@final
+class LiveFlight:
+    """Implements `services.invoking.Flight` for the caller and `ports.instances.ReplySink` for the instance.
+    What the caller sent (`kind` to `end`) is kept until the instance is done with it."""
+
+    __slots__ = (
+        "_call", "_early", "_streamed", "admitted", "ahead", "alias", "answered_ns", "at_ns", "at_s", "base", "body",
+        "cpu_us", "cut", "end", "error", "headers", "http_status", "id", "kind", "mark", "member", "method", "path",
+        "peak_kib", "pool", "query", "report", "request_bytes", "responder", "response_bytes", "run_us", "scheme",
+        "sent_ns", "source", "started_ns", "state",
+    )  # fmt: skip
 
     kind: str
     method: str
     path: str
-    base: str
     query: str
-    headers: list[tuple[str, str]]
     source: str
     scheme: str
-    body: bytes
-    end: bool
 
-
-class LiveFlight:
-    """Implements `services.invoking.Flight` for the caller and `ports.instances.ReplySink` for the instance."""
-
-    __slots__ = (
-        "_call", "_early", "_streamed", "ahead", "alias", "answered_ns", "at_ns", "at_s", "cpu_us", "cut", "error",
-        "http_status", "id", "mark", "member", "peak_kib", "pool", "report", "request", "request_bytes", "responder",
-        "response_bytes", "run_us", "sent_ns", "started_ns", "state",
-    )  # fmt: skip
-
-    def __init__(self, pool: Pool, alias: str, request: Request, responder: Responder) -> None:
+    def __init__(
+        self, pool: Pool, alias: str, base: str, responder: Responder, headers: list[tuple[str, str]],
+        body: bytes, end: bool,
+    ) -> None:  # fmt: skip
+        """`kind`, `method`, `path`, `query`, `source` and `scheme` are set by who makes it, before it goes."""
         self.id = ids.new_id()
         self.pool = pool
         self.alias = alias
-        self.request: Request | None = request
+        self.base = base
+        self.headers = headers
+        self.body = body
+        self.end = end  # the request is here to its end
         self.responder: Responder | None = responder
         self.member: Member | None = None
         self.report = _WARM
@@ -68,42 +77,36 @@ class LiveFlight:
         self.mark = 0.0
         self.error = ""
         self.http_status = 200
-        self.request_bytes = len(request.body)
+        self.request_bytes = len(body)
         self.response_bytes = 0
         self._call: Call | None = None
+        self.admitted = False  # counted in its pool's and its namespace's gates
         self.ahead = False  # written to an instance, but behind the call that runs there
-        self._early: list[tuple[bytes, bool]] = []
+        self._early: list[tuple[bytes, bool]] | None = None
         self._streamed = False
         self.cut = False
 
     # --- towards the instance
 
-    @property
-    def whole(self) -> bool:
-        """Whether the request is here to its end."""
-        return self.request is not None and self.request.end
-
-    def go(self, member: Member, now_ns: int, ahead: bool = False) -> None:
-        """Write the invocation to an instance: one with a free slot, or (`ahead`) behind the call it runs."""
-        request, version = self.request, self.pool.version
-        assert request is not None
+    def go(self, member: Member, now_ns: int, hold: bool, ahead: bool = False) -> None:
+        """Write the invocation to an instance: one with a free slot, or (`ahead`) behind the call it runs. `hold`: with
+        others at the end of this turn of the loop; a write wakes the instance, which costs more than all of this."""
+        version = self.pool.version
         self.ahead = ahead
         self.member = member
         self.state = RUNNING
         self.started_ns = now_ns
         head = Head(
-            id=self.id, kind=request.kind, deadline_ms=int((clock.wall_s() + version.spec.timeout_s) * 1000),
-            function=version.function, version=version.qualifier, alias=self.alias, method=request.method,
-            path=request.path, base=request.base, query=request.query, headers=request.headers,
-            source=request.source, scheme=request.scheme, trace=_trace(request.headers),
+            id=self.id, kind=self.kind, deadline_ms=int((clock.wall_s() + version.spec.timeout_s) * 1000),
+            function=version.function, version=self.pool.qualifier, alias=self.alias, method=self.method,
+            path=self.path, base=self.base, query=self.query, headers=self.headers, source=self.source,
+            scheme=self.scheme, trace=_trace(self.headers),
         )  # fmt: skip
-        # A write wakes the instance, which costs more than all of this: under load they leave together (decision 0007).
-        hold = ahead or len(self.pool.running) > 1
-        self._call = member.instance.invoke(_encode(head), request.body, request.end, self, hold)
-        if self._early:
+        call = self._call = member.instance.invoke(_encode(head), self.body, self.end, self, hold)
+        if self._early is not None:
             for chunk, end in self._early:
-                self._call.send_body(chunk, end)
-            self._early.clear()
+                call.send_body(chunk, end)
+            self._early = None
 
     def send_body(self, chunk: bytes, end: bool) -> None:
         """More of the request body."""
@@ -111,6 +114,8 @@ class LiveFlight:
         if self._call is not None:
             if self.state == RUNNING:
                 self._call.send_body(chunk, end)
+        elif self._early is None:
+            self._early = [(chunk, end)]
         else:
             self._early.append((chunk, end))
 
@@ -138,8 +143,8 @@ class LiveFlight:
     ) -> None:
         """The whole answer."""
         self._land(usage)
-        if len(body) > self.pool.version.spec.output_bytes:
-            limit = self.pool.version.spec.output_bytes
+        if len(body) > self.pool.output_bytes:
+            limit = self.pool.output_bytes
             self._fail(
                 ResponseTooLarge(
                     f"the result has {len(body)} bytes, the limit is {limit}", limit_bytes=limit, size_bytes=len(body)
@@ -225,7 +230,8 @@ class LiveFlight:
         self.answered_ns = self.answered_ns or clock.mono_ns()
         self.run_us, self.cpu_us, self.peak_kib = usage
         self.state = ANSWERED
-        self._call = self.request = None
+        self._call = None
+        self.headers, self.body = _NO_HEADERS, b""
         self.pool.landed(self)
 
     def expire(self, error: FuyunError) -> None:
@@ -273,7 +279,7 @@ class LiveFlight:
     @property
     def version(self) -> str:
         """Qualifier of the version that serves it."""
-        return self.pool.version.qualifier
+        return self.pool.qualifier
 
     @property
     def start_kind(self) -> str:
@@ -301,8 +307,11 @@ class LiveFlight:
         """Value of the Server-Timing header; phases that took no time are left out, queue and run always stand."""
         if self.report is _WARM and self.started_ns:
             answered = self.answered_ns or clock.mono_ns()
-            queued, ran = self.started_ns - self.at_ns, answered - self.started_ns
-            return f"queue;dur={queued / 1e6:.3f}, run;dur={ran / 1e6:.3f}"
+            queued_us, run_us = (self.started_ns - self.at_ns) // 1000, (answered - self.started_ns) // 1000
+            return (
+                f"queue;dur={queued_us // 1000}{_FRACTIONS[queued_us % 1000]}, "
+                f"run;dur={run_us // 1000}{_FRACTIONS[run_us % 1000]}"
+            )
         fall = self.waterfall()
         phases = (
             ("queue", fall.queue),

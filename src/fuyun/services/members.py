@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, final
 
 import msgspec
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fuyun.services.flights import LiveFlight
 
 
+@final
 class Tenant:
     """What one namespace uses now."""
 
@@ -35,6 +36,7 @@ class Tenant:
         self.memory_bytes = 0
 
 
+@final
 class Member:
     """An instance in its pool, with the state that `decide.instance` says it is in."""
 
@@ -71,23 +73,6 @@ class Surroundings(Protocol):
     def log(self, line: LogLine) -> None: ...
     def finished(self, flight: LiveFlight) -> None: ...
     def wake(self) -> None: ...
-
-
-class Outside:
-    """Stands in for the pool of a flight that was not admitted: what it reports is counted, nothing is released."""
-
-    def __init__(
-        self, version: Version, log: Callable[[LogLine], None], finished: Callable[[LiveFlight], None]
-    ) -> None:
-        self.version = version
-        self.log = log
-        self.finished = finished
-
-    def drop(self, flight: LiveFlight) -> None:
-        """It does not wait anywhere."""
-
-    def release(self) -> None:
-        """It holds nothing."""
 
 
 def timed_out(timeout_s: float) -> FunctionTimedOut:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, final
 
 import msgspec
 import structlog
@@ -19,40 +18,42 @@ from fuyun.base import clock
 from fuyun.decide import billing, quotas, scaling
 from fuyun.decide import instance as life
 from fuyun.decide.instance import Event
-from fuyun.domain.errors import (
-    FuyunError,
-)
+from fuyun.domain.errors import FuyunError
 from fuyun.domain.functions import Version
-from fuyun.domain.invocations import LogLine
 from fuyun.ports.instances import Instance
 from fuyun.services.growth import Growth
-from fuyun.services.members import Member, Outside, Surroundings, Tenant, carry_out, timed_out
+from fuyun.services.members import Member, Surroundings, Tenant, carry_out, timed_out
 
 if TYPE_CHECKING:
     from fuyun.services.flights import LiveFlight
 
 _log = structlog.get_logger("fuyun.pools")
 
-_ASSIGNED, _RELEASED = Event.ASSIGNED, Event.RELEASED  # read twice per call
+_ASSIGNED: Final = Event.ASSIGNED  # as globals: see decide.instance
+_RELEASED: Final = Event.RELEASED
 #: Calls written to an instance behind the one it runs, and how short calls must be for that, in milliseconds of mean
 #: run time: a wake-up costs about as much as such a call.
-_AHEAD, _AHEAD_MS = 3, 1.0
+_AHEAD: Final = 3
+_AHEAD_MS: Final = 1.0
 #: A call that passed its timeout may end within this long before its instance is ended with it. Other calls inside
 #: are waited for.
-_CUT_GRACE_S = 1.0
+_CUT_GRACE_S: Final = 1.0
 
 
 def _length_of_line(member: Member) -> int:
     return len(member.line)
 
 
+@final
 class Pool:
     """Instances of one version. `pinned`: traffic is sent to it, so `min_instances` holds."""
 
     def __init__(self, version: Version, tenant: Tenant, around: Surroundings) -> None:
         self.version = version
+        self.qualifier = version.qualifier
+        self.output_bytes = version.spec.output_bytes
         self.tenant = tenant
-        self.log: Callable[[LogLine], None] = around.log
+        self.log = around.log
         self.finished = around.finished
         self.pinned = True
         self.retired = False
@@ -82,6 +83,7 @@ class Pool:
             gate = self.tenant.gate if refusal == "namespace_concurrency" else self.gate
             self.refuse_soon(flight, quotas.throttled(refusal, gate.limit))
             return
+        flight.admitted = True
         if self.free and not self.queue:
             self._take(flight)
             return
@@ -93,7 +95,6 @@ class Pool:
 
     def refuse_soon(self, flight: LiveFlight, error: FuyunError) -> None:
         """Fail a flight that is not admitted, after the caller has got hold of it."""
-        flight.pool = Outside(self.version, self.log, self.finished)  # type: ignore[assignment]
         asyncio.get_running_loop().call_soon(flight.refuse, error)
 
     def _take(self, flight: LiveFlight) -> None:
@@ -104,21 +105,22 @@ class Pool:
             self.free.pop()
         if self._concurrency > 1:
             member.meter, flight.mark = billing.begin(member.meter, now_ns)
-        self.running[flight] = None
-        flight.go(member, now_ns)
+        running = self.running
+        running[flight] = None
+        flight.go(member, now_ns, len(running) > 1)
         if commands:
             carry_out(self._around.scope, member, commands)
 
     def _read_ahead(self, flight: LiveFlight) -> bool:
         """Write the flight to a busy instance that will be through in a moment: it finds the next call at hand instead
         of going to sleep. Only where calls are short, one at a time, and the request is complete."""
-        if not 0.0 < self.run_ms < _AHEAD_MS or self._concurrency > 1 or not flight.whole:
+        if not 0.0 < self.run_ms < _AHEAD_MS or self._concurrency > 1 or not flight.end:
             return False
         member = min(islice(self.members.values(), 8), key=_length_of_line)
         if len(member.line) >= _AHEAD or not member.state.inflight:
             return False
         member.line.append(flight)
-        flight.go(member, clock.mono_ns(), ahead=True)
+        flight.go(member, clock.mono_ns(), True, True)
         return True
 
     def _next_in_line(self, member: Member, now_ns: int) -> None:
@@ -127,10 +129,10 @@ class Pool:
         flight.ahead = False
         flight.started_ns = now_ns
         self.running[flight] = None
-        while self.queue and len(member.line) < _AHEAD and self.run_ms < _AHEAD_MS and self.queue[0].whole:
+        while self.queue and len(member.line) < _AHEAD and self.run_ms < _AHEAD_MS and self.queue[0].end:
             behind = self.queue.popleft()
             member.line.append(behind)
-            behind.go(member, now_ns, ahead=True)
+            behind.go(member, now_ns, True, True)
 
     def come_back(self, flight: LiveFlight) -> None:
         """Its instance ended before the flight's turn: it waits for another one, before those that came after it."""

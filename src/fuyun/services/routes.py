@@ -22,7 +22,7 @@ _log = structlog.get_logger("fuyun.routes")
 _PAGE = 1000
 
 
-@dataclass(slots=True)
+@dataclass
 class Route:
     """Where a request goes before its version is chosen."""
 
@@ -38,14 +38,14 @@ class Route:
     choices: list[tuple[float, Version]] = field(default_factory=list)  # (cumulative weight up to 100, version)
     pools: list[tuple[float, Pool]] = field(default_factory=list)  # the same with their pools, filled by the dispatcher
     turn: int = 0  # requests without a sticky key so far
+    alias: str = ""  # the alias asked for, "" for a version
 
-    @property
-    def alias(self) -> str:
-        """The alias asked for, "" for a version."""
-        return "" if self.qualifier == LATEST or self.qualifier.isdigit() else self.qualifier
+    def __post_init__(self) -> None:
+        if self.qualifier != LATEST and not self.qualifier.isdigit():
+            self.alias = self.qualifier
 
 
-@dataclass(slots=True)
+@dataclass
 class _Entry:
     versions: dict[int, Version]
     aliases: list[Alias]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable
-from typing import cast
+from typing import Final, cast, final
 
 import msgspec
 
@@ -15,22 +15,27 @@ from fuyun.drivers.instances import frames
 from fuyun.ports.instances import ReplySink, StartReport
 from fuyun.runtime import wire
 
-_unpack = wire.HEADER.unpack_from
-_usage = wire.USAGE.unpack_from
-_meta = wire.META.unpack_from
-_pack = wire.HEADER.pack
-_pack_meta = wire.META.pack
+_unpack: Final = wire.HEADER.unpack_from
+_usage: Final = wire.USAGE.unpack_from
+_meta: Final = wire.META.unpack_from
+_pack: Final = wire.HEADER.pack
+_pack_meta: Final = wire.META.pack
+_INVOKE: Final = wire.INVOKE
+_RESULT: Final = wire.RESULT
+_END: Final = wire.END
 
 #: Log traffic of one instance, bytes per second and at once; beyond it the instance waits.
-LOG_RATE, LOG_BURST = 2 * 2**20, 4 * 2**20
+LOG_RATE: Final = 2 * 2**20
+LOG_BURST: Final = 4 * 2**20
 #: What a frame costs besides its log text: the loop is everybody's, so tiny frames are no way around the rate.
-FRAME_COST = 64
+FRAME_COST: Final = 64
 #: Longest frame, besides what a version's `output_bytes` allow a RESULT.
-LARGEST_BYTES = 2**20
+LARGEST_BYTES: Final = 2**20
 #: Longest line of log kept; the rest of it is cut off.
-LINE_CHARS = 65536
+LINE_CHARS: Final = 65536
 
 
+@final
 class Call:
     """One invocation inside an instance."""
 
@@ -56,8 +61,10 @@ class Call:
             self._channel.write(wire.frame(wire.CANCEL, self._stream))
 
 
-class Channel(asyncio.Protocol):
-    """One instance's connection. `inflight` counts invocations whose slot is not free yet.
+@final
+class Channel:
+    """One instance's connection, with the methods of an asyncio protocol. `inflight` counts invocations whose slot is
+    not free yet.
 
     `on_lost(violation)` is called once when the connection ends, with what the instance did wrong or "".
     `on_log(stream, level, text)` gets lines that belong to no invocation.
@@ -100,7 +107,7 @@ class Channel(asyncio.Protocol):
         self._next = stream = self._next + 1
         self.streams[stream] = sink
         size = 4 + len(head) + len(body)
-        parts = (_pack(size, wire.INVOKE, wire.END if end else 0, 0, stream), _pack_meta(len(head)), head, body)
+        parts = (_pack(size, _INVOKE, _END if end else 0, 0, stream), _pack_meta(len(head)), head, body)
         if hold:
             if not self._held:
                 asyncio.get_running_loop().call_soon(self.flush)
@@ -152,6 +159,15 @@ class Channel(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self.write = self._transport.write
 
+    def pause_writing(self) -> None:
+        """The instance reads slowly: what waits is bounded by the calls inside and their windows."""
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+
+    def eof_received(self) -> None:
+        """It sends no more: close."""
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.write = lambda data: None
         self._lose("")
@@ -174,7 +190,7 @@ class Channel(asyncio.Protocol):
                         raise ProtocolViolated(f"a frame of {length} bytes")
                     need = 12 + length
                     break
-                if kind == wire.RESULT:
+                if kind == _RESULT:
                     self._on_result(stream, data, position + 12, end)
                 else:
                     self._on_frame(kind, stream, data[position + 12 : end])

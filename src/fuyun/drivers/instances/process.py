@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from fuyun.base import ids
 from fuyun.domain.errors import (
@@ -89,7 +89,7 @@ class Process:
         self._output_fd = reader
         loop.add_reader(reader, self._on_readable)
         try:
-            await loop.create_connection(lambda: self.channel, sock=ours)
+            await loop.create_connection(lambda: cast(asyncio.Protocol, self.channel), sock=ours)
         except BaseException:
             ours.close()
             theirs.close()

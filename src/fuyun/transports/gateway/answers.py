@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from http import HTTPStatus
+from typing import Final
 
 from fuyun.domain.errors import BadResponse, FunctionError, FuyunError
 from fuyun.transports.gateway.intake import HOP_BY_HOP, tokens
@@ -19,30 +20,30 @@ def _phrase(status: int) -> str:
 
 
 #: Final statuses a function may answer with, as the line they are sent as.
-STATUS_LINES: dict[int, str] = {status: f"HTTP/1.1 {status} {_phrase(status)}\r\n" for status in range(200, 600)}
+STATUS_LINES: Final[dict[int, str]] = {status: f"HTTP/1.1 {status} {_phrase(status)}\r\n" for status in range(200, 600)}
 
 #: Statuses whose answers have no body (RFC 9110 section 6.4.1).
-BODYLESS = frozenset({204, 304})
+BODYLESS: Final = frozenset({204, 304})
 
 #: Start of the commonest head: 200 with JSON.
-JSON_HEAD = STATUS_LINES[200] + "Content-Type: application/json\r\nContent-Length: "
+JSON_HEAD: Final = STATUS_LINES[200] + "Content-Type: application/json\r\nContent-Length: "
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 #: Fields the gateway writes itself; a function's own are dropped. Content-Length is read before it is dropped.
-_OURS = HOP_BY_HOP | {
+_OURS: Final = HOP_BY_HOP | {
     "content-length",
     "date",
     "fuyun-request-id",
     "fuyun-version",
     "fuyun-start",
 }
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_KEPT = 4096
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_KEPT: Final = 4096
 
 #: Field name as a function wrote it -> "Name: " to send, or "" when it is one of ours.
-_names: dict[object, str] = {}
+_names: Final[dict[object, str]] = {}
 
 
 def check_status(status: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, cast, final
 
 from fuyun.domain.errors import FuyunError, RequestTimedOut, Unavailable
 from fuyun.transports.gateway.exchange import Exchange
@@ -21,6 +21,7 @@ TOLD: Final = 256
 HALF_CLOSED_S: Final = 1.0
 
 
+@final
 class Connection(Reader):
     """Made for each accepted socket."""
 
@@ -67,7 +68,7 @@ class Connection(Reader):
         self._incoming = None
         self._waiting.clear()
         self._backlog = None
-        del self._parser, self._feed_data  # they hold this object's callbacks: only the collector would free them
+        self._drop_parser()
         if active is not None:
             active.lost()
 

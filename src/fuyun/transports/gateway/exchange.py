@@ -7,7 +7,7 @@ acknowledged to the flight only as the client takes it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from fuyun.domain.errors import BadRequest, FuyunError, Internal, MethodNotAllowed, PayloadTooLarge
 from fuyun.runtime.wire import WINDOW
@@ -19,7 +19,6 @@ from fuyun.transports.gateway.intake import (
     check_framing,
     check_repeats,
     drop_keys,
-    find_target,
     split_target,
     wants_continue,
     without_hops,
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from fuyun.transports.gateway.reader import Reader
 
 
+@final
 class Exchange(Reply):
     """The connection calls `open` when it is this request's turn, `take` with pieces of its body and `proceed` once it
     is complete and its turn."""
@@ -178,7 +178,7 @@ class Exchange(Reply):
         if self._target == b"*" and self._method == "OPTIONS":
             self._local, self._extra = True, f"Allow: {', '.join(sorted(METHODS.values()))}\r\n"
             return
-        path, self._query, authority = find_target(self._target) or split_target(self._target)
+        path, self._query, authority = split_target(self._target)
         if authority:
             self._headers = [("host", authority), *(field for field in self._headers if field[0] != "host")]
         route = self._route = connection.shared.invoker.match(path)

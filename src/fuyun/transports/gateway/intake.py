@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Final
 
 from fuyun.domain.errors import BadRequest, ExpectationFailed, Unsupported, VersionUnsupported
 
 #: Methods a request may have. The parser knows more (RTSP, SOURCE): those are not HTTP.
-METHODS: dict[bytes, str] = {
+METHODS: Final[dict[bytes, str]] = {
     name.encode(): name
     for name in (
         *("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "QUERY", "PURGE", "LINK", "UNLINK"),
@@ -19,7 +20,7 @@ METHODS: dict[bytes, str] = {
 }
 
 #: Headers that end at this hop (RFC 9110 section 7.6.1, plus the historical ones); functions neither see nor set them.
-HOP_BY_HOP = frozenset(
+HOP_BY_HOP: Final = frozenset(
     {
         "connection",
         "keep-alive",
@@ -35,18 +36,21 @@ HOP_BY_HOP = frozenset(
 )
 
 #: A request without any of these takes the short way: nothing to check, nothing to remove.
-RARE = HOP_BY_HOP | {"content-length", "expect"}
+RARE: Final = HOP_BY_HOP | {"content-length", "expect"}
 
 #: Headers of which a second one makes a request ambiguous.
-SINGLE = ("host", "authorization", "fuyun-key", "expect", "upgrade", "content-type", "origin")
+SINGLE: Final = ("host", "authorization", "fuyun-key", "expect", "upgrade", "content-type", "origin")
 
-_KEPT = 4096
-_names: dict[bytes, str] = {}
-_targets: dict[bytes, tuple[str, str, str]] = {}
+_KEPT: Final = 4096
+_names: Final[dict[bytes, str]] = {}
+_targets: Final[dict[bytes, tuple[str, str, str]]] = {}
 
 
-def learn_name(name: bytes) -> str:
+def name_of(name: bytes) -> str:
     """The lower-case text of a header name, remembered (at most 4096, names up to 64 bytes)."""
+    known = _names.get(name)
+    if known is not None:
+        return known
     text = name.decode("ascii").lower()
     if len(name) <= 64:
         if len(_names) >= _KEPT:
@@ -55,19 +59,14 @@ def learn_name(name: bytes) -> str:
     return text
 
 
-#: The lower-case text of a header name that was seen before, else None.
-find_name = _names.get
-
-
-#: What `split_target` said of a target that was seen before, else None.
-find_target = _targets.get
-
-
 def split_target(target: bytes) -> tuple[str, str, str]:
     """(path, query, authority) of an origin-form or absolute-form target, percent-encoding untouched.
 
-    The authority is "" unless the target was absolute. Raises BadRequest for anything else.
+    Remembered. The authority is "" unless the target was absolute. Raises BadRequest for anything else.
     """
+    known = _targets.get(target)
+    if known is not None:
+        return known
     text = target.decode("ascii")
     authority = ""
     if not text.startswith("/"):
@@ -144,7 +143,7 @@ def tokens(value: str | None) -> list[str]:
     return [part.strip(" \t").lower() for part in value.split(",")] if value else []
 
 
-_has_key = re.compile(r"(?:^|\s)fk_").search
+_has_key: Final = re.compile(r"(?:^|\s)fk_").search
 
 
 def drop_keys(headers: list[tuple[str, str]], fields: dict[str, str]) -> None:

@@ -11,6 +11,7 @@ The request that is nearly every request (HTTP/1.1, no body, nothing unusual, no
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -26,7 +27,7 @@ from fuyun.domain.errors import (
     VersionUnsupported,
 )
 from fuyun.transports.gateway.exchange import Exchange
-from fuyun.transports.gateway.intake import METHODS, RARE, check_version, find_name, learn_name, tokens
+from fuyun.transports.gateway.intake import METHODS, RARE, check_version, name_of, tokens
 from fuyun.transports.gateway.reply import Reply, log
 
 if TYPE_CHECKING:
@@ -41,8 +42,11 @@ OPEN: Final = 0  # it is parsed
 DEAF: Final = 1  # no more requests are taken; those that are here are answered
 ENDING: Final = 2  # the last answer is written; input is thrown away until the client has gone
 
+#: What a closed connection has for a parser.
+_SPENT: Final = HttpRequestParser(None)
 
-class Reader(asyncio.Protocol):
+
+class Reader(ABC):
     """The receiving half of `connection.Connection`, the only subclass. `active` is the exchange whose turn it is,
     `_incoming` the one whose body is being received, `_waiting` those behind the active one."""
 
@@ -103,6 +107,11 @@ class Reader(asyncio.Protocol):
     def _renew_parser(self) -> None:
         self._parser = HttpRequestParser(self)
         self._feed_data = self._parser.feed_data
+
+    def _drop_parser(self) -> None:
+        """The parser holds this object's callbacks: without this only the collector would free both."""
+        self._parser = _SPENT
+        self._feed_data = _SPENT.feed_data
 
     def write(self, *pieces: bytes) -> None:
         """Hand bytes to the transport, after those that were posted."""
@@ -229,7 +238,7 @@ class Reader(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field of the head, or of a trailer (whose list nobody reads)."""
-        self._headers.append((find_name(name) or learn_name(name), value.rstrip(b" \t").decode("latin-1")))
+        self._headers.append((name_of(name), value.rstrip(b" \t").decode("latin-1")))
 
     def on_headers_complete(self) -> None:
         """A head is here: make its exchange, and begin it when nothing is before it."""
@@ -364,25 +373,25 @@ class Reader(asyncio.Protocol):
 
     # --- what the sending half adds --------------------------------------------------------------------------------
 
+    @abstractmethod
     def finished(self, exchange: Reply) -> None:
         """The answer of the active exchange is with the transport."""
-        raise NotImplementedError
 
+    @abstractmethod
     def abort(self) -> None:
         """Cut the connection so that the client sees that something is missing."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def is_last(self) -> bool:
         """True when nothing else has been asked on this connection."""
-        raise NotImplementedError
 
     @property
-    def _at_eof(self) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def _at_eof(self) -> bool: ...
 
-    def _advance(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _advance(self) -> None: ...
 
-    def _stop_input(self, error: FuyunError) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _stop_input(self, error: FuyunError) -> None: ...

@@ -20,7 +20,7 @@ from fuyun.transports.gateway.answers import (
 if TYPE_CHECKING:
     from fuyun.transports.gateway.reader import Reader
 
-log = logging.getLogger("fuyun.gateway")
+log: Final = logging.getLogger("fuyun.gateway")
 
 # How the body of a streamed answer is delimited.
 NONE: Final = 0  # nothing is sent: the answer to HEAD, or a status without a body

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import cast
 
 from fuyun.domain.tenants import Principal
 from fuyun.services.invoking import Invoker
@@ -49,8 +50,8 @@ class Gateway:
         self._tick()
         return int(server.sockets[0].getsockname()[1])
 
-    def _connect(self) -> Connection:
-        return Connection(self._shared)
+    def _connect(self) -> asyncio.Protocol:
+        return cast(asyncio.Protocol, Connection(self._shared))  # it has a protocol's methods, not its class
 
     def _tick(self) -> None:
         shared = self._shared

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from email.utils import formatdate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, final
 
 from fuyun.base import clock
 from fuyun.domain.errors import Unauthenticated
@@ -18,23 +17,25 @@ from fuyun.transports.gateway.limits import GatewayLimits
 if TYPE_CHECKING:
     from fuyun.transports.gateway.connection import Connection
 
-_HINT = "send 'Authorization: Bearer fk_...' or 'Fuyun-Key: fk_...'"
+_HINT: Final = "send 'Authorization: Bearer fk_...' or 'Fuyun-Key: fk_...'"
 
 
-@dataclass(slots=True)
+@final
 class GatewayStats:
     """Counters since start, for metrics; `connections` is the number open now."""
 
-    connections: int = 0
-    accepted: int = 0  # connections
-    turned_away: int = 0  # connections over the limit
-    requests: int = 0  # begun by the function or refused before it
-    refused: int = 0  # answered with an error before a function was asked
-    timed_out: int = 0  # connections closed because the client was too slow
-    received_bytes: int = 0
-    sent_bytes: int = 0  # bodies of answers
+    def __init__(self) -> None:
+        self.connections = 0
+        self.accepted = 0  # connections
+        self.turned_away = 0  # connections over the limit
+        self.requests = 0  # begun by the function or refused before it
+        self.refused = 0  # answered with an error before a function was asked
+        self.timed_out = 0  # connections closed because the client was too slow
+        self.received_bytes = 0
+        self.sent_bytes = 0  # bodies of answers
 
 
+@final
 class Shared:
     """One per gateway. `now_s` and `date` are renewed by `tick`; nothing on the request path asks for the time.
 
