@@ -106,10 +106,10 @@ async def test_beyond_the_bound_the_oldest_queued_go(tmp_path: Path, monkeypatch
     store = FolderRecords(tmp_path)  # not started: the writer is as slow as can be
     for count in range(250):
         store.append_nowait(line(str(count)))
-    assert store.dropped == 150
+    assert 150 - 2 * driver.SLICE < store.dropped <= 150  # a slice goes when the bound holds without it
     assert store.problem
     store.start()
-    assert [found.text for found in await store.list_logs(HELLO)] == [str(count) for count in range(150, 250)]
+    assert [found.text for found in await store.list_logs(HELLO)] == [str(n) for n in range(store.dropped, 250)]
     await store.close()
 
 

@@ -75,7 +75,8 @@ class Channel:
         self.pid = 0
         self.report = StartReport(kind="none")
         self.streams: dict[int, ReplySink] = {}
-        self.started: asyncio.Future[frames.Ready] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()  # asked for once: it costs a system call
+        self.started: asyncio.Future[frames.Ready] = self._loop.create_future()
         self.gone = False
         self.largest = LARGEST_BYTES  # longest frame taken; it is put together in the platform's memory
         self.on_exited: Callable[[str, int], None] | None = None  # of a template: (instance, status)
@@ -110,7 +111,7 @@ class Channel:
         parts = (_pack(size, _INVOKE, _END if end else 0, 0, stream), _pack_meta(len(head)), head, body)
         if hold:
             if not self._held:
-                asyncio.get_running_loop().call_soon(self.flush)
+                self._loop.call_soon(self.flush)
             self._held += parts
         elif self._held:
             self._held += parts

@@ -1,10 +1,13 @@
-"""Records and log lines in segments on the local disk. Written by one thread in batches; the hot path only queues."""
+"""Records and log lines in segments on the local disk, written by one thread in batches.
+
+What is queued is encoded where it is queued, a slice at a time: a thread that does it beside the event loop takes the
+interpreter from it hundreds of times a second, which costs more than the encoding (decision 0008).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +26,7 @@ from fuyun.ports.records import RecordQuery
 Item = Invocation | LogLine
 Listener = Callable[[Sequence[Item]], None]
 _Key = tuple[str, str, float, Kind]  # namespace, function, hours since the epoch, kind
+_Batch = tuple[_Key, list[Item], bytes]  # items of one segment and their lines
 T = TypeVar("T", Invocation, LogLine)
 
 #: Items that wait for the disk at most.
@@ -30,10 +34,8 @@ QUEUE_ITEMS = 100_000
 #: Seconds between two batches; with a follower the shorter one.
 FLUSH_S = 0.4
 FOLLOW_S = 0.1
-#: Items handled before the thread lets the event loop have the interpreter: about 0.1 ms of work.
+#: Items encoded at once: about 0.1 ms of work.
 SLICE = 64
-#: Seconds it then sleeps. Not 0: a thread that only yields takes the interpreter back before the other has woken up.
-YIELD_S = 0.0001
 #: Bytes one function may hold before its oldest segments go.
 BOUND_BYTES = 2**30
 #: Completion times of neighbouring lines may be out of order by this much (batches of several threads, clock steps).
@@ -47,7 +49,10 @@ class FolderRecords:
         self._root = root
         self._bound_bytes = bound_bytes
         self._appender = Appender(root, bound_bytes, segment_bytes)
-        self._queue: deque[Item] = deque()
+        self._queue: deque[Item] = deque()  # not encoded yet, fewer than a slice but for moments
+        self._encoded: deque[_Batch] = deque()
+        self._held = 0  # items in `_encoded`
+        self._encoding = threading.Lock()  # guards both; whoever holds it only computes
         self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
         self._listeners: dict[tuple[str, str], list[tuple[asyncio.AbstractEventLoop, Listener]]] = {}
         self._wake = threading.Event()
@@ -73,16 +78,25 @@ class FolderRecords:
     def append_nowait(self, item: Item) -> None:
         """See `ports.records.RecordStore.append_nowait`."""
         self._queue.append(item)
-        if len(self._queue) > QUEUE_ITEMS:
-            self._shed()
+        if len(self._queue) >= SLICE:
+            self._encode_slice()
 
-    def _shed(self) -> None:
-        try:
-            self._queue.popleft()
-        except IndexError:  # the writer emptied it meanwhile
-            return
-        self.dropped += 1
-        self.problem = self.problem or "records come faster than they can be written"
+    def _encode_slice(self) -> None:
+        """Encode the oldest of what is queued; beyond the bound the oldest encoded go."""
+        with self._encoding:
+            batch: dict[_Key, list[Item]] = defaultdict(list)
+            for _ in range(min(SLICE, len(self._queue))):
+                item = self._queue.popleft()
+                kind: Kind = "invocations" if type(item) is Invocation else "logs"
+                batch[(item.namespace, item.function, item.at_s // 3600, kind)].append(item)
+            for key, items in batch.items():
+                self._encoded.append((key, items, self._encode(items)))
+                self._held += len(items)
+            while self._held - len(self._encoded[0][1]) >= QUEUE_ITEMS:
+                _, items, _ = self._encoded.popleft()
+                self._held -= len(items)
+                self.dropped += len(items)
+                self.problem = self.problem or "records come faster than they can be written"
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -209,38 +223,28 @@ class FolderRecords:
 
     def _write_queued(self) -> None:
         """Everything that is queued now, to the files and the listeners."""
-        left = len(self._queue)
-        while left > 0:
-            batch: dict[_Key, list[Item]] = defaultdict(list)
-            taken = 0
-            while taken < left and taken < 50 * SLICE:
-                try:
-                    item = self._queue.popleft()
-                except IndexError:
-                    left = 0
-                    break
-                kind: Kind = "invocations" if type(item) is Invocation else "logs"
-                batch[(item.namespace, item.function, item.at_s // 3600, kind)].append(item)
-                taken += 1
-                if taken % SLICE == 0:
-                    time.sleep(YIELD_S)
-            left -= taken
-            # Told first, written second: what a reader finds in a file, its listener has been sent before.
-            self._tell(batch)
-            for key, items in batch.items():
-                self._write(key, items)
+        while self._queue:
+            self._encode_slice()
+        with self._encoding:
+            batches, self._encoded = self._encoded, deque()
+            self._held = 0
+        # Told first, written second: what a reader finds in a file, its listener has been sent before.
+        lines: dict[_Key, bytearray] = defaultdict(bytearray)
+        counts: dict[_Key, int] = defaultdict(int)
+        for key, items, text in batches:
+            self._tell(key, items)
+            lines[key] += text
+            counts[key] += len(items)
+        for key, joined in lines.items():
+            self._write(key, joined, counts[key])
 
-    def _write(self, key: _Key, items: list[Item]) -> None:
-        lines = bytearray()
-        for start in range(0, len(items), SLICE):
-            lines += self._encode(items[start : start + SLICE])
-            time.sleep(YIELD_S)
+    def _write(self, key: _Key, lines: bytearray, count: int) -> None:
         namespace, function, hour, kind = key
         try:
             self._appender.append(namespace, function, segments.hour_of(hour * 3600), kind, lines)
             self.problem = ""
         except OSError as exc:
-            self.dropped += len(items)
+            self.dropped += count
             known = translate(exc, self._root)
             self.problem = str(known or exc)
             self._appender.forget()
@@ -251,13 +255,9 @@ class FolderRecords:
         except UnicodeEncodeError:  # a text with half a surrogate pair, which JSON in UTF-8 cannot hold
             return self._encoder.encode_lines([_encodable(item) for item in items])
 
-    def _tell(self, batch: dict[_Key, list[Item]]) -> None:
-        listeners = self._listeners
-        if not listeners:
-            return
-        for (namespace, function, _, _), items in batch.items():
-            for loop, listener in listeners.get((namespace, function), ()):
-                _call(loop, listener, items)
+    def _tell(self, key: _Key, items: list[Item]) -> None:
+        for loop, listener in self._listeners.get(key[:2], ()):
+            _call(loop, listener, items)
 
 
 def _window(query: RecordQuery, kind: Kind) -> tuple[float, float]:

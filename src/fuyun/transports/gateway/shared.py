@@ -46,6 +46,7 @@ class Shared:
 
     __slots__ = (
         "_authenticate",
+        "_loop",
         "connections",
         "date",
         "draining",
@@ -68,6 +69,7 @@ class Shared:
         self.running = 0  # connections whose turn it is to be answered
         self.outbox: list[tuple[asyncio.Transport, bytes]] = []
         self._authenticate = authenticate
+        self._loop = asyncio.get_running_loop()  # asked for once: it costs a system call
         self.now_s = 0.0
         self.date = ""
         self.tick()
@@ -80,7 +82,7 @@ class Shared:
     def post(self, transport: asyncio.Transport, data: bytes) -> None:
         """Write `data` at the end of this turn of the loop."""
         if not self.outbox:
-            asyncio.get_running_loop().call_soon(self.flush)
+            self._loop.call_soon(self.flush)
         self.outbox.append((transport, data))
 
     def flush(self) -> None:
