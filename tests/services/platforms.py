@@ -7,6 +7,8 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
+
 from fuyun.domain.errors import FuyunError, NotFound
 from fuyun.domain.functions import Alias, Artifact, Function, FunctionSpec, HttpTrigger, Trigger, Version, Weight
 from fuyun.domain.invocations import Invocation, LogLine
@@ -88,6 +90,14 @@ class Kept:
     def append_nowait(self, item: Invocation | LogLine) -> None:
         """See `ports.records.RecordStore`."""
         self.items.append(item)
+
+    def append_lines(self, namespace: str, function: str, at_s: int, lines: list[str]) -> None:
+        """See `ports.records.RecordStore`; every line must be an invocation's JSON."""
+        found = [msgspec.json.decode(line, type=Invocation) for line in lines]
+        assert {(item.namespace, item.function, item.at_s // 3600 * 3600) for item in found} == {
+            (namespace, function, at_s)
+        }
+        self.items.extend(found)
 
     @property
     def invocations(self) -> list[Invocation]:

@@ -197,7 +197,7 @@ def test_errors_are_recorded_by_their_code() -> None:
 
     p = play(scene)
     assert [(record.status, record.error) for record in p.records.invocations] == [("error", "function_raised")]
-    assert p.measures.invocations == {("default", "f", "error", "blank"): 1}
+    assert p.measures.tally("default", "f").invocations == {("error", "blank"): 1}
 
 
 def test_lines_are_kept_with_their_request() -> None:

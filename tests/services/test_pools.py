@@ -42,7 +42,7 @@ def test_a_warm_instance_is_used_again() -> None:
     first, second, third = p.records.invocations
     assert [first.start_kind, second.start_kind, third.start_kind] == ["blank", "warm", "warm"]
     assert {record.status for record in p.records.invocations} == {"ok"}
-    assert p.measures.invocations == {("default", "f", "ok", "blank"): 1, ("default", "f", "ok", "warm"): 2}
+    assert p.measures.tally("default", "f").invocations == {("ok", "blank"): 1, ("ok", "warm"): 2}
 
 
 def test_requests_wait_in_order_for_as_many_instances_as_there_may_be() -> None:

@@ -36,7 +36,7 @@ def new_id() -> str:
     ms = int(clock.wall_s() * 1000)
     if ms != _ms:
         _ms, _start = ms, f"{ms:012x}{_tag}"
-    return f"{_start}{next(_count) & 0xFFFFFFFFFF:010x}"
+    return _start + "%010x" % (next(_count) & 0xFFFFFFFFFF)
 
 
 def time_of(id_: str) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import msgspec
+
 from fuyun.domain.functions import Version, Wire
 from fuyun.domain.invocations import StartKind
 
@@ -41,6 +43,19 @@ class Head(Wire, frozen=True, kw_only=True):
     headers: list[tuple[str, str]] = []
     source: str = ""  # client address
     scheme: str = "http"
+
+
+class Asked(msgspec.Struct, gc=False):
+    """The part of a `Head` that a caller wrote."""
+
+    method: str
+    path: str
+    base: str
+    query: str
+    headers: list[tuple[str, str]]
+    source: str
+    scheme: str
+    trace: str
 
 
 class ReplySink(Protocol):

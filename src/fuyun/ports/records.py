@@ -37,6 +37,11 @@ class RecordStore(Protocol):
         """Queue a record or a line."""
         ...
 
+    def append_lines(self, namespace: str, function: str, at_s: int, lines: list[str]) -> None:
+        """Queue records that arrived in the hour of wall-clock second `at_s`, each as an `Invocation`'s JSON; the list
+        is the store's from now on."""
+        ...
+
     async def list_invocations(self, query: RecordQuery) -> list[Invocation]:
         """Matching records."""
         ...

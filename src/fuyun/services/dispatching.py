@@ -17,8 +17,9 @@ from fuyun.domain.tenants import Quotas
 from fuyun.ports.instances import InstanceHost
 from fuyun.ports.records import RecordStore
 from fuyun.services.flights import LiveFlight
+from fuyun.services.gauges import Gauges, PoolGauge
 from fuyun.services.invoking import Responder
-from fuyun.services.measures import Gauges, Measures, PoolGauge
+from fuyun.services.measures import Measures
 from fuyun.services.members import Tenant
 from fuyun.services.pools import Pool
 from fuyun.services.routes import Route, RouteTable
@@ -60,7 +61,7 @@ class Dispatcher:
         self.log = records.append_nowait
         self._table = table
         self._records = records
-        self._measures = measures
+        self.tally = measures.tally
         self._quotas_of = quotas_of
         self.environment = environment
         self._pools: dict[str, Pool] = {}
@@ -203,10 +204,18 @@ class Dispatcher:
             self._flusher.cancel()
             self._flusher = None
         done, self._done = self._done, []
+        batches: dict[tuple[Pool, int], list[str]] = {}  # by pool and hour of arrival
         for flight in done:
-            record = flight.record()
-            self._records.append_nowait(record)
-            self._measures.count(record)
+            pool, billed_gb_s = flight.pool, flight.billed_gb_s
+            pool.tally.count(flight.status, flight.start_kind, flight.duration_ns / 1e9, billed_gb_s)
+            key = (pool, int(flight.at_s) // 3600)
+            lines = batches.get(key)
+            if lines is None:
+                batches[key] = [flight.line(billed_gb_s)]
+            else:
+                lines.append(flight.line(billed_gb_s))
+        for (pool, hour), lines in batches.items():
+            self._records.append_lines(pool.version.namespace, pool.version.function, hour * 3600, lines)
 
     # --- time
 

@@ -9,8 +9,8 @@ import msgspec
 from fuyun.base import clock, ids
 from fuyun.decide import billing
 from fuyun.domain.errors import FuyunError, InstanceLost, ResponseTooLarge
-from fuyun.domain.invocations import Invocation, LogLine, Waterfall
-from fuyun.ports.instances import Call, Head, StartReport
+from fuyun.domain.invocations import LogLine, Waterfall
+from fuyun.ports.instances import Asked, Call, StartReport
 
 if TYPE_CHECKING:
     from fuyun.services.invoking import Responder
@@ -91,18 +91,22 @@ class LiveFlight:
     def go(self, member: Member, now_ns: int, hold: bool, ahead: bool = False) -> None:
         """Write the invocation to an instance: one with a free slot, or (`ahead`) behind the call it runs. `hold`: with
         others at the end of this turn of the loop; a write wakes the instance, which costs more than all of this."""
-        version = self.pool.version
+        pool = self.pool
         self.ahead = ahead
         self.member = member
         self.state = RUNNING
         self.started_ns = now_ns
-        head = Head(
-            id=self.id, kind=self.kind, deadline_ms=int((clock.wall_s() + version.spec.timeout_s) * 1000),
-            function=version.function, version=self.pool.qualifier, alias=self.alias, method=self.method,
-            path=self.path, base=self.base, query=self.query, headers=self.headers, source=self.source,
-            scheme=self.scheme, trace=_trace(self.headers),
-        )  # fmt: skip
-        call = self._call = member.instance.invoke(_encode(head), self.body, self.end, self, hold)
+        # `ports.instances.Head` in two parts, because every call has one: only what callers wrote needs escapes.
+        deadline_ms = int((clock.wall_s() + pool.timeout_s) * 1000)
+        known = (
+            f'{{"id":"{self.id}","kind":"{self.kind}","deadline_ms":{deadline_ms},'
+            f'{pool.head_names},"alias":"{self.alias}",'
+        )
+        asked = Asked(
+            self.method, self.path, self.base, self.query, self.headers, self.source, self.scheme, _trace(self.headers)
+        )
+        head = known.encode() + _encode(asked)[1:]
+        call = self._call = member.instance.invoke(head, self.body, self.end, self, hold)
         if self._early is not None:
             for chunk, end in self._early:
                 call.send_body(chunk, end)
@@ -322,22 +326,48 @@ class LiveFlight:
         )
         return ", ".join(f"{name};dur={value:.3f}" for name, value in phases if value or name in ("queue", "run"))
 
-    def record(self) -> Invocation:
-        """The record of it; call when it is done."""
-        version = self.pool.version
-        spec = version.spec
+    @property
+    def status(self) -> str:
+        """What the record says became of it: ok, error, throttled or cancelled."""
+        error = self.error
+        return "ok" if not error else error if error == "throttled" or error == "cancelled" else "error"
+
+    @property
+    def duration_ns(self) -> int:
+        """Arrival to last byte; call when it is done."""
+        return (max(self.sent_ns, self.answered_ns) or clock.mono_ns()) - self.at_ns
+
+    @property
+    def billed_gb_s(self) -> float:
+        """GB-seconds; call when it is done."""
+        spec = self.pool.version.spec
+        if spec.concurrency > 1:
+            return self.mark
         run_us = (self.answered_ns - self.started_ns) // 1000 if self.started_ns else 0
-        billed = self.mark if spec.concurrency > 1 else billing.call_gb_s(spec.memory_bytes, run_us)
-        status = "ok" if not self.error else self.error if self.error in ("throttled", "cancelled") else "error"
-        end_ns = max(self.sent_ns, self.answered_ns) or clock.mono_ns()
-        return Invocation(
-            id=self.id, at_s=self.at_s, namespace=version.namespace, function=version.function, version=version.number,
-            alias=self.alias, status=status, error=self.error, http_status=self.http_status,  # type: ignore[arg-type]
-            start_kind=self.report.kind, instance=self.member.instance.id if self.member else "",
-            waterfall=self.waterfall(), duration_ms=(end_ns - self.at_ns) / 1e6, memory_peak_bytes=self.peak_kib * 1024,
-            cpu_s=self.cpu_us / 1e6, billed_gb_s=billed, request_bytes=self.request_bytes,
-            response_bytes=self.response_bytes,
-        )  # fmt: skip
+        return billing.call_gb_s(spec.memory_bytes, run_us)
+
+    def line(self, billed_gb_s: float) -> str:
+        """Its record, a `domain.invocations.Invocation` as JSON without an end of line; call when it is done.
+
+        Written by hand because every call has one: names, ids and codes need no escapes, and `5e-6` is how a number of
+        nanoseconds is one of milliseconds.
+        """
+        pool, member = self.pool, self.member
+        instance = member.instance.id if member is not None else ""
+        return (
+            f'{{"id":"{self.id}","at_s":{int(self.at_s * 1e6)}e-6,{pool.record_names},"alias":"{self.alias}",'
+            f'"status":"{self.status}","error":"{self.error}","http_status":{self.http_status},'
+            f'"start_kind":"{self.start_kind}","instance":"{instance}","waterfall":{self._waterfall_json()},'
+            f'"duration_ms":{self.duration_ns}e-6,"memory_peak_bytes":{self.peak_kib * 1024},"cpu_s":{self.cpu_us}e-6,'
+            f'"billed_gb_s":{billed_gb_s},"request_bytes":{self.request_bytes},"response_bytes":{self.response_bytes}}}'
+        )
+
+    def _waterfall_json(self) -> str:
+        if self.report is not _WARM or not self.started_ns:
+            return _encode(self.waterfall()).decode()
+        queue_ns, answered_ns = self.started_ns - self.at_ns, self.answered_ns or clock.mono_ns()
+        run_ns, send_ns = max(0, answered_ns - self.started_ns), max(0, self.sent_ns - answered_ns)
+        return f'{{"queue":{queue_ns}e-6,"run":{run_ns}e-6,"send":{send_ns}e-6}}'
 
 
 def _trace(headers: list[tuple[str, str]]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, final
 
@@ -18,6 +17,7 @@ from fuyun.domain.functions import Hooks, Version
 from fuyun.domain.invocations import LogLine
 from fuyun.domain.tenants import Quotas
 from fuyun.ports.instances import Instance, InstanceHost
+from fuyun.services.measures import Tally
 
 if TYPE_CHECKING:
     from fuyun.services.flights import LiveFlight
@@ -47,7 +47,7 @@ class Member:
         self.overdue = 0  # calls inside that passed their timeout
         self.cut_s = 0.0  # when it is ended if nothing else is inside
         self.lock = asyncio.Lock()  # commands are carried out one after the other
-        self.line: deque[LiveFlight] = deque()  # written to it already, behind the one that runs
+        self.line: list[LiveFlight] = []  # written to it already, behind the one that runs
         self.meter = billing.Meter()
         if "pre_stop" in instance.report.hooks and not rules.pre_stop_s:
             rules = msgspec.structs.replace(rules, pre_stop_s=Hooks().pre_stop_timeout_s)  # an application's shutdown
@@ -71,6 +71,7 @@ class Surroundings(Protocol):
     @property
     def environment(self) -> Callable[[Version], Awaitable[dict[str, str]]]: ...
     def log(self, line: LogLine) -> None: ...
+    def tally(self, namespace: str, function: str) -> Tally: ...
     def finished(self, flight: LiveFlight) -> None: ...
     def wake(self) -> None: ...
 

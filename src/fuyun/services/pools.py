@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from itertools import islice
 from typing import TYPE_CHECKING, Final, final
 
 import msgspec
@@ -35,13 +34,11 @@ _RELEASED: Final = Event.RELEASED
 #: run time: a wake-up costs about as much as such a call.
 _AHEAD: Final = 3
 _AHEAD_MS: Final = 1.0
+#: Instances among which the one with the shortest line is looked for.
+_LOOKED_AT: Final = 8
 #: A call that passed its timeout may end within this long before its instance is ended with it. Other calls inside
 #: are waited for.
 _CUT_GRACE_S: Final = 1.0
-
-
-def _length_of_line(member: Member) -> int:
-    return len(member.line)
 
 
 @final
@@ -52,6 +49,13 @@ class Pool:
         self.version = version
         self.qualifier = version.qualifier
         self.output_bytes = version.spec.output_bytes
+        self.timeout_s = version.spec.timeout_s
+        # What names it in each call's head and record; names need no escapes.
+        self.head_names = f'"function":"{version.function}","version":"{self.qualifier}"'
+        self.record_names = (
+            f'"namespace":"{version.namespace}","function":"{version.function}","version":{version.number}'
+        )
+        self.tally = around.tally(version.namespace, version.function)
         self.tenant = tenant
         self.log = around.log
         self.finished = around.finished
@@ -116,16 +120,24 @@ class Pool:
         of going to sleep. Only where calls are short, one at a time, and the request is complete."""
         if not 0.0 < self.run_ms < _AHEAD_MS or self._concurrency > 1 or not flight.end:
             return False
-        member = min(islice(self.members.values(), 8), key=_length_of_line)
-        if len(member.line) >= _AHEAD or not member.state.inflight:
+        looked_at, shortest = 0, _AHEAD
+        chosen: Member | None = None
+        for member in self.members.values():
+            length = len(member.line)
+            if length < shortest and member.state.inflight:
+                chosen, shortest = member, length
+            looked_at += 1  # noqa: SIM113 (enumerate is slower where this is compiled)
+            if not shortest or looked_at == _LOOKED_AT:
+                break
+        if chosen is None:
             return False
-        member.line.append(flight)
-        flight.go(member, clock.mono_ns(), True, True)
+        chosen.line.append(flight)
+        flight.go(chosen, clock.mono_ns(), True, True)
         return True
 
     def _next_in_line(self, member: Member, now_ns: int) -> None:
         """The call that ran has ended; the next one is inside already and runs now."""
-        flight = member.line.popleft()
+        flight = member.line.pop(0)
         flight.ahead = False
         flight.started_ns = now_ns
         self.running[flight] = None

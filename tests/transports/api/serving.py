@@ -19,7 +19,8 @@ from fuyun.drivers.catalog.tenants import SqlTenants
 from fuyun.drivers.records.folder import FolderRecords
 from fuyun.services.deploying import Deployer, DeployParts
 from fuyun.services.functions import Functions
-from fuyun.services.measures import Gauges, Measures
+from fuyun.services.gauges import Gauges
+from fuyun.services.measures import Measures
 from fuyun.services.records import Records
 from fuyun.services.routes import RouteTable
 from fuyun.services.tenants import PLATFORM, Tenants

@@ -8,7 +8,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fuyun.domain.invocations import Invocation, Waterfall
-from fuyun.services.measures import BUCKETS_S, Gauges, PoolGauge
+from fuyun.services.gauges import Gauges, PoolGauge
+from fuyun.services.measures import BUCKETS_S
 from tests.transports.api.serving import Served, bearer
 
 pytestmark = pytest.mark.anyio
@@ -43,7 +44,8 @@ def labels(**named: str) -> frozenset[tuple[str, str]]:
 
 async def test_what_ran_is_counted(api: Served) -> None:
     for item in (ended(0.4, "warm"), ended(0.6, "warm"), ended(30.0, "blank"), ended(2.0, "warm", "error")):
-        api.measures.count(item)
+        tally = api.measures.tally(item.namespace, item.function)
+        tally.count(item.status, item.start_kind, item.duration_ms / 1000, item.billed_gb_s)
     found = await scrape(api)
     assert found["fuyun_invocations_total", labels(status="ok", start="warm")] == 2
     assert found["fuyun_invocations_total", labels(status="error", start="warm")] == 1

@@ -1,6 +1,6 @@
 """Records and log lines in segments on the local disk, written by one thread in batches.
 
-What is queued is encoded where it is queued, a slice at a time: a thread that does it beside the event loop takes the
+Items are encoded where they are queued, a slice at a time: a thread that does it beside the event loop takes the
 interpreter from it hundreds of times a second, which costs more than the encoding (decision 0008).
 """
 
@@ -26,8 +26,10 @@ from fuyun.ports.records import RecordQuery
 Item = Invocation | LogLine
 Listener = Callable[[Sequence[Item]], None]
 _Key = tuple[str, str, float, Kind]  # namespace, function, hours since the epoch, kind
-_Batch = tuple[_Key, list[Item], bytes]  # items of one segment and their lines
+_Batch = tuple[_Key, list[Item] | list[str], bytes | None]  # of one segment: items and their lines, or only lines
 T = TypeVar("T", Invocation, LogLine)
+
+_decode = msgspec.json.Decoder(Invocation).decode
 
 #: Items that wait for the disk at most.
 QUEUE_ITEMS = 100_000
@@ -90,13 +92,22 @@ class FolderRecords:
                 kind: Kind = "invocations" if type(item) is Invocation else "logs"
                 batch[(item.namespace, item.function, item.at_s // 3600, kind)].append(item)
             for key, items in batch.items():
-                self._encoded.append((key, items, self._encode(items)))
-                self._held += len(items)
-            while self._held - len(self._encoded[0][1]) >= QUEUE_ITEMS:
-                _, items, _ = self._encoded.popleft()
-                self._held -= len(items)
-                self.dropped += len(items)
-                self.problem = self.problem or "records come faster than they can be written"
+                self._keep((key, items, self._encode(items)))
+
+    def append_lines(self, namespace: str, function: str, at_s: int, lines: list[str]) -> None:
+        """See `ports.records.RecordStore.append_lines`."""
+        with self._encoding:
+            self._keep(((namespace, function, at_s // 3600, "invocations"), lines, None))
+
+    def _keep(self, batch: _Batch) -> None:
+        """Hold a batch for the writer; beyond the bound the oldest go."""
+        self._encoded.append(batch)
+        self._held += len(batch[1])
+        while self._held - len(self._encoded[0][1]) >= QUEUE_ITEMS:
+            _, items, _ = self._encoded.popleft()
+            self._held -= len(items)
+            self.dropped += len(items)
+            self.problem = self.problem or "records come faster than they can be written"
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -233,7 +244,7 @@ class FolderRecords:
         counts: dict[_Key, int] = defaultdict(int)
         for key, items, text in batches:
             self._tell(key, items)
-            lines[key] += text
+            lines[key] += text if text is not None else "\n".join([*items, ""]).encode()
             counts[key] += len(items)
         for key, joined in lines.items():
             self._write(key, joined, counts[key])
@@ -255,8 +266,12 @@ class FolderRecords:
         except UnicodeEncodeError:  # a text with half a surrogate pair, which JSON in UTF-8 cannot hold
             return self._encoder.encode_lines([_encodable(item) for item in items])
 
-    def _tell(self, key: _Key, items: list[Item]) -> None:
-        for loop, listener in self._listeners.get(key[:2], ()):
+    def _tell(self, key: _Key, batch: list[Item] | list[str]) -> None:
+        listeners = self._listeners.get(key[:2], ())
+        if not listeners:
+            return
+        items = [_decode(item) if isinstance(item, str) else item for item in batch]
+        for loop, listener in listeners:
             _call(loop, listener, items)
 
 

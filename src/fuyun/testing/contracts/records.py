@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fuyun.domain.invocations import Invocation, LogLine
@@ -53,6 +54,18 @@ class RecordStoreContract(ABC):
                     assert (await store.list_logs(HELLO))[-1].request == item.id
             assert [item.response_bytes for item in await store.list_invocations(HELLO)] == list(range(200))
             assert store.dropped == 0
+
+    async def test_lines_are_records(self, tmp_path: Path) -> None:
+        items = [invocation(NOW_S + count, count) for count in range(100)]
+        async with self.open(tmp_path) as store:
+            told: list[object] = []
+            stop = store.follow("default", "hello", told.extend)
+            lines = [msgspec.json.encode(item).decode() for item in items]
+            store.append_lines("default", "hello", int(NOW_S // 3600 * 3600), lines)
+            assert await store.list_invocations(query(limit=1000)) == items
+            await asyncio.sleep(0)
+            assert told == items
+            stop()
 
     async def test_close_keeps_what_is_queued(self, tmp_path: Path) -> None:
         items = [invocation(count=count) for count in range(5000)]

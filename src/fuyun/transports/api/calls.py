@@ -19,8 +19,9 @@ from fuyun.domain.tenants import Principal
 if TYPE_CHECKING:
     from fuyun.services.deploying import Deployer
     from fuyun.services.functions import Functions
+    from fuyun.services.gauges import Gauges
     from fuyun.services.invoking import Invoker
-    from fuyun.services.measures import Gauges, Measures
+    from fuyun.services.measures import Measures
     from fuyun.services.records import Records
     from fuyun.services.tenants import Tenants
 

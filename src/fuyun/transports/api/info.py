@@ -9,7 +9,7 @@ from typing import Any
 import fuyun
 from fuyun.domain.functions import RUNTIMES, Wire
 from fuyun.domain.names import LATEST
-from fuyun.services.measures import PoolGauge, merged
+from fuyun.services.gauges import PoolGauge, merged
 from fuyun.transports.api.calls import Answer, Call
 from fuyun.transports.api.openapi import document
 from fuyun.transports.api.table import ANY_KEY, OPEN, Endpoint, Success

@@ -11,7 +11,8 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 import fuyun
-from fuyun.services.measures import BUCKETS_S, Durations, Gauges, Measures, merged
+from fuyun.services.gauges import Gauges, merged
+from fuyun.services.measures import BUCKETS_S, Durations, Measures, Tally
 from fuyun.transports.api.calls import Call
 from fuyun.transports.api.table import OPEN, Endpoint, Success
 
@@ -31,6 +32,12 @@ class PlatformCollector(Collector):
         yield self._durations()
         yield from self._now(self._gauges())
 
+    def _tallies(self) -> list[tuple[tuple[str, str], Tally]]:
+        """Of functions that ran, by name."""
+        return sorted(
+            (item for item in self._measures.tallies.items() if item[1].invocations), key=lambda item: item[0]
+        )
+
     def _counters(self) -> Iterator[Metric]:
         invocations = CounterMetricFamily(
             "fuyun_invocations", "Invocations that ended", labels=["namespace", "function", "status", "start"]
@@ -39,18 +46,19 @@ class PlatformCollector(Collector):
             "fuyun_cold_starts", "Invocations that waited for a new instance", labels=["namespace", "function", "start"]
         )
         starts: dict[tuple[str, str, str], int] = {}
-        for (namespace, function, status, start), count in sorted(self._measures.invocations.items()):
-            invocations.add_metric([namespace, function, status, start], count)
-            if start not in ("warm", "none"):
-                key = (namespace, function, start)
-                starts[key] = starts.get(key, 0) + count
+        for (namespace, function), tally in self._tallies():
+            for (status, start), count in sorted(tally.invocations.items()):
+                invocations.add_metric([namespace, function, status, start], count)
+                if start not in ("warm", "none"):
+                    key = (namespace, function, start)
+                    starts[key] = starts.get(key, 0) + count
         for cold_labels, count in starts.items():
             cold.add_metric(list(cold_labels), count)
         billed = CounterMetricFamily(
             "fuyun_billed_gb_seconds", "Memory limit times run time, in GB-seconds", labels=["namespace", "function"]
         )
-        for labels, gb_s in sorted(self._measures.billed_gb_s.items()):
-            billed.add_metric(list(labels), gb_s)
+        for labels, tally in self._tallies():
+            billed.add_metric(list(labels), tally.billed_gb_s)
         yield from (invocations, cold, billed)
 
     def _durations(self) -> Metric:
@@ -59,8 +67,8 @@ class PlatformCollector(Collector):
             "Arrival of the request to the last byte of its answer",
             labels=["namespace", "function"],
         )
-        for labels, durations in sorted(self._measures.durations.items(), key=lambda item: item[0]):
-            family.add_metric(list(labels), _cumulated(durations), sum_value=durations.sum_s)
+        for labels, tally in self._tallies():
+            family.add_metric(list(labels), _cumulated(tally.durations), sum_value=tally.durations.sum_s)
         return family
 
     def _now(self, gauges: Gauges) -> Iterator[Metric]:
