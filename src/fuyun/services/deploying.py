@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -88,11 +88,11 @@ class Deployer:
             str, dict[str, int]
         ] = {}  # namespace -> digest -> bytes; may hold what is gone, lacks nothing
 
-    async def upload(self, namespace: str, archive: bytes) -> Artifact:
-        """Store an archive of code; the caller has checked that its principal may. What no version uses is collected
-        after a while. NotFound, BadRequest, PayloadTooLarge, QuotaExceeded, StorageFull."""
+    async def upload(self, namespace: str, pieces: AsyncIterable[bytes]) -> Artifact:
+        """Store an archive of code as it arrives; the caller has checked that its principal may. What no version uses
+        is collected after a while. NotFound, BadRequest, PayloadTooLarge, QuotaExceeded, StorageFull."""
         await self._parts.tenants.get_namespace(namespace)
-        artifact = await self._parts.blobs.put(archive, self._parts.upload_bytes)
+        artifact = await self._parts.blobs.put(pieces, self._parts.upload_bytes)
         await self._check_storage(namespace, (artifact,))
         return artifact
 

@@ -20,6 +20,7 @@ from fuyun.drivers.blobs.folder import FolderBlobs
 from fuyun.drivers.builds.isolated import ProcessRunner
 from fuyun.drivers.builds.uv import UvBuilder, UvOptions
 from fuyun.drivers.instances.interpreters import Interpreters
+from fuyun.testing.contracts.blobs import pieces
 from tests.drivers.builds.packages import make_sdist, make_wheel
 from tests.waiting import wait_until
 
@@ -279,7 +280,7 @@ def _packed(folder: Path, files: dict[str, str]) -> bytes:
 
 async def _stored(b: Bench, folder: Path, files: dict[str, str]) -> Artifact:
     packed = _packed(folder, files)
-    artifact = await b.blobs.put(packed, 10**7)
+    artifact = await b.blobs.put(pieces(packed), 10**7)
     assert artifact.digest == digest_of(packed)
     return artifact
 
