@@ -236,6 +236,20 @@ def test_an_upload_shows_how_far_it_is_on_a_terminal(cli: Cli, deployed: Deploye
     assert "data.bin" in zipfile.ZipFile(io.BytesIO(archive)).namelist()
 
 
+def test_a_warning_stays_in_sight(api: ApiServer, cli: Cli, deployed: Deployed, project: Path) -> None:
+    def warned(asked: Asked) -> Reply:
+        told = {"progress": "dependencies: warning: built WITHOUT ISOLATION"}
+        return lines({"progress": "dependencies: resolving"}, told, {"version": version()})
+
+    api.on("PUT", f"{FN}/hello", warned)
+    assert "hello: warning: built WITHOUT ISOLATION\n" in cli("deploy").err
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    env.pop("NO_COLOR", None)
+    shown = on_a_terminal(["deploy", "--force"], env)
+    # Elsewhere a step is written over by the next one; this line ends, and nothing erases it.
+    assert re.search(r"\r\x1b\[2Khello: \x1b\[\d+mwarning\x1b\[0m: built WITHOUT ISOLATION\n", shown), shown
+
+
 def test_an_upload_says_nothing_more_elsewhere(cli: Cli, deployed: Deployed, project: Path) -> None:
     ran = cli("deploy")
     (size,) = map(len, deployed.archives.values())

@@ -44,3 +44,15 @@ def test_the_platforms_own_interpreter_is_told() -> None:
     told = checks("")["platform runs on"]
     assert told["found"].startswith(platform.python_version())
     assert (told["state"] == "ok") == told["found"].endswith(", optimised build")
+
+
+@pytest.mark.parametrize("possible", [True, False])
+def test_builds_without_a_sandbox_are_told(monkeypatch: pytest.MonkeyPatch, possible: bool) -> None:
+    def attempt(action: object) -> tuple[bool, str]:
+        return possible, "created" if possible else "Operation not permitted (EPERM)"
+
+    monkeypatch.setattr(probe, "attempt", attempt)
+    told = {item["name"]: item for item in probe.namespaces()}["dependency builds"]
+    assert told["state"] == ("ok" if possible else "limited")
+    assert ("WITHOUT ISOLATION" in told["found"]) is not possible
+    assert ("requirements you trust" in told["todo"]) is not possible

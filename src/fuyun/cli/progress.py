@@ -26,8 +26,12 @@ class Progress:
         self._clear()
 
     def step(self, text: str) -> None:
-        """Say what is being done now."""
+        """Say what is being done now. A warning stays in sight."""
         text = output.harmless(text, sys.stderr).replace("\n", " ")
+        _, warning, what = text.partition("warning: ")
+        if warning:
+            self._clear()
+            return output.words(f"{self._subject}: {output.style('warning', 'yellow', sys.stderr)}: {what}")
         if not self._live:
             return output.words(f"{self._subject}: {text}")
         import shutil

@@ -131,6 +131,9 @@ def namespaces() -> Iterator[dict[str, Any]]:
         yield check(f"{name} namespace", "ok" if ok else "missing", said, todo, required=name != "cgroup")
     ok, said = attempt(_sandbox)
     yield check("sandbox", "ok" if ok else "missing", said, todo, required=True)
+    built = "in a sandbox" if ok else "WITHOUT ISOLATION: a package built from source can do what the platform can"
+    risk = "make sandboxes possible (see above); until then deploy only requirements you trust"
+    yield check("dependency builds", "ok" if ok else "limited", built, risk)
 
 
 def _sandbox() -> str:
