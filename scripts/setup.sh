@@ -3,28 +3,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-find_python() {
-  local name
-  for name in python3.11 python3.12 python3.13 python3.14 python3; do
-    if command -v "$name" >/dev/null && "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-      command -v "$name"
-      return
-    fi
-  done
-}
-
-python=$(find_python)
-if [ -z "$python" ]; then
-  bash scripts/packages.sh python3 python3-venv
-  python=$(find_python)
-  [ -n "$python" ] || { echo "Python 3.11 or newer is needed; this system has none to install." >&2; exit 1; }
-fi
-if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
-  bash scripts/packages.sh "$(basename "$(readlink -f "$python")")-venv" || bash scripts/packages.sh python3-venv
-fi
-
 if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-  echo "Creating .venv with $("$python" --version) ..." >&2
+  python=$(bash scripts/interpreter.sh)
+  echo "Creating .venv with $("$python" --version) ($python) ..." >&2
   rm -rf .venv
   "$python" -m venv .venv
 fi

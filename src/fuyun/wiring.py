@@ -23,7 +23,7 @@ from fuyun.domain.errors import HostUnable
 from fuyun.domain.functions import Version
 from fuyun.drivers.blobs.folder import FolderBlobs
 from fuyun.drivers.builds.isolated import ProcessRunner
-from fuyun.drivers.builds.uv import UvBuilder
+from fuyun.drivers.builds.uv import UvBuilder, UvOptions
 from fuyun.drivers.catalog.functions import SqlCatalog
 from fuyun.drivers.catalog.sqlite import Database
 from fuyun.drivers.catalog.tenants import SqlTenants
@@ -154,7 +154,9 @@ async def _open_drivers(settings: Settings, stack: AsyncExitStack) -> _Drivers:
     host = LocalHost(_host_options(settings, data), interpreters.by_runtime, store.append_nowait)
     stack.push_async_callback(host.close)
     notes = await _open_host(host, interpreters)
-    builder = UvBuilder(blobs, host.run if host.sandboxed else ProcessRunner(), interpreters.by_path, data / "builds")
+    run = host.run if host.sandboxed else ProcessRunner()
+    options = UvOptions(isolated=host.sandboxed)
+    builder = UvBuilder(blobs, run, interpreters.by_path, data / "builds", options)
     stack.push_async_callback(builder.close)
     return _Drivers(
         database=database, catalog=SqlCatalog(database), blobs=blobs, store=store, interpreters=interpreters, host=host,
@@ -210,7 +212,10 @@ async def _open_host(host: LocalHost, interpreters: Interpreters) -> list[str]:
     except HostUnable as error:
         reason = error.detail
         await host.open_without_namespaces()
-        notes = [f"sandbox: not available ({reason}); only functions with `isolation: process` will run"]
+        notes = [
+            f"sandbox: not available ({reason}); only functions with `isolation: process` will run",
+            "builds: NOT ISOLATED; a dependency that is built from source can do what the platform can",
+        ]
     else:
         notes = [
             "sandbox: namespaces, seccomp, no capabilities" + (", as root" if host.hello["root"] else ", rootless")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from fuyun.base.archive import digest_of
 from fuyun.cli.init import TEMPLATES
 from fuyun.client.project import load_project
 from tests.cli.conftest import ARTIFACT, Cli, version
+from tests.cli.terminal import on_a_terminal
 from tests.client.api_server import ApiServer, Asked, Reply, lines, problem
 
 FN = "/namespaces/default/functions"
@@ -218,3 +221,36 @@ def test_init_overwrites_nothing(cli: Cli) -> None:
     ran = cli("init", "a", "--template", "python-htp")
     assert (ran.code, "did you mean 'python-http'" in ran.err) == (2, True)
     assert cli("init", "Not Good").code == 2
+
+
+def test_an_upload_shows_how_far_it_is_on_a_terminal(cli: Cli, deployed: Deployed, project: Path) -> None:
+    Path("data.bin").write_bytes(os.urandom(3 * 2**20))
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    env.pop("NO_COLOR", None)
+    shown = on_a_terminal(["deploy"], env)
+    found = [int(text) for text in re.findall(r"uploading 3\.0 MiB, (\d+) %", shown)]
+    assert found == sorted(set(found))
+    assert found[-1] == 100
+    assert len(found) > 10
+    (archive,) = deployed.archives.values()
+    assert "data.bin" in zipfile.ZipFile(io.BytesIO(archive)).namelist()
+
+
+def test_a_warning_stays_in_sight(api: ApiServer, cli: Cli, deployed: Deployed, project: Path) -> None:
+    def warned(asked: Asked) -> Reply:
+        told = {"progress": "dependencies: warning: built WITHOUT ISOLATION"}
+        return lines({"progress": "dependencies: resolving"}, told, {"version": version()})
+
+    api.on("PUT", f"{FN}/hello", warned)
+    assert "hello: warning: built WITHOUT ISOLATION\n" in cli("deploy").err
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    env.pop("NO_COLOR", None)
+    shown = on_a_terminal(["deploy", "--force"], env)
+    # Elsewhere a step is written over by the next one; this line ends, and nothing erases it.
+    assert re.search(r"\r\x1b\[2Khello: \x1b\[\d+mwarning\x1b\[0m: built WITHOUT ISOLATION\n", shown), shown
+
+
+def test_an_upload_says_nothing_more_elsewhere(cli: Cli, deployed: Deployed, project: Path) -> None:
+    ran = cli("deploy")
+    (size,) = map(len, deployed.archives.values())
+    assert [line for line in ran.err.splitlines() if "uploading" in line] == [f"hello: uploading {size} bytes"]

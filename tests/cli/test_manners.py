@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import select
 import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -19,10 +16,10 @@ from fuyun.cli.main import NOUNS
 from fuyun.client.http import error_classes
 from fuyun.domain import errors
 from tests.cli.conftest import Cli
+from tests.cli.terminal import FUYUN, on_a_terminal
 from tests.client.api_server import ApiServer, Reply, problem
 
 FN = "/namespaces/default/functions"
-FUYUN = [sys.executable, "-m", "fuyun.cli.main"]
 
 
 def test_every_error_has_an_exit_code() -> None:
@@ -108,27 +105,6 @@ def test_doctor_fails_only_when_the_main_job_cannot_run(cli: Cli, monkeypatch: p
     checks.append({"name": "sandbox", "state": "missing", "found": "EPERM", "todo": "run as root", "required": True})
     ran = cli("doctor")
     assert (ran.code, ran.err) == (1, "sandboxed functions cannot run here: sandbox\n")
-
-
-def on_a_terminal(arguments: list[str], env: dict[str, str]) -> str:
-    """What the command writes when stdout and stderr are a terminal."""
-    read_end, write_end = pty.openpty()
-    child = subprocess.Popen([*FUYUN, *arguments], stdin=write_end, stdout=write_end, stderr=write_end, env=env)
-    os.close(write_end)
-    found = b""
-    try:
-        while select.select([read_end], [], [], 30)[0]:
-            try:
-                chunk = os.read(read_end, 65536)
-            except OSError:  # EIO: the last writer is gone
-                break
-            if not chunk:
-                break
-            found += chunk
-    finally:
-        os.close(read_end)
-        child.wait()
-    return found.decode().replace("\r\n", "\n")
 
 
 def test_tables_colours_and_waterfalls_on_a_terminal(api: ApiServer, cli: Cli) -> None:

@@ -23,6 +23,7 @@ from fuyun.ports.instances import Instance, StartReport
 from fuyun.services.deploying import Deployer, DeployParts, DeployRequest
 from fuyun.services.functions import Functions
 from fuyun.services.tenants import Tenants
+from fuyun.testing.contracts.blobs import pieces
 
 PYTHON = Path(getattr(sys, "_base_executable", sys.executable))
 INTERPRETERS = Interpreters()
@@ -90,7 +91,7 @@ class Bench:
     async def upload(self, **files: str) -> str:
         """The digest of an archive of `files` (name__py -> name.py)."""
         packed = _packed(self.root / f"code{len(list(self.root.glob('code*')))}", files)
-        return (await self.deployer.upload("default", packed)).digest
+        return (await self.deployer.upload("default", pieces(packed))).digest
 
     async def deploy(
         self, function: str = "f", code: str = "", spec: FunctionSpec | None = None, **request: Any

@@ -38,9 +38,10 @@ async def test_a_deployment_publishes_warms_routes_and_is_audited(tmp_path: Path
         assert b.routed == {"f": [0, 1]}
         (alias,) = await b.functions.list_aliases("default", "f")
         assert alias.weights == (Weight(version=1, weight=100),)
-        ((action, target, detail),) = await b.audited()
-        assert (action, target) == ("function.deploy", "f")
-        assert "alias live" in detail
+        assert await b.audited() == [
+            ("function.deploy", "f", f"code {version.code.digest[:12]}"), ("function.publish", "f", "1"),
+            ("alias.set", "f", "live 1"),
+        ]  # fmt: skip
         assert (b.blobs.path(version.code.digest) / "__pycache__").is_dir()
         assert b.lines[0] == "packaging: 42 bytes of code"
         assert b.lines[1:] == ["warm-up: 24 ms (init 21 ms), template ready", "alias: live serves version 1"]
@@ -51,7 +52,9 @@ async def test_the_same_deployment_again_changes_nothing(tmp_path: Path) -> None
         first = await b.deploy(alias="live")
         await b.deploy(code=await b.upload(app__py="handler = print\n"), alias="live")
         third = await b.deploy(alias="live")
+        entries = await b.audited()
         again = await b.deploy(alias="live")
+        assert await b.audited() == entries, "what changes nothing is no change"
         assert (first.number, third.number, again) == (1, 3, third)
         alias = await b.functions.get_alias("default", "f", "live")
         assert alias.previous == (Weight(version=2, weight=100),), "the way back is kept"
@@ -84,7 +87,7 @@ async def test_a_function_that_does_not_load_leaves_the_old_version_serving(tmp_
             await b.deploy("brandnew")
         with pytest.raises(NotFound):
             await b.functions.get_function("default", "brandnew")
-        assert [action for action, _, _ in await b.audited()] == ["function.deploy"]
+        assert [action for action, _, _ in await b.audited()] == ["function.deploy", "function.publish", "alias.set"]
 
 
 async def test_dependencies_are_built_once_and_shared(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fuyun.domain.errors import FunctionLoadFailed, FunctionRaised, InstanceLost, Throttled, Unavailable
 from fuyun.domain.functions import Hooks
+from fuyun.domain.tenants import Quotas
 from fuyun.testing import times
 from tests.services.platforms import Caller, Platform, play
 
@@ -54,6 +55,26 @@ def test_min_instances_that_do_not_start_are_tried_ever_more_seldom() -> None:
         p.host.failing = None
         await asyncio.sleep(62)
         assert len(p.host.instances) == 3
+
+    play(scene)
+
+
+def test_a_namespace_that_is_gone_is_forgotten_once_nothing_of_it_runs() -> None:
+    async def scene(p: Platform) -> None:
+        p.quotas["acme"] = Quotas(concurrency=7)
+        await p.deploy(namespace="acme")
+        p.call(namespace="acme")
+        (await p.inside(1))[0].answer()
+        await asyncio.sleep(2)
+        assert p.dispatcher._tenants["acme"].quotas.concurrency == 7
+        p.catalog.delete("f", "acme")
+        await p.dispatcher.reload("acme", "f")
+        del p.quotas["acme"]
+        await asyncio.sleep(400)
+        assert "acme" not in p.dispatcher._tenants
+        p.quotas["acme"] = Quotas(concurrency=1)
+        await p.deploy(namespace="acme")
+        assert p.dispatcher._tenants["acme"].quotas.concurrency == 1
 
     play(scene)
 

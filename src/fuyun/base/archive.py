@@ -29,6 +29,7 @@ ALWAYS_IGNORED = (
 IGNORE_FILES = (".fuyunignore", ".gitignore")
 #: More entries than this are refused: an index this long takes seconds to read.
 MAX_ENTRIES = 100_000
+MAX_INDEX_BYTES = 32 * 1024 * 1024
 #: An archive may unpack to this many times its size. Deflate reaches 1032; source code and wheels stay below 20.
 MAX_RATIO = 200
 #: Up to this size the ratio is not looked at.
@@ -140,16 +141,35 @@ def _follow(root: Path, name: str, path: Path) -> Path:
     return target
 
 
-def unpack(archive: bytes, target: Path, limit_bytes: int) -> int:
-    """Unpack into the existing empty folder `target`; bytes of all files. Modes become 0644/0755, folders 0755.
+class _Bounded(io.FileIO):
+    """A file that is not believed: places outside it are garbage, and an index too long to be one is not read
+    (`zipfile` reads it at once, before anyone has looked at it)."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """ValueError for places that no file has."""
+        try:
+            return super().seek(offset, whence)
+        except OSError as exc:
+            raise ValueError(f"it points to place {offset}") from exc
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """At most `MAX_INDEX_BYTES`."""
+        if size is not None and size > MAX_INDEX_BYTES:
+            raise UnsafeArchive(f"the archive's index has {size} bytes; at most {MAX_INDEX_BYTES} are taken")
+        return super().read(MAX_INDEX_BYTES if size is None or size < 0 else size) or b""
+
+
+def unpack(archive: Path, target: Path, limit_bytes: int) -> int:
+    """Unpack the file `archive` into the existing empty folder `target`; bytes of all files. Modes become 0644 or 0755,
+    folders' 0755.
 
     Raises UnsafeArchive and ArchiveTooLarge before anything is written where the archive's index already shows it, and
     OSError. Leaves what it wrote behind on error: unpack into a temporary folder.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(archive)) as source:
+        with _Bounded(archive) as file, zipfile.ZipFile(file) as source:
             entries = source.infolist()
-            _check_index(entries, len(archive), limit_bytes)
+            _check_index(entries, os.fstat(file.fileno()).st_size, limit_bytes)
             total = 0
             for info in entries:
                 total += _extract(source, info, target)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fuyun.cli import output
+from fuyun.cli.names import function_names
 from fuyun.cli.session import JsonOption, NamespaceOption, command, connect, noun, split_name
 from fuyun.domain.errors import BadRequest, Conflict
 
 if TYPE_CHECKING:
     from fuyun.domain.functions import Alias, Weight
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Function.")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Function.", autocompletion=function_names)]
 AliasArgument = Annotated[str, typer.Argument(metavar="ALIAS", help="Alias.")]
 
 
@@ -68,7 +69,12 @@ def delete(name: NameArgument, alias: AliasArgument, namespace: NamespaceOption 
 
 
 def rollback(
-    name: Annotated[str, typer.Argument(metavar="NAME[:ALIAS]", help="Function; its alias when it has several.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME[:ALIAS]", help="Function; its alias when it has several.", autocompletion=function_names
+        ),
+    ],
     namespace: NamespaceOption = "",
     json: JsonOption = False,
 ) -> None:

@@ -151,8 +151,10 @@ def _carry_out(platform: Platform, plan: Plan, wish: Wish, progress: Progress) -
                                    known.sticky_header if known else "", known.revision if known else 0)  # fmt: skip
         progress.done(f"unchanged, version {version.qualifier}")
         return version
-    progress.step(f"uploading {_about(len(plan.archive))}")
-    uploaded = platform.upload(plan.archive)
+    size = len(plan.archive)
+    uploading = f"uploading {_about(size)}"
+    progress.step(uploading)
+    uploaded = platform.upload(plan.archive, lambda sent: progress.part(uploading, sent, size))
     progress.step("building")
     release = Release(
         spec=plan.spec,

@@ -29,7 +29,7 @@ def doctor(data: DataOption = None, json: JsonOption = False) -> None:
 
     settings = load({"data": str(data)} if data else {}, os.environ)
     ports = [port for port in (settings.port, settings.api_port) if port]
-    checks = run_probe(str(settings.data_path), settings.host, ports)
+    checks = run_probe(str(settings.data_path), settings.host, ports, settings.interpreters)
     unable = [check for check in checks if check["required"] and check["state"] == "missing"]
     if json:
         output.as_json(checks)
@@ -46,9 +46,10 @@ def doctor(data: DataOption = None, json: JsonOption = False) -> None:
         raise typer.Exit(exits.PLATFORM)
 
 
-def run_probe(data: str, host: str, ports: list[int]) -> list[dict[str, Any]]:
+def run_probe(data: str, host: str, ports: list[int], interpreters: str) -> list[dict[str, Any]]:
     """The checks of `fuyun.runtime.probe`, tried in a process of its own. HostUnable when even that fails."""
     arguments = [sys.executable, "-m", "fuyun.runtime.probe", "--data", data, "--host", host]
+    arguments += ["--interpreters", interpreters]
     for port in ports:
         arguments += ["--port", str(port)]
     try:

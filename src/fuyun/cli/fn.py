@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fuyun.cli import output
+from fuyun.cli.names import function_names
 from fuyun.cli.session import JsonOption, NamespaceOption, YesOption, command, confirm, connect, noun, split_name
 
 if TYPE_CHECKING:
     from fuyun.domain.functions import Version
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Function.")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Function.", autocompletion=function_names)]
 
 
 def add(app: typer.Typer) -> None:
@@ -39,7 +40,10 @@ def list_(namespace: NamespaceOption = "", json: JsonOption = False) -> None:
 
 
 def get(
-    name: Annotated[str, typer.Argument(metavar="NAME[:VERSION]", help="Function, or one version of it.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME[:VERSION]", help="Function, or one version of it.", autocompletion=function_names),
+    ],
     namespace: NamespaceOption = "",
     json: JsonOption = False,
 ) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fuyun.cli import output
+from fuyun.cli.names import function_names
 from fuyun.cli.session import NamespaceOption, command, connect, read_input, split_name
 from fuyun.cli.waterfall import waterfall
 from fuyun.domain.errors import BadRequest, FuyunError
@@ -23,7 +24,14 @@ def add(app: typer.Typer) -> None:
 
 
 def invoke(
-    name: Annotated[str, typer.Argument(metavar="NAME[:QUALIFIER]", help="Function; a version number or alias of it.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME[:QUALIFIER]",
+            help="Function; a version number or alias of it.",
+            autocompletion=function_names,
+        ),
+    ],
     payload: Annotated[str, typer.Option("--data", "-d", metavar="JSON|@FILE|-", help="What the handler gets.")] = "{}",
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Print the waterfall also where nobody looks.")

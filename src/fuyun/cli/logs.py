@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fuyun.cli import output
+from fuyun.cli.names import function_names
 from fuyun.cli.session import JsonOption, NamespaceOption, command, connect
 from fuyun.cli.waterfall import waterfall
 from fuyun.domain.errors import BadRequest
@@ -22,7 +23,7 @@ def add(app: typer.Typer) -> None:
 
 
 def logs(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Function.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Function.", autocompletion=function_names)],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines until Ctrl-C.")] = False,
     since: Annotated[
         str, typer.Option(help="How far back, such as 10m; default: all, or only new lines with -f.")

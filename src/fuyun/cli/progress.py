@@ -17,6 +17,7 @@ class Progress:
         self._live = output.colourful(sys.stderr)
         self._began_s = clock.mono_s()
         self._open = False
+        self._percent = -1
 
     def __enter__(self) -> Progress:
         return self
@@ -25,8 +26,12 @@ class Progress:
         self._clear()
 
     def step(self, text: str) -> None:
-        """Say what is being done now."""
+        """Say what is being done now. A warning stays in sight."""
         text = output.harmless(text, sys.stderr).replace("\n", " ")
+        _, warning, what = text.partition("warning: ")
+        if warning:
+            self._clear()
+            return output.words(f"{self._subject}: {output.style('warning', 'yellow', sys.stderr)}: {what}")
         if not self._live:
             return output.words(f"{self._subject}: {text}")
         import shutil
@@ -35,6 +40,13 @@ class Progress:
         sys.stderr.write(f"\r\x1b[2K{output.style(line, 'dim', sys.stderr)}")
         sys.stderr.flush()
         self._open = True
+
+    def part(self, text: str, done: int, whole: int) -> None:
+        """How far the step is, in percent; only where the line can be written over."""
+        percent = 100 * done // whole if whole else 100
+        if self._live and percent != self._percent:
+            self._percent = percent
+            self.step(f"{text}, {percent} %")
 
     def done(self, text: str) -> None:
         """Say how it ended, with the time it took."""

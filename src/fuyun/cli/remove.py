@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from fuyun.cli import output
-from fuyun.cli.deploy import FunctionOption, PathArgument, StageOption
+from fuyun.cli.deploy import PathArgument, StageOption
+from fuyun.cli.names import function_names
 from fuyun.cli.session import JsonOption, NamespaceOption, YesOption, command, confirm, connect
 from fuyun.domain.errors import NotFound
+
+DeployedOption = Annotated[
+    list[str] | None,
+    typer.Option("--function", "-f", help="Only this function; may be repeated.", autocompletion=function_names),
+]
 
 
 def add(app: typer.Typer) -> None:
@@ -19,7 +26,7 @@ def add(app: typer.Typer) -> None:
 
 def remove(
     path: PathArgument = Path("."),
-    function: FunctionOption = None,
+    function: DeployedOption = None,
     stage: StageOption = "",
     namespace: NamespaceOption = "",
     yes: YesOption = False,

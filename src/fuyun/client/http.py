@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,9 @@ CONNECT_S = 5.0
 #: Longest silence of the API while it answers; reads that wait (deploy, invoke, follow) choose their own.
 ANSWER_S = 60.0
 
+#: How much of a body is sent between two words about how it goes.
+PIECE = 64 * 2**10
+
 #: Code for an answer that carries no problem document (a proxy in between, a wrong address).
 _BY_STATUS = {400: "bad_request", 401: "unauthenticated", 403: "forbidden", 404: "not_found", 409: "conflict",
               412: "precondition_failed", 413: "payload_too_large", 429: "throttled", 503: "unavailable"}  # fmt: skip
@@ -38,6 +41,7 @@ class Request:
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     answer_s: float | None = ANSWER_S
+    progress: Callable[[int], None] | None = None  # told how much of the body was sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +130,15 @@ class Http:
         client = self._connected()
         timeout = httpx.Timeout(request.answer_s, connect=CONNECT_S)
         headers = (
-            {"Content-Type": request.content_type, **request.headers} if request.body is not None else request.headers
+            {"Content-Type": request.content_type, "Content-Length": str(len(request.body)), **request.headers}
+            if request.body is not None
+            else request.headers
         )
         try:
             with client.stream(
                 request.method,
                 request.path,
-                content=request.body,
+                content=_content(request),
                 params=dict(request.query),
                 headers=dict(headers),
                 timeout=timeout,
@@ -204,6 +210,20 @@ class Http:
         return PlatformError(
             f"talking to {api} failed: {type(exc).__name__}: {exc}", hint="check the address: `fuyun config`"
         )
+
+
+def _content(request: Request) -> bytes | Iterator[bytes] | None:
+    """The body; in pieces when somebody wants to know how it goes."""
+    if request.body is None or request.progress is None:
+        return request.body
+    return _pieces(request.body, request.progress)
+
+
+def _pieces(body: bytes, progress: Callable[[int], None]) -> Iterator[bytes]:
+    for start in range(0, len(body), PIECE):
+        piece = body[start : start + PIECE]
+        yield piece
+        progress(start + len(piece))
 
 
 def _failure(status: int, body: bytes, headers: Mapping[str, str]) -> FuyunError:

@@ -180,9 +180,11 @@ class Platform:
 
     # --- functions and versions ------------------------------------------------------------------------------------
 
-    def upload(self, archive: bytes) -> Artifact:
-        """Store a code archive (a zip of `base.archive.pack`); the same bytes are stored once."""
-        request = Request("POST", path_of("namespaces", self.namespace, "archives"), archive, "application/zip")
+    def upload(self, archive: bytes, progress: Callable[[int], None] | None = None) -> Artifact:
+        """Store a code archive (a zip of `base.archive.pack`); the same bytes are stored once. `progress` is told how
+        many bytes were sent so far."""
+        path = path_of("namespaces", self.namespace, "archives")
+        request = Request("POST", path, archive, "application/zip", progress=progress)
         return self._one(self._http.send(request), Artifact)
 
     def deploy(self, function: str, release: Release, progress: Callable[[str], None] | None = None) -> Version:

@@ -19,6 +19,7 @@ class Interpreter:
     problem: str = ""
     version: tuple[int, int, int] = (0, 0, 0)
     final: bool = True  # False for alphas, betas and release candidates
+    optimised: bool = False  # built with profile-guided optimisation
     prefix: str = ""
     stdlib: str = ""
     platstdlib: str = ""

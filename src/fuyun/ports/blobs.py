@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable
 from pathlib import Path
 from typing import Protocol
 
@@ -11,14 +12,16 @@ from fuyun.domain.functions import Artifact
 class BlobStore(Protocol):
     """Immutable trees of files, named by the SHA-256 of their archive.
 
-    An archive is the deterministic zip of `drivers/blobs/archive.py`. `put` is atomic and idempotent: when it returns
+    An archive is the deterministic zip of `base/archive.py`. `put` is atomic and idempotent: when it returns
     the bytes are on disk, and a crash leaves either all or nothing. `path` is where instances mount it, read-only,
     world readable, owned by nobody's namespace. Unpacking refuses absolute paths, `..`, links, devices and bombs
     (BadRequest).
     """
 
-    async def put(self, archive: bytes, limit_bytes: int) -> Artifact:
-        """Store and unpack an archive; BadRequest when it is unsafe, PayloadTooLarge over `limit_bytes` unpacked."""
+    async def put(self, pieces: AsyncIterable[bytes], limit_bytes: int) -> Artifact:
+        """Store and unpack an archive that arrives in pieces; it is kept on disk meanwhile, never whole in memory. What
+        `pieces` raises is raised, and nothing stays. BadRequest when it is unsafe, PayloadTooLarge over `limit_bytes`
+        unpacked."""
         ...
 
     async def adopt(self, tree: Path, key: str) -> Artifact:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from fuyun.domain.functions import Alias, Artifact, Function, FunctionSpec, Version, Weight
+from fuyun.domain.tenants import AuditEntry
 
 
 class Catalog(Protocol):
@@ -13,6 +15,9 @@ class Catalog(Protocol):
     Every write is one transaction and is on disk when it returns. Reads see every write that returned before. Version
     numbers are never reused, not even after `delete_function`. Raises NotFound, Conflict, PreconditionFailed,
     StorageFull. Lists are ordered by name (versions by number), `limit` items after `after`.
+
+    An `entry` given to a write joins the audit log (`ports.tenants.TenantStore`) in the same transaction: both are
+    kept, or neither.
     """
 
     async def put_draft(
@@ -23,14 +28,23 @@ class Catalog(Protocol):
         code: Artifact,
         layers: tuple[Artifact, ...],
         now_s: float,
+        entry: AuditEntry | None = None,
     ) -> Version:
         """Create the function or replace its draft (`$LATEST`, number 0); its revision rises by one.
 
         NotFound when the namespace is absent, QuotaExceeded when it has its quota of functions already."""
         ...
 
-    async def publish(self, namespace: str, function: str, description: str, now_s: float) -> Version:
-        """Freeze the draft as the next number. The same draft published twice in a row gives the same version."""
+    async def publish(
+        self,
+        namespace: str,
+        function: str,
+        description: str,
+        now_s: float,
+        entry: Callable[[Version], AuditEntry] | None = None,
+    ) -> Version:
+        """Freeze the draft as the next number. The same draft published twice in a row gives the same version, which is
+        no change: `entry`, called with the version that was made, is not. It may be called on any thread."""
         ...
 
     async def get_function(self, namespace: str, function: str) -> Function:
@@ -49,7 +63,7 @@ class Catalog(Protocol):
         """A page of versions, the draft first; NotFound when the function is absent."""
         ...
 
-    async def delete_function(self, namespace: str, function: str) -> None:
+    async def delete_function(self, namespace: str, function: str, entry: AuditEntry | None = None) -> None:
         """Remove the function, its versions and aliases. NotFound when absent."""
         ...
 
@@ -62,6 +76,7 @@ class Catalog(Protocol):
         now_s: float,
         sticky_header: str = "",
         expected_revision: int | None = None,
+        entry: AuditEntry | None = None,
     ) -> Alias:
         """Create or move an alias. `previous` becomes what it was, unless the weights stay the same.
 
@@ -73,6 +88,13 @@ class Catalog(Protocol):
         """All aliases of the function, by name; NotFound when the function is absent."""
         ...
 
-    async def delete_alias(self, namespace: str, function: str, name: str) -> None:
-        """NotFound when absent."""
+    async def delete_alias(
+        self,
+        namespace: str,
+        function: str,
+        name: str,
+        expected_revision: int | None = None,
+        entry: AuditEntry | None = None,
+    ) -> None:
+        """NotFound when absent, PreconditionFailed when it is not at `expected_revision`."""
         ...

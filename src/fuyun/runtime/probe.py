@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fuyun.runtime import syscalls
+from fuyun.runtime import pythons, syscalls
 
 NAMESPACES = {
     "user": syscalls.NEWUSER,
@@ -33,13 +33,15 @@ NAMESPACES = {
     "cgroup": syscalls.NEWCGROUP,
 }
 OCI_RUNTIMES = ("crun", "runc", "runsc", "kata-runtime")
-PYTHONS = tuple(f"python3.{minor}" for minor in range(9, 15))
-#: Where interpreters are besides PATH.
-PYTHON_FOLDERS = ("/usr/bin", "/usr/local/bin", "/opt/python*/bin", "~/.local/bin", "~/.local/share/uv/python/*/bin")
 GIB = 2**30
 
-#: Asked of each candidate: PATH may hold a shim that only starts the real one.
-_WHO = "import os, sys; print('.'.join(map(str, sys.version_info[:3])), os.path.realpath(sys.executable))"
+#: Asked of each candidate: its version, whether it is final, whether it is optimised.
+_WHO = """
+import sys
+told = {"__name__": "pythons"}
+exec(compile(open(sys.argv[1], encoding="utf-8").read(), sys.argv[1], "exec"), told)
+print(".".join(map(str, sys.version_info[:3])), int(sys.version_info[3] == "final"), int(told["optimised"]()))
+"""
 
 
 def check(name: str, state: str, found: str, todo: str = "", required: bool = False) -> dict[str, Any]:
@@ -129,6 +131,9 @@ def namespaces() -> Iterator[dict[str, Any]]:
         yield check(f"{name} namespace", "ok" if ok else "missing", said, todo, required=name != "cgroup")
     ok, said = attempt(_sandbox)
     yield check("sandbox", "ok" if ok else "missing", said, todo, required=True)
+    built = "in a sandbox" if ok else "WITHOUT ISOLATION: a package built from source can do what the platform can"
+    risk = "make sandboxes possible (see above); until then deploy only requirements you trust"
+    yield check("dependency builds", "ok" if ok else "limited", built, risk)
 
 
 def _sandbox() -> str:
@@ -227,14 +232,10 @@ def kernel_features() -> Iterator[dict[str, Any]]:
 
 
 def tools() -> Iterator[dict[str, Any]]:
-    """OCI runtimes, interpreters, uv."""
+    """OCI runtimes, uv."""
     found = [name for name in OCI_RUNTIMES if shutil.which(name)]
     todo = "only isolation oci:<runtime> needs one: apt-get install crun"
     yield check("oci runtimes", "ok" if found else "limited", " ".join(found) or "none on PATH", todo)
-    pythons = interpreters()
-    text = ", ".join(f"{version} ({path})" for version, path in pythons)
-    yield check("interpreters", "ok" if pythons else "missing", text or "none of python3.9 to python3.14",
-                "install one: apt-get install python3", required=True)  # fmt: skip
     beside = Path(sys.executable).with_name("uv")
     uv = shutil.which("uv") or (str(beside) if beside.exists() else "")
     yield check(
@@ -242,27 +243,45 @@ def tools() -> Iterator[dict[str, Any]]:
     )
 
 
-def interpreters() -> list[tuple[str, str]]:
-    """(full version, path) of each python3.9 to python3.14 that starts, newest first."""
-    folders = os.environ.get("PATH", "").split(os.pathsep)
-    for pattern in PYTHON_FOLDERS:
-        expanded = os.path.expanduser(pattern)
-        folders += [str(path) for path in Path("/").glob(expanded.lstrip("/"))]
-    found: dict[str, str] = {}
-    for name in PYTHONS:
-        for folder in folders:
-            path = os.path.join(folder, name)
-            if not os.access(path, os.X_OK):
-                continue
-            try:
-                said = subprocess.run([path, "-I", "-S", "-c", _WHO],
-                                      capture_output=True, text=True, timeout=20, check=True)  # fmt: skip
-            except (OSError, subprocess.SubprocessError):
-                continue
-            version, _, where = said.stdout.strip().partition(" ")
-            found.setdefault(version, where)
-            break
-    return sorted(found.items(), key=lambda item: [int(part) for part in item[0].split(".")], reverse=True)
+def interpreters(folders: str) -> Iterator[dict[str, Any]]:
+    """All that were found, the one that serves each runtime, and the platform's own."""
+    found = _pythons(folders)
+    text = ", ".join(f"{version} ({path})" for version, _, path in found)
+    yield check("interpreters", "ok" if found else "missing", text or "none of python3.9 to python3.14",
+                "install one: apt-get install python3", required=True)  # fmt: skip
+    serving: dict[str, tuple[str, bool, str]] = {}
+    for version, fast, path in found:
+        serving.setdefault("python" + version.rpartition(".")[0], (version, fast, path))
+    quick = next((f"name `runtime: {name}`, or " for name, (_, fast, _) in serving.items() if fast), "")
+    for position, (name, (version, fast, path)) in enumerate(serving.items()):
+        if position == 0:
+            state, name = "ok" if fast else "limited", "python3"
+        else:
+            state = "ok"  # it is used by name only
+        yield check(f"runtime {name}", state, _built(version, fast, path), quick + pythons.ADVICE)
+    fast = pythons.optimised()
+    text = _built(platform.python_version(), fast, os.path.realpath(sys.executable))
+    yield check("platform runs on", "ok" if fast else "limited", text, pythons.ADVICE)
+
+
+def _built(version: str, fast: bool, path: str) -> str:
+    return f"{version} ({path}), {'optimised build' if fast else 'not an optimised build'}"
+
+
+def _pythons(folders: str) -> list[tuple[str, bool, str]]:
+    """(full version, optimised, path) of each python3.9 to python3.14 that starts, in the platform's order."""
+    found: list[tuple[tuple[object, ...], tuple[str, bool, str]]] = []
+    for path in pythons.candidates(folders):
+        try:
+            said = subprocess.run([path, "-I", "-S", "-c", _WHO, pythons.__file__],
+                                  capture_output=True, text=True, timeout=20, check=True)  # fmt: skip
+            version, final, fast = said.stdout.split()
+            major, minor, patch = (int(part) for part in version.split("."))
+        except (OSError, subprocess.SubprocessError, ValueError):
+            continue
+        order = pythons.order(True, final == "1", (major, minor, patch), fast == "1")
+        found.append((order, (version, fast == "1", path)))
+    return [item for _, item in sorted(found)]
 
 
 def place(data: str, address: str, ports: list[int]) -> Iterator[dict[str, Any]]:
@@ -295,9 +314,10 @@ def _taken(address: str, port: int) -> str:
     return ""
 
 
-def probe(data: str, address: str, ports: list[int]) -> list[dict[str, Any]]:
+def probe(data: str, address: str, ports: list[int], folders: str) -> list[dict[str, Any]]:
     """Every check, in the order a person reads them."""
-    return [*host(), *namespaces(), *cgroups(), *kernel_features(), *tools(), *place(data, address, ports)]
+    own = [*host(), *namespaces(), *cgroups(), *kernel_features()]
+    return [*own, *interpreters(folders), *tools(), *place(data, address, ports)]
 
 
 def main() -> None:
@@ -306,8 +326,9 @@ def main() -> None:
     parser.add_argument("--data", default=".")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, action="append", default=[])
+    parser.add_argument("--interpreters", default="")
     options = parser.parse_args()
-    json.dump(probe(options.data, options.host, options.port), sys.stdout)
+    json.dump(probe(options.data, options.host, options.port, options.interpreters), sys.stdout)
     print()
 
 

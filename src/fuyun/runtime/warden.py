@@ -13,7 +13,7 @@ Messages from the platform (JSON, `descriptors.py`), each with an `id`:
   run     {plan, argv, env, cwd, limits} [output]
                                               run a program in a sandbox (dependency builds); answered by `gone`
   freeze  {frozen} | kill {} | stats {}
-To the platform: hello, zygote, ready, failed {message}, gone {status, oom, peak, cpu_us}, stats.
+To the platform: hello, zygote, ready, failed {message, again?}, gone {status, oom, peak, cpu_us}, stats.
 """
 
 from __future__ import annotations
@@ -27,31 +27,16 @@ import struct
 import sys
 import time
 import traceback
-from dataclasses import dataclass, field
 
 from fuyun.runtime import cgroups, descriptors, launching, reaping, sandbox, syscalls, watchdog
+from fuyun.runtime.children import Child
+from fuyun.runtime.orders import Orders
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
 _SO_PASSCRED, _SCM_CREDENTIALS = 16, 2
-
-
-@dataclass
-class Child:
-    """A zygote, an instance or a run."""
-
-    id: str
-    kind: str
-    control: socket.socket | None = None
-    pid: int = 0
-    pidfd: int = -1
-    group: cgroups.Group | None = None
-    memory_bytes: int = 0
-    killed: str = ""
-    frozen: bool = False
-    options: dict[str, Any] = field(default_factory=dict)
 
 
 class Warden:
@@ -61,6 +46,7 @@ class Warden:
         self._platform = platform
         self._options = options
         self._children: dict[str, Child] = {}
+        self._zygotes: dict[str, tuple[Child, Orders]] = {}
         self._selector = selectors.DefaultSelector()
         self._handlers: dict[int, Callable[[], None]] = {}
         self._listen(platform.fileno(), self._on_platform)
@@ -90,6 +76,7 @@ class Warden:
                 handler = self._handlers.get(key.fd)
                 if handler is not None and handler is key.data:  # an earlier one of this round may have ended it
                     handler()
+            self._press_zygotes()
             self._sweep()
             self._watch_memory()
         for child in list(self._children.values()):
@@ -105,9 +92,22 @@ class Warden:
 
     def _patience(self) -> float | None:
         """Seconds until there is something to do without being told."""
-        if self._dead_groups:
+        due = [given for _, given in self._zygotes.values() if given.due]
+        if self._dead_groups or any(given.waiting for given in due):
             return 0.05
+        if due:
+            return 0.5
         return None if self._tree or not self._children else watchdog.PERIOD_S
+
+    def _press_zygotes(self) -> None:
+        """Send what waited for room; end a zygote that is stopped or stuck. The platform starts another."""
+        for zygote, given in self._zygotes.values():
+            given.flush()
+            why = given.why_stalled(time.monotonic()) if not zygote.killed else ""
+            if why:
+                self._kill(zygote, why)
+                for id_ in given.close():
+                    self._fail(self._children[id_], why, again=True)
 
     def _watch_memory(self) -> None:
         now_s = time.monotonic()
@@ -154,6 +154,8 @@ class Warden:
         with theirs:
             child.pid = launching.launch(message, argv, {3: theirs.fileno()}, self._ids)
         self._watch(child)
+        child.orders = Orders(ours, time.monotonic())
+        self._zygotes[child.id] = child, child.orders
         self._listen(ours.fileno(), lambda: self._on_zygote(child))
 
     def _do_run(self, message: dict[str, Any], passed: list[int]) -> None:
@@ -171,19 +173,26 @@ class Warden:
         self._watch(child)
 
     def _do_spawn(self, message: dict[str, Any], passed: list[int]) -> None:
-        zygote = self._children[message["zygote"]]
+        zygote, given = self._zygotes[message["zygote"]]
+        if zygote.control is None or zygote.killed:
+            raise ProcessLookupError(errno.ESRCH, "the zygote is ending")
         child, theirs = self._expect(message, zygote.options["isolation"])
+        child.zygote = zygote
         self._slot += 1
+        order = {"id": child.id, "slot": self._slot}
         with theirs:
-            _order(zygote, {"id": child.id, "slot": self._slot}, [*passed, theirs.fileno()])
+            given.give(child.id, order, [*passed, theirs.fileno()], time.monotonic())
 
     def _do_fork(self, message: dict[str, Any], passed: list[int]) -> None:
         template = self._children[message["template"]]
+        if template.control is None:
+            raise ProcessLookupError(errno.ESRCH, "it does not listen any more")
         _child, theirs = self._expect(message, "sandbox")
         tmp = syscalls.tmpfs_descriptor(max(4096, message["tmp_bytes"]))
         try:
             with theirs:
-                _order(template, {"task": message["task"]}, [*passed, theirs.fileno(), tmp], wait=False)
+                order = {"task": message["task"]}
+                descriptors.send(template.control, order, [*passed, theirs.fileno(), tmp], wait=False)
         finally:
             os.close(tmp)
 
@@ -192,7 +201,10 @@ class Warden:
         if child is None or child.control is None:
             return
         self._limit(child, message["limits"])
-        child.control.send(b"l")
+        try:
+            child.control.send(b"l")
+        except OSError:
+            return  # it has ended, and `_on_end` is about to tell how
         if not message.get("template"):
             child.control.close()
             child.control = None
@@ -238,6 +250,7 @@ class Warden:
         control = child.control
         assert control is not None
         self._ignore(control.fileno())
+        self._settle(child)
         try:
             data, ancillary, _, _ = control.recvmsg(64, socket.CMSG_SPACE(12))
             pid = next((struct.unpack("iII", p)[0] for _, kind, p in ancillary if kind == _SCM_CREDENTIALS), 0)
@@ -253,11 +266,17 @@ class Warden:
             return
         self._tell({"ev": "ready", "id": child.id}, (child.pidfd,))
 
-    def _fail(self, child: Child, why: str) -> None:
-        """It did not come to be."""
+    def _settle(self, child: Child) -> None:
+        """Its zygote has made it, or will not."""
+        zygote, child.zygote = child.zygote, None
+        if zygote is not None and zygote.orders is not None:
+            zygote.orders.settle(child.id, time.monotonic())
+
+    def _fail(self, child: Child, why: str, again: bool = False) -> None:
+        """It did not come to be. `again`: the next try may well do."""
         if child.pidfd >= 0:
             syscalls.pidfd_kill(child.pidfd)
-        self._tell({"ev": "failed", "id": child.id, "message": why})
+        self._tell({"ev": "failed", "id": child.id, "message": why, "again": again})
         self._forget(child.id)
 
     def _on_zygote(self, child: Child) -> None:
@@ -268,6 +287,8 @@ class Warden:
             child.control.close()
             child.control = None
         elif message["ev"] == "zygote":
+            assert child.orders is not None
+            child.orders.first_word(time.monotonic())
             self._tell({"ev": "zygote", "id": child.id}, (child.pidfd,))
         else:
             self._tell(message)
@@ -288,6 +309,9 @@ class Warden:
             pass  # a template's child: the template reaps it, how it ended is not ours to see
         if child.options.get("isolation") == "process" and child.group is None:
             self._strays = True
+        if child.orders is not None and not child.orders.up:
+            self._fail(child, child.killed or f"the zygote ended before it was ready, with status {status}")
+            return
         stats = child.group.stats() if child.group is not None else {}
         oom = (stats.get("oom_kills", 0) > 0 and status in (None, -signal.SIGKILL)) or child.killed == "memory"
         self._tell({"ev": "gone", "id": child.id, "status": status, "oom": oom, "killed": child.killed,
@@ -322,6 +346,10 @@ class Warden:
         child = self._children.pop(id_, None)
         if child is None:
             return
+        self._settle(child)
+        if child.orders is not None:
+            del self._zygotes[id_]
+            child.orders.close()  # those who wait see their sockets close
         if child.pidfd >= 0:
             self._ignore(child.pidfd)
             os.close(child.pidfd)
@@ -338,13 +366,6 @@ class Warden:
             self._strays = False
             reaping.end_strays(watched)
         reaping.reap_orphans(watched)
-
-
-def _order(child: Child, message: dict[str, Any], passed: list[int], wait: bool = True) -> None:
-    """Send a zygote or a template a message. OSError when it does not listen; `wait`: it has no user code, it will."""
-    if child.control is None:
-        raise ProcessLookupError(errno.ESRCH, "it does not listen any more")
-    descriptors.send(child.control, message, passed, wait)
 
 
 def main(platform_fd: int, options: dict[str, Any]) -> int:

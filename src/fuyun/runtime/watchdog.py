@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable, Iterable
 
-    from fuyun.runtime.warden import Child
+    from fuyun.runtime.children import Child
 
 #: Seconds between two looks; an instance can pass its limit for this long (each process has RLIMIT_DATA besides).
 PERIOD_S = 0.2

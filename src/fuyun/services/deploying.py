@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -28,15 +28,17 @@ from fuyun.domain.functions import (
 )
 from fuyun.domain.names import check_name
 from fuyun.domain.requirements import check_requirements, lines_of
-from fuyun.domain.tenants import Principal
+from fuyun.domain.tenants import AuditEntry, Principal
 from fuyun.ports.blobs import BlobStore
 from fuyun.ports.builds import Builder
 from fuyun.ports.catalog import Catalog
 from fuyun.ports.instances import InstanceHost, StartReport
 from fuyun.services.environments import environment_of
-from fuyun.services.tenants import Tenants
+from fuyun.services.tenants import Tenants, entry_of
 
 Progress = Callable[[str], None]
+#: (action, detail) -> the audit log's entry for one write of a deployment.
+Entry = Callable[[str, str], AuditEntry]
 
 #: Mount points a sandbox prepares, less the one for dependencies (`runtime.sandbox.LAYER_SLOTS`).
 LAYERS = 11
@@ -88,11 +90,11 @@ class Deployer:
             str, dict[str, int]
         ] = {}  # namespace -> digest -> bytes; may hold what is gone, lacks nothing
 
-    async def upload(self, namespace: str, archive: bytes) -> Artifact:
-        """Store an archive of code; the caller has checked that its principal may. What no version uses is collected
-        after a while. NotFound, BadRequest, PayloadTooLarge, QuotaExceeded, StorageFull."""
+    async def upload(self, namespace: str, pieces: AsyncIterable[bytes]) -> Artifact:
+        """Store an archive of code as it arrives; the caller has checked that its principal may. What no version uses
+        is collected after a while. NotFound, BadRequest, PayloadTooLarge, QuotaExceeded, StorageFull."""
         await self._parts.tenants.get_namespace(namespace)
-        artifact = await self._parts.blobs.put(archive, self._parts.upload_bytes)
+        artifact = await self._parts.blobs.put(pieces, self._parts.upload_bytes)
         await self._check_storage(namespace, (artifact,))
         return artifact
 
@@ -124,17 +126,17 @@ class Deployer:
             code, layers = await self._build(namespace, request, progress)
             candidate, unchanged = await self._candidate(namespace, function, request, old, code, layers)
             await self._warm_candidate(candidate, progress)
+
+            def entry(action: str, detail: str) -> AuditEntry:
+                return entry_of(principal, namespace, action, function, source, detail)
+
             try:
-                version = await self._commit(candidate, unchanged, request, progress)
-                await self._move_alias(version, request.alias, progress)
+                version = await self._commit(candidate, unchanged, request, progress, entry)
+                await self._move_alias(version, request.alias, progress, entry)
             finally:
                 await self._parts.on_change(namespace, function)
             if old is not None and not unchanged:
                 self._parts.host.forget(old.key)
-            detail = f"{version.qualifier} code {code.digest[:12]}" + (
-                f" alias {request.alias}" if request.alias else ""
-            )
-            await self._parts.tenants.audit(principal, namespace, "function.deploy", function, source, detail)
             return version
 
     # --- the steps -------------------------------------------------------------------------------------------------
@@ -235,7 +237,9 @@ class Deployer:
         if stored is None or stored.key != candidate.key:
             self._parts.host.forget(candidate.key)
 
-    async def _commit(self, candidate: Version, unchanged: bool, request: DeployRequest, progress: Progress) -> Version:
+    async def _commit(
+        self, candidate: Version, unchanged: bool, request: DeployRequest, progress: Progress, entry: Entry
+    ) -> Version:
         """Store the draft and, if asked, publish it; the version that was made, warm."""
         catalog, namespace, function = self._parts.catalog, candidate.namespace, candidate.function
         now_s = clock.wall_s()
@@ -244,10 +248,14 @@ class Deployer:
                 version = await catalog.get_version(namespace, function, 0)
             else:
                 version = await catalog.put_draft(
-                    namespace, function, candidate.spec, candidate.code, candidate.layers, now_s
-                )
+                    namespace, function, candidate.spec, candidate.code, candidate.layers, now_s,
+                    entry("function.deploy", f"code {candidate.code.digest[:12]}"),
+                )  # fmt: skip
             if request.publish or request.alias:
-                version = await catalog.publish(namespace, function, request.description, now_s)
+                version = await catalog.publish(
+                    namespace, function, request.description, now_s,
+                    lambda made: entry("function.publish", made.qualifier),
+                )  # fmt: skip
         except BaseException:
             await self._drop(candidate)
             raise
@@ -265,7 +273,7 @@ class Deployer:
         except FuyunError as exc:  # it loaded a moment ago; the first request will start it
             progress(f"warm-up: not kept warm ({exc.detail})")
 
-    async def _move_alias(self, version: Version, name: str, progress: Progress) -> None:
+    async def _move_alias(self, version: Version, name: str, progress: Progress, entry: Entry) -> None:
         """Let the alias serve the version alone. An alias that does already keeps where its rollback goes."""
         if not name:
             return
@@ -276,8 +284,9 @@ class Deployer:
         if alias is None or alias.weights != weights:
             sticky = alias.sticky_header if alias is not None else ""
             await catalog.put_alias(
-                version.namespace, version.function, name, weights, clock.wall_s(), sticky_header=sticky
-            )
+                version.namespace, version.function, name, weights, clock.wall_s(), sticky_header=sticky,
+                entry=entry("alias.set", f"{name} {version.qualifier}"),
+            )  # fmt: skip
         progress(f"alias: {name} serves version {version.qualifier}")
 
     # --- storage ---------------------------------------------------------------------------------------------------

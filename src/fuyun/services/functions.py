@@ -1,7 +1,8 @@
 """Functions after they are deployed: listed, published, routed by aliases, rolled back, deleted.
 
-Changes take the principal that asks and the address it asks from, check what it may do, are durable and audited, and
-have reached the routes when they return. Reads take no principal: whoever offers them checks (`Principal.require`).
+Changes take the principal that asks and the address it asks from, check what it may do, are written in one transaction
+with their audit entry, and have reached the routes when they return. Reads take no principal: whoever offers them
+checks (`Principal.require`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from fuyun.domain.functions import Alias, Function, Version, Weight, check_weigh
 from fuyun.domain.names import check_name, nearest
 from fuyun.domain.tenants import Principal
 from fuyun.ports.catalog import Catalog
-from fuyun.services.tenants import Tenants
+from fuyun.services.tenants import Tenants, entry_of
 
 _PAGE = 500
 
@@ -58,8 +59,9 @@ class Functions:
         """Delete with all versions and aliases; its running instances end. NotFound when absent."""
         principal.require("delete", namespace)
         keys = [version.key for version in await self._all_versions(namespace, function)]
-        await self._catalog.delete_function(namespace, function)
-        await self._changed(principal, namespace, function, "function.delete", source)
+        entry = entry_of(principal, namespace, "function.delete", function, source)
+        await self._catalog.delete_function(namespace, function, entry)
+        await self._on_change(namespace, function)
         for key in keys:
             self._forget(key)
 
@@ -76,8 +78,11 @@ class Functions:
     ) -> Version:
         """Freeze the draft as the next version; an unchanged draft gives the version it already is. NotFound."""
         principal.require("deploy", namespace)
-        version = await self._catalog.publish(namespace, function, description, clock.wall_s())
-        await self._changed(principal, namespace, function, "function.publish", source, version.qualifier)
+        version = await self._catalog.publish(
+            namespace, function, description, clock.wall_s(),
+            lambda made: entry_of(principal, namespace, "function.publish", function, source, made.qualifier),
+        )  # fmt: skip
+        await self._on_change(namespace, function)
         return version
 
     # --- aliases ---------------------------------------------------------------------------------------------------
@@ -129,18 +134,26 @@ class Functions:
             clock.wall_s(),
             sticky_header=sticky_header.lower(),
             expected_revision=expected_revision,
+            entry=entry_of(principal, namespace, "alias.set", function, source, f"{name} {written(weights)}"),
         )
-        await self._changed(principal, namespace, function, "alias.set", source, f"{name} {_written(weights)}")
+        await self._on_change(namespace, function)
         return alias
 
     async def delete_alias(
-        self, principal: Principal, namespace: str, function: str, name: str, source: str = ""
+        self,
+        principal: Principal,
+        namespace: str,
+        function: str,
+        name: str,
+        expected_revision: int | None = None,
+        source: str = "",
     ) -> None:
-        """NotFound when absent. Its versions stay."""
+        """NotFound when absent, PreconditionFailed when it is not at `expected_revision`. Its versions stay."""
         principal.require("deploy", namespace)
         await self.get_alias(namespace, function, name)
-        await self._catalog.delete_alias(namespace, function, name)
-        await self._changed(principal, namespace, function, "alias.delete", source, name)
+        entry = entry_of(principal, namespace, "alias.delete", function, source, name)
+        await self._catalog.delete_alias(namespace, function, name, expected_revision, entry)
+        await self._on_change(namespace, function)
 
     async def rollback(
         self,
@@ -160,10 +173,11 @@ class Functions:
         alias = await self.get_alias(namespace, function, name)
         if not alias.previous:
             raise Conflict(
-                f"alias {name!r} of {namespace}/{function} has served nothing but {_written(alias.weights)}",
+                f"alias {name!r} of {namespace}/{function} has served nothing but {written(alias.weights)}",
                 hint="name a version instead: fuyun alias set",
                 alias=name,
             )
+        detail = f"{name} {written(alias.weights)} -> {written(alias.previous)}"
         moved = await self._catalog.put_alias(
             namespace,
             function,
@@ -172,19 +186,10 @@ class Functions:
             clock.wall_s(),
             sticky_header=alias.sticky_header,
             expected_revision=alias.revision if expected_revision is None else expected_revision,
+            entry=entry_of(principal, namespace, "alias.rollback", function, source, detail),
         )
-        detail = f"{name} {_written(alias.weights)} -> {_written(moved.weights)}"
-        await self._changed(principal, namespace, function, "alias.rollback", source, detail)
-        return moved
-
-    # --- after a change --------------------------------------------------------------------------------------------
-
-    async def _changed(
-        self, principal: Principal, namespace: str, function: str, action: str, source: str, detail: str = ""
-    ) -> None:
-        """The routes first: they are what serves; then the audit log."""
         await self._on_change(namespace, function)
-        await self._tenants.audit(principal, namespace, action, function, source, detail)
+        return moved
 
     async def _all_versions(self, namespace: str, function: str) -> list[Version]:
         found: list[Version] = []
@@ -195,8 +200,8 @@ class Functions:
         return found
 
 
-def _written(weights: tuple[Weight, ...]) -> str:
-    """`3`, or `3=90 4=10`, as the command line writes them."""
+def written(weights: tuple[Weight, ...]) -> str:
+    """Weights as the command line writes them: `3`, or `3=90 4=10`."""
     if len(weights) == 1:
         return str(weights[0].version or "$LATEST")
     return " ".join(f"{weight.version or '$LATEST'}={weight.weight:g}" for weight in weights)

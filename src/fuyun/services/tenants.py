@@ -112,7 +112,7 @@ class Tenants:
         )
         token = f"fk_{key.id}_{secrets.token_hex(24)}"
         digest = hashlib.sha256(token.encode()).digest()
-        entry = _entry(principal, namespace, "key.create", key.id, source, f"{role} {name}".strip())
+        entry = entry_of(principal, namespace, "key.create", key.id, source, f"{role} {name}".strip())
         await self._store.create_key(key, digest, entry)
         self._keys[digest] = (key, _principal(key))
         return key, token
@@ -134,7 +134,7 @@ class Tenants:
             raise Conflict(
                 f"{key_id!r} is the last admin key of the platform", hint="create another one first", key=key_id
             )
-        await self._store.delete_key(key_id, _entry(principal, namespace, "key.delete", key_id, source))
+        await self._store.delete_key(key_id, entry_of(principal, namespace, "key.delete", key_id, source))
         self._drop_keys(lambda key: key.id == key_id)
 
     def _platform_keys(self) -> list[str]:
@@ -158,15 +158,17 @@ class Tenants:
 
     async def get_namespace(self, name: str) -> Namespace:
         """NotFound when absent."""
+        return self._known_namespace(name)
+
+    def _known_namespace(self, name: str) -> Namespace:
         found = self._namespaces.get(name)
         if found is None:
             raise NotFound(f"there is no namespace {name!r}", hint="create it first", kind="namespace", name=name)
         return found
 
     def quotas(self, name: str) -> Quotas:
-        """The namespace's limits, from memory; the strictest (nothing allowed) when it does not exist."""
-        found = self._namespaces.get(name)
-        return found.quotas if found is not None else _NOTHING
+        """The namespace's limits, from memory. NotFound when it is gone."""
+        return self._known_namespace(name).quotas
 
     async def create_namespace(self, principal: Principal, name: str, quotas: Quotas, source: str) -> Namespace:
         """Conflict when the name is taken. Only a platform key may."""
@@ -174,7 +176,7 @@ class Tenants:
         check_name("namespace", name)
         _check_quotas(quotas)
         made = Namespace(name=name, quotas=quotas, created_s=clock.wall_s())
-        await self._store.create_namespace(made, _entry(principal, name, "namespace.create", name, source))
+        await self._store.create_namespace(made, entry_of(principal, name, "namespace.create", name, source))
         self._namespaces[name] = made
         return made
 
@@ -183,14 +185,14 @@ class Tenants:
         principal.require("namespaces", "*")
         _check_quotas(quotas)
         detail = ", ".join(f"{field}={getattr(quotas, field)}" for field in Quotas.__struct_fields__)
-        entry = _entry(principal, name, "namespace.quotas", name, source, detail)
+        entry = entry_of(principal, name, "namespace.quotas", name, source, detail)
         self._namespaces[name] = changed = await self._store.set_quotas(name, quotas, entry)
         return changed
 
     async def delete_namespace(self, principal: Principal, name: str, source: str) -> None:
         """Conflict while it holds functions. Its keys, secrets, records and logs go with it; the audit log stays."""
         principal.require("namespaces", "*")
-        await self._store.delete_namespace(name, _entry(principal, name, "namespace.delete", name, source))
+        await self._store.delete_namespace(name, entry_of(principal, name, "namespace.delete", name, source))
         self._namespaces.pop(name, None)
         self._sealed.pop(name, None)
         self._drop_keys(lambda key: key.namespace == name)
@@ -221,13 +223,17 @@ class Tenants:
                 f"a secret's value is up to {SECRET_BYTES} bytes without NUL; this one has {len(plain)}", path="value"
             )
         sealed = (await self._open_sealer()).seal(plain, f"{namespace}/{name}")
-        await self._store.put_secret(namespace, name, sealed, _entry(principal, namespace, "secret.put", name, source))
+        await self._store.put_secret(
+            namespace, name, sealed, entry_of(principal, namespace, "secret.put", name, source)
+        )
         self._sealed.setdefault(namespace, {})[name] = sealed
 
     async def delete_secret(self, principal: Principal, namespace: str, name: str, source: str) -> None:
         """NotFound when absent."""
         principal.require("secrets", namespace)
-        await self._store.put_secret(namespace, name, None, _entry(principal, namespace, "secret.delete", name, source))
+        await self._store.put_secret(
+            namespace, name, None, entry_of(principal, namespace, "secret.delete", name, source)
+        )
         self._sealed.get(namespace, {}).pop(name, None)
 
     async def reveal(self, namespace: str, names: Iterable[str]) -> dict[str, str]:
@@ -256,25 +262,19 @@ class Tenants:
 
     # --- audit -----------------------------------------------------------------------------------------------------
 
-    async def audit(
-        self, principal: Principal, namespace: str, action: str, target: str, source: str, detail: str = ""
-    ) -> None:
-        """Append an entry about a change made elsewhere (`function.deploy`, `alias.set`, ...)."""
-        await self._store.audit(_entry(principal, namespace, action, target, source, detail))
-
     async def list_audit(self, namespace: str, after: str = "", limit: int = 100) -> list[AuditEntry]:
         """Entries with an id greater than `after`, oldest first; `*` for all namespaces."""
         return await self._store.audit(None, namespace, after, limit)
-
-
-_NOTHING = Quotas(functions=0, concurrency=0, instances=0, memory_bytes=0, storage_bytes=0)
 
 
 def _principal(key: Key) -> Principal:
     return Principal(key_id=key.id, namespace=key.namespace, role=key.role)
 
 
-def _entry(principal: Principal, namespace: str, action: str, target: str, source: str, detail: str = "") -> AuditEntry:
+def entry_of(
+    principal: Principal, namespace: str, action: str, target: str, source: str, detail: str = ""
+) -> AuditEntry:
+    """The audit log's entry for a change that is about to be written (`function.deploy`, `alias.set` ...)."""
     return AuditEntry(
         id=ids.new_id(), at_s=clock.wall_s(), key_id=principal.key_id, namespace=namespace, action=action,
         target=target, source=source, detail=detail,

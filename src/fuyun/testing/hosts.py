@@ -86,6 +86,7 @@ class FakeInstance:
         self.stubborn = False  # it does not stop when asked
         self.hooks: dict[str, asyncio.Future[bool]] = {}  # hooks that end when the test says so
         self.on_gone: Callable[[Instance], None] = lambda instance: None
+        self.on_call: Callable[[FakeCall], None] | None = None
         self._ended = asyncio.Event()
 
     @property
@@ -96,7 +97,12 @@ class FakeInstance:
     def invoke(self, head: bytes, body: bytes, end: bool, sink: ReplySink, hold: bool = False) -> FakeCall:
         """See `ports.instances.Instance`."""
         call = FakeCall(self, _decode_head(head), body, end, sink)
+        if self.gone:
+            asyncio.get_running_loop().call_soon(sink.on_fail, InstanceLost("the instance is gone"))
+            return call
         self.calls.append(call)
+        if self.on_call is not None:
+            asyncio.get_running_loop().call_soon(self.on_call, call)
         return call
 
     def kill(self, reason: str) -> None:
@@ -111,6 +117,8 @@ class FakeInstance:
     async def hook(self, name: str, timeout_s: float) -> bool:
         """See `ports.instances.Instance`."""
         self.told.append(f"hook {name}")
+        if self.gone:
+            return False
         if name not in self.hooks:
             return True
         try:
@@ -170,6 +178,7 @@ class FakeHost:
         self.instances: list[FakeInstance] = []  # those that live
         self.started = 0
         self.failing: FuyunError | None = None  # what every start ends in
+        self.on_call: Callable[[FakeCall], None] | None = None  # answers by itself
         self.forgotten: list[str] = []
         self.prepared: list[str] = []
         self.closed = False
@@ -202,7 +211,7 @@ class FakeHost:
             self.instances[:] = [other for other in self.instances if other is not instance]
             on_gone(instance)
 
-        instance.on_gone = gone
+        instance.on_gone, instance.on_call = gone, self.on_call
         self.instances.append(instance)
         return instance
 

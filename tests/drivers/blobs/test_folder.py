@@ -15,7 +15,7 @@ from fuyun.base.archive import digest_of, pack
 from fuyun.domain.errors import StorageFull
 from fuyun.drivers.blobs.folder import FolderBlobs
 from fuyun.ports.blobs import BlobStore
-from fuyun.testing.contracts.blobs import MIB, BlobStoreContract, zip_of
+from fuyun.testing.contracts.blobs import MIB, BlobStoreContract, pieces, zip_of
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk, which needs root")
 ARCHIVE = zip_of([(f"pkg/m{n}.py", b"x = %d\n" % n * 100) for n in range(50)])
@@ -24,7 +24,14 @@ PUT = """
 import asyncio, sys
 from pathlib import Path
 from fuyun.drivers.blobs.folder import FolderBlobs
-asyncio.run(FolderBlobs.open(Path(sys.argv[1])).put(Path(sys.argv[2]).read_bytes(), 2**30))
+async def pieces():
+    with open(sys.argv[2], "rb") as file:
+        while piece := file.read(65536):
+            yield piece
+    if sys.argv[3:]:
+        print("here", flush=True)
+        await asyncio.sleep(60)
+asyncio.run(FolderBlobs.open(Path(sys.argv[1])).put(pieces(), 2**30))
 """
 
 
@@ -48,10 +55,24 @@ def test_a_crash_leaves_all_or_nothing(tmp_path: Path, point: str) -> None:
         blobs = FolderBlobs.open(root)
         assert await blobs.find(digest) is None
         assert [path for path in root.rglob("*") if not path.is_dir()] == []
-        made = await blobs.put(ARCHIVE, MIB)
+        made = await blobs.put(pieces(ARCHIVE), MIB)
         assert len(list(blobs.path(made.digest).rglob("*.py"))) == 50
 
     asyncio.run(main())
+
+
+def test_killed_while_it_arrives(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(zip_of([("a", os.urandom(3 * MIB))]))
+    root = tmp_path / "objects"
+    command = [sys.executable, "-c", PUT, str(root), str(tmp_path / "a.zip"), "wait"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"here\n"
+        process.kill()
+    (arriving,) = (root / ".tmp").iterdir()
+    assert arriving.stat().st_size >= 2 * MIB
+    FolderBlobs.open(root)
+    assert [path for path in root.rglob("*") if not path.is_dir()] == []
 
 
 def test_killed_while_unpacking(tmp_path: Path) -> None:
@@ -83,12 +104,14 @@ def test_a_full_disk_is_told_and_leaves_room(tmp_path: Path) -> None:
         async def main() -> None:
             blobs = FolderBlobs.open(place / "objects")
             with pytest.raises(StorageFull, match="full"):
-                await blobs.put(zip_of([("a", os.urandom(3 * MIB))]), 10 * MIB)
-            assert (await blobs.put(ARCHIVE, MIB)).size_bytes == sum(len(b"x = %d\n" % n) * 100 for n in range(50))
+                await blobs.put(pieces(zip_of([("a", os.urandom(3 * MIB))])), 10 * MIB)
+            assert (await blobs.put(pieces(ARCHIVE), MIB)).size_bytes == sum(
+                len(b"x = %d\n" % n) * 100 for n in range(50)
+            )
             subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
             assert await blobs.find(digest_of(ARCHIVE)) is not None
             with pytest.raises(StorageFull, match="read-only"):
-                await blobs.put(zip_of([("b", b"")]), MIB)
+                await blobs.put(pieces(zip_of([("b", b"")])), MIB)
             with pytest.raises(StorageFull, match="read-only"):
                 FolderBlobs.open(place / "objects")
 
@@ -100,7 +123,7 @@ def test_a_full_disk_is_told_and_leaves_room(tmp_path: Path) -> None:
 def test_what_others_add_to_a_tree_does_not_change_its_size(tmp_path: Path) -> None:
     async def main() -> None:
         blobs = FolderBlobs.open(tmp_path)
-        made = await blobs.put(ARCHIVE, MIB)
+        made = await blobs.put(pieces(ARCHIVE), MIB)
         (blobs.path(made.digest) / "pkg" / "__pycache__").mkdir()
         (blobs.path(made.digest) / "pkg" / "__pycache__" / "m.pyc").write_bytes(b"x" * 1000)
         assert await FolderBlobs.open(tmp_path).find(made.digest) == made

@@ -18,8 +18,9 @@ from fuyun.domain.errors import BadRequest, BuildFailed, NotFound
 from fuyun.domain.functions import Artifact
 from fuyun.drivers.blobs.folder import FolderBlobs
 from fuyun.drivers.builds.isolated import ProcessRunner
-from fuyun.drivers.builds.uv import UvBuilder, UvOptions
+from fuyun.drivers.builds.uv import UNISOLATED, UvBuilder, UvOptions
 from fuyun.drivers.instances.interpreters import Interpreters
+from fuyun.testing.contracts.blobs import pieces
 from tests.drivers.builds.packages import make_sdist, make_wheel
 from tests.waiting import wait_until
 
@@ -279,7 +280,7 @@ def _packed(folder: Path, files: dict[str, str]) -> bytes:
 
 async def _stored(b: Bench, folder: Path, files: dict[str, str]) -> Artifact:
     packed = _packed(folder, files)
-    artifact = await b.blobs.put(packed, 10**7)
+    artifact = await b.blobs.put(pieces(packed), 10**7)
     assert artifact.digest == digest_of(packed)
     return artifact
 
@@ -323,5 +324,22 @@ def test_code_without_modules_is_itself_and_unknown_code_is_not_found(tmp_path: 
             assert await b.builder.compile(code, PYTHON, b.lines.append) == code
             with pytest.raises(NotFound):
                 await b.builder.compile(Artifact(digest="0" * 64, size_bytes=1), PYTHON, b.lines.append)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("isolated", [True, False])
+def test_a_build_without_a_sandbox_is_warned_of_each_time_it_runs(tmp_path: Path, isolated: bool) -> None:
+    async def main() -> None:
+        async with bench(tmp_path, isolated=isolated) as b:
+            make_wheel(b.wheels, "small", "1.0", "value = 1\n")
+            make_wheel(b.wheels, "other", "1.0", "value = 1\n")
+            await b.build("small\n")
+            assert b.lines.count(UNISOLATED) == (0 if isolated else 1)
+            await b.build("other\n")
+            assert b.lines.count(UNISOLATED) == (0 if isolated else 2)
+            b.lines.clear()
+            await b.build("small\n")
+            assert b.lines == ["cached"]
 
     asyncio.run(main())

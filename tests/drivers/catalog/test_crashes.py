@@ -39,7 +39,8 @@ async def make_room(folder: Path) -> None:
 
 
 async def check(folder: Path, acknowledged: set[str]) -> None:
-    """Every acknowledged function is there with its version; nothing is there without its draft."""
+    """Every acknowledged function is there with its version; nothing is there without its draft. The audit log tells
+    of what is there, and of nothing else."""
     async with opened(folder) as stores:
         found = {f.name: f for f in await stores.catalog.list_functions("default", limit=10**6)}
         assert acknowledged <= set(found)
@@ -48,6 +49,9 @@ async def check(folder: Path, acknowledged: set[str]) -> None:
         for name in found:
             numbers = [version.number for version in await stores.catalog.list_versions("default", name)]
             assert numbers == list(range(found[name].last_version + 1))
+        told = [(entry.action, entry.target) for entry in await stores.tenants.audit(None, limit=10**6)]
+        published = [("publish", name) for name in found if found[name].last_version]
+        assert sorted(told) == sorted([*(("deploy", name) for name in found), *published])
 
 
 @pytest.mark.anyio

@@ -11,8 +11,14 @@ import sys
 from pathlib import Path
 
 from fuyun.domain.errors import FuyunError
-from fuyun.testing.contracts.samples import CODE, NOW_S, SPEC
+from fuyun.domain.functions import Version
+from fuyun.domain.tenants import AuditEntry
+from fuyun.testing.contracts.samples import CODE, NOW_S, SPEC, entry
 from tests.drivers.catalog.stores import opened
+
+
+def published(version: Version) -> AuditEntry:
+    return entry("publish", target=version.function)
 
 
 async def main(folder: Path, lanes: int, limit_bytes: int) -> None:
@@ -24,8 +30,8 @@ async def main(folder: Path, lanes: int, limit_bytes: int) -> None:
             for count in range(100_000):
                 name = f"f{lane}-{count}"
                 try:
-                    await stores.catalog.put_draft("default", name, SPEC, CODE, (), NOW_S)
-                    version = await stores.catalog.publish("default", name, "", NOW_S)
+                    await stores.catalog.put_draft("default", name, SPEC, CODE, (), NOW_S, entry("deploy", target=name))
+                    version = await stores.catalog.publish("default", name, "", NOW_S, published)
                 except FuyunError as error:
                     print(f"! {error.code} {error.hint}", flush=True)
                     return

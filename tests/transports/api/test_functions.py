@@ -46,7 +46,7 @@ async def test_a_deployed_function_is_read_and_deleted(api: Served) -> None:
     assert (await api.http.delete(f"{BASE}/hello")).status_code == 404
     entries = (await api.http.get("/v1/audit?namespace=default")).json()["items"]
     actions = [(entry["action"], entry["target"], entry["source"]) for entry in entries]
-    assert actions == [("function.deploy", "hello", "127.0.0.1"), ("function.delete", "hello", "127.0.0.1")]
+    assert actions == [(f"function.{action}", "hello", "127.0.0.1") for action in ("deploy", "publish", "delete")]
 
 
 async def test_a_deployment_is_watched_line_by_line(api: Served) -> None:
@@ -163,6 +163,17 @@ async def test_racing_moves_let_one_through(api: Served) -> None:
     assert sorted(answer.status_code for answer in answers) == [200] + [412] * 7
 
 
+async def test_a_delete_races_with_moves(api: Served) -> None:
+    """Whoever read the alias first and acts last is told so: an alias that was moved meanwhile is not deleted."""
+    await api.deploy("hello")
+    etag = (await put_alias(api, 1)).headers["etag"]
+    url = f"{BASE}/hello/aliases/live"
+    writes = [put_alias(api, 0, if_match=etag), *(api.http.delete(url, headers={"if-match": etag}) for _ in range(4))]
+    answers = sorted(answer.status_code for answer in await asyncio.gather(*writes))
+    assert answers[1:] == [412] * 4
+    assert answers[0] in (200, 204)
+
+
 async def test_an_alias_is_read_rolled_back_and_deleted(api: Served) -> None:
     await api.deploy("hello")
     await api.deploy("hello", spec={"timeout_s": 5})
@@ -182,6 +193,7 @@ async def test_an_alias_is_read_rolled_back_and_deleted(api: Served) -> None:
     assert (await api.http.delete(url, headers={"if-match": '"3"'})).status_code == 204
     assert (await api.http.get(url)).status_code == 404
     assert (await api.http.delete(url)).status_code == 404
+    assert (await api.http.delete(url, headers={"if-match": '"3"'})).status_code == 412
 
 
 @pytest.mark.parametrize("weights", [[], [(1, 50)], [(10**30, 100)], [(7, 100)], [(-1, 100)], [(1, 50), (1, 50)]])

@@ -13,6 +13,8 @@ import os
 import re
 import shutil
 import threading
+from collections.abc import AsyncIterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -26,6 +28,8 @@ from fuyun.drivers.blobs import trees
 from fuyun.drivers.disk import translated
 
 _TMP = ".tmp"
+#: An archive that arrives is written in blocks of this size.
+_BLOCK_BYTES = 2**20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -47,9 +51,17 @@ class FolderBlobs:
             (root / _TMP).mkdir(mode=0o700)
         return store
 
-    async def put(self, archive: bytes, limit_bytes: int) -> Artifact:
+    async def put(self, pieces: AsyncIterable[bytes], limit_bytes: int) -> Artifact:
         """See `ports.blobs.BlobStore.put`."""
-        return await asyncio.to_thread(self._put, archive, limit_bytes)
+        arriving = _Arriving(self._temporary())
+        try:
+            async for piece in pieces:
+                if arriving.add(piece):
+                    await asyncio.to_thread(arriving.write)
+            await asyncio.to_thread(arriving.write)
+            return await asyncio.to_thread(self._put, arriving, limit_bytes)
+        finally:
+            await asyncio.to_thread(arriving.discard)
 
     async def adopt(self, tree: Path, key: str) -> Artifact:
         """See `ports.blobs.BlobStore.adopt`."""
@@ -71,15 +83,15 @@ class FolderBlobs:
 
     # --- in a thread -----------------------------------------------------------------------------------------------
 
-    def _put(self, archive: bytes, limit_bytes: int) -> Artifact:
-        digest = zips.digest_of(archive)
+    def _put(self, arrived: _Arriving, limit_bytes: int) -> Artifact:
+        digest = arrived.hash.hexdigest()
         if (known := self._find(digest)) is not None:
             return known
         tmp = self._temporary()
         try:
             with translated(self._root):
                 tmp.mkdir(mode=0o700)
-                zips.unpack(archive, tmp, limit_bytes)
+                zips.unpack(arrived.path, tmp, limit_bytes)
                 return self._place(tmp, digest)
         except zips.UnsafeArchive as exc:
             raise BadRequest(str(exc), hint="pack the folder with `fuyun deploy`, or as a plain zip of files") from exc
@@ -172,3 +184,35 @@ class FolderBlobs:
 
     def _temporary(self) -> Path:
         return self._root / _TMP / ids.new_id()
+
+
+class _Arriving:
+    """An archive on its way to the disk. Nothing relies on it after a crash, so it is not fsynced; its tree is."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.hash = hashlib.sha256()
+        self._block = bytearray()
+        self._lock = threading.Lock()  # a caller that is cancelled leaves its thread writing
+        self._over = False
+
+    def add(self, piece: bytes) -> bool:
+        """Take a piece; whether it is time to write."""
+        self._block += piece
+        return len(self._block) >= _BLOCK_BYTES
+
+    def write(self) -> None:
+        """Write what was taken. StorageFull. In a thread, as `discard` is."""
+        with self._lock, translated(self.path.parent):
+            if self._over:
+                return
+            with self.path.open("ab") as file:
+                file.write(self._block)
+            self.hash.update(self._block)
+            self._block.clear()
+
+    def discard(self) -> None:
+        """Remove the file, and write no more. One that cannot be removed is swept at the next start."""
+        with self._lock, suppress(OSError):
+            self._over = True
+            self.path.unlink()

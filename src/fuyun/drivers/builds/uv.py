@@ -54,6 +54,12 @@ INDEX_ENV = (
     "all_proxy", "no_proxy",
 )  # fmt: skip
 
+#: Told before every build where there is no sandbox; the command line keeps it in sight.
+UNISOLATED = (
+    "warning: this host gives no namespaces, so dependencies are built WITHOUT ISOLATION: a package that is built from "
+    "source can read and change all that the platform can, secrets and other tenants' code included; see `fuyun doctor`"
+)
+
 _EVENT = re.compile(r"^(Downloading|Building|Built|Updating) .+")
 _ADDED = re.compile(r"^ ?\+ ([\w.-]+)==(\S+)")
 _BROKEN = re.compile(r"^\*\*\* (?:Error compiling|Sorry:)? ?'?([^']+?)'?(?:\.\.\.|:|$)")
@@ -71,6 +77,7 @@ class UvOptions:
     layer_bytes: int = 2 * 2**30
     cache_bytes: int = 4 * 2**30  # of the shared downloads; emptied above
     at_once: int = 2
+    isolated: bool = True  # whether `run` gives a sandbox; what is built without one is warned of
 
 
 class UvBuilder:
@@ -138,6 +145,8 @@ class UvBuilder:
 
     async def _build(self, text: str, name: str, python: Interpreter, tell: Progress) -> Artifact:
         async with self._slots, self._room() as room:
+            if not self._options.isolated and names_of(text):
+                tell(UNISOLATED)
             file = self._work / "locks" / name
             lock = await asyncio.to_thread(read_text, file)
             if lock is None:

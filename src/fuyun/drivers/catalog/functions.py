@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, func, insert, select, tuple_, update
 
 from fuyun.domain.errors import NotFound, PreconditionFailed, QuotaExceeded
 from fuyun.domain.functions import Alias, Artifact, Function, FunctionSpec, Version, Weight
-from fuyun.domain.tenants import Quotas
+from fuyun.domain.tenants import AuditEntry, Quotas
+from fuyun.drivers.catalog.journal import log
 from fuyun.drivers.catalog.sqlite import Database
 from fuyun.drivers.catalog.tables import aliases, counters, functions, namespaces, versions
 
@@ -27,6 +29,7 @@ class SqlCatalog:
         code: Artifact,
         layers: tuple[Artifact, ...],
         now_s: float,
+        entry: AuditEntry | None = None,
     ) -> Version:
         """See `ports.catalog.Catalog.put_draft`."""
 
@@ -40,11 +43,19 @@ class SqlCatalog:
             else:
                 _touch(connection, namespace, function, now_s)
                 connection.execute(update(versions).where(_of(versions, namespace, function, 0)).values(values))
+            log(connection, entry)
             return _get_version(connection, namespace, function, 0)
 
         return await self._db.write(work)
 
-    async def publish(self, namespace: str, function: str, description: str, now_s: float) -> Version:
+    async def publish(
+        self,
+        namespace: str,
+        function: str,
+        description: str,
+        now_s: float,
+        entry: Callable[[Version], AuditEntry] | None = None,
+    ) -> Version:
         """See `ports.catalog.Catalog.publish`."""
 
         def work(connection: Connection) -> Version:
@@ -68,7 +79,9 @@ class SqlCatalog:
                 )
             )
             _touch(connection, namespace, function, now_s, last_version=number)
-            return _get_version(connection, namespace, function, number)
+            made = _get_version(connection, namespace, function, number)
+            log(connection, entry(made) if entry is not None else None)
+            return made
 
         return await self._db.write(work)
 
@@ -105,7 +118,7 @@ class SqlCatalog:
 
         return await self._db.read(work)
 
-    async def delete_function(self, namespace: str, function: str) -> None:
+    async def delete_function(self, namespace: str, function: str, entry: AuditEntry | None = None) -> None:
         """See `ports.catalog.Catalog.delete_function`."""
 
         def work(connection: Connection) -> None:
@@ -113,6 +126,7 @@ class SqlCatalog:
             for table in (aliases, versions):
                 connection.execute(delete(table).where(table.c.namespace == namespace, table.c.function == function))
             connection.execute(delete(functions).where(_named(namespace, function)))
+            log(connection, entry)
 
         await self._db.write(work)
 
@@ -125,6 +139,7 @@ class SqlCatalog:
         now_s: float,
         sticky_header: str = "",
         expected_revision: int | None = None,
+        entry: AuditEntry | None = None,
     ) -> Alias:
         """See `ports.catalog.Catalog.put_alias`."""
 
@@ -144,6 +159,7 @@ class SqlCatalog:
                 connection.execute(insert(aliases).values(values))
             else:
                 connection.execute(update(aliases).where(_aliased(namespace, function, name)).values(values))
+            log(connection, entry)
             return moved
 
         return await self._db.write(work)
@@ -162,16 +178,27 @@ class SqlCatalog:
 
         return await self._db.read(work)
 
-    async def delete_alias(self, namespace: str, function: str, name: str) -> None:
+    async def delete_alias(
+        self,
+        namespace: str,
+        function: str,
+        name: str,
+        expected_revision: int | None = None,
+        entry: AuditEntry | None = None,
+    ) -> None:
         """See `ports.catalog.Catalog.delete_alias`."""
 
         def work(connection: Connection) -> None:
             _get_function(connection, namespace, function)
-            if connection.execute(delete(aliases).where(_aliased(namespace, function, name))).rowcount == 0:
+            old = _find_alias(connection, namespace, function, name)
+            if old is None:
                 raise NotFound(
                     f"function {namespace}/{function} has no alias {name!r}", hint="list its aliases",
                     kind="alias", name=name,
                 )  # fmt: skip
+            _check_revision(name, old.revision, expected_revision)
+            connection.execute(delete(aliases).where(_aliased(namespace, function, name)))
+            log(connection, entry)
 
         await self._db.write(work)
 

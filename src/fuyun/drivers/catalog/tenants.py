@@ -8,6 +8,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from fuyun.domain.errors import Conflict, NotFound
 from fuyun.domain.tenants import AuditEntry, Key, Namespace, Quotas
+from fuyun.drivers.catalog.journal import log
 from fuyun.drivers.catalog.sqlite import Database
 from fuyun.drivers.catalog.tables import audit, functions, keys, namespaces, secrets
 
@@ -25,7 +26,7 @@ class SqlTenants:
             if _find_namespace(connection, namespace.name) is not None:
                 raise Conflict(f"namespace {namespace.name!r} exists already", hint="choose another name")
             connection.execute(insert(namespaces).values(_values(namespace)))
-            _log(connection, entry)
+            log(connection, entry)
 
         await self._db.write(work)
 
@@ -46,7 +47,7 @@ class SqlTenants:
                 .where(namespaces.c.name == name)
                 .values(quotas=quotas, revision=namespaces.c.revision + 1)
             )
-            _log(connection, entry)
+            log(connection, entry)
             return _get_namespace(connection, name)
 
         return await self._db.write(work)
@@ -65,7 +66,7 @@ class SqlTenants:
             connection.execute(delete(keys).where(keys.c.namespace == name))
             connection.execute(delete(secrets).where(secrets.c.namespace == name))
             connection.execute(delete(namespaces).where(namespaces.c.name == name))
-            _log(connection, entry)
+            log(connection, entry)
 
         await self._db.write(work)
 
@@ -78,7 +79,7 @@ class SqlTenants:
             if connection.execute(select(keys.c.id).where(keys.c.id == key.id)).first() is not None:
                 raise Conflict(f"key {key.id!r} exists already", hint="make another id")
             connection.execute(insert(keys).values({**_values(key), "token_sha256": token_sha256}))
-            _log(connection, entry)
+            log(connection, entry)
 
         await self._db.write(work)
 
@@ -97,7 +98,7 @@ class SqlTenants:
         def work(connection: Connection) -> None:
             if connection.execute(delete(keys).where(keys.c.id == key_id)).rowcount == 0:
                 raise NotFound(f"there is no key {key_id!r}", hint="list the keys", kind="key", name=key_id)
-            _log(connection, entry)
+            log(connection, entry)
 
         await self._db.write(work)
 
@@ -117,7 +118,7 @@ class SqlTenants:
                     f"there is no secret {name!r} in namespace {namespace!r}", hint="list the secrets",
                     kind="secret", name=name,
                 )  # fmt: skip
-            _log(connection, entry)
+            log(connection, entry)
 
         await self._db.write(work)
 
@@ -133,7 +134,7 @@ class SqlTenants:
     ) -> list[AuditEntry]:
         """See `ports.tenants.TenantStore.audit`."""
         if entry is not None:
-            await self._db.write(lambda connection: _log(connection, entry))
+            await self._db.write(lambda connection: log(connection, entry))
             return []
         query = select(audit).where(audit.c.id > after).order_by(audit.c.id).limit(limit)
         if namespace != "*":
@@ -143,13 +144,8 @@ class SqlTenants:
         )
 
 
-def _values(item: Namespace | Key | AuditEntry) -> dict[str, Any]:
+def _values(item: Namespace | Key) -> dict[str, Any]:
     return {field: getattr(item, field) for field in type(item).__struct_fields__}
-
-
-def _log(connection: Connection, entry: AuditEntry | None) -> None:
-    if entry is not None:
-        connection.execute(insert(audit).values(_values(entry)))
 
 
 def _find_namespace(connection: Connection, name: str) -> Namespace | None:

@@ -10,7 +10,7 @@ from typing import Final, cast, final
 import msgspec
 
 from fuyun.base import clock
-from fuyun.domain.errors import FuyunError, ProtocolViolated
+from fuyun.domain.errors import FuyunError, InstanceLost, ProtocolViolated
 from fuyun.drivers.instances import frames
 from fuyun.ports.instances import ReplySink, StartReport
 from fuyun.runtime import wire
@@ -106,6 +106,9 @@ class Channel:
         """Send an invocation; its answer arrives at `sink`. `hold`: it need not leave before this turn of the loop
         ends, so that several leave as one write."""
         self._next = stream = self._next + 1
+        if self.gone:
+            asyncio.get_running_loop().call_soon(sink.on_fail, InstanceLost("the instance is gone", retry_after_s=1))
+            return Call(self, stream)
         self.streams[stream] = sink
         size = 4 + len(head) + len(body)
         parts = (_pack(size, _INVOKE, _END if end else 0, 0, stream), _pack_meta(len(head)), head, body)

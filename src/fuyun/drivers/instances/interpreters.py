@@ -6,14 +6,13 @@ import ast
 import os
 import re
 import subprocess
-import sys
-from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from fuyun.domain.errors import HostUnable
 from fuyun.domain.functions import RUNTIMES
 from fuyun.domain.interpreters import Interpreter
+from fuyun.runtime import pythons
 
 __all__ = ["Interpreter", "Interpreters"]
 
@@ -27,6 +26,8 @@ _GLIBC = re.compile(r"glibc \d")
 _PROBE = r"""
 import os, sys
 import importlib.machinery as m
+told = {"__name__": "pythons"}
+exec(compile(open(PYTHONS, encoding="utf-8").read(), PYTHONS, "exec"), told)
 impl = sys.implementation
 try:
     libc = os.confstr("CS_GNU_LIBC_VERSION") or ""
@@ -46,6 +47,7 @@ out = {
     "cache_tag": impl.cache_tag or "", "soabi": suffix[1:].rsplit(".", 1)[0], "libc": libc, "lib": lib,
     "prefix": os.path.realpath(sys.base_prefix), "stdlib": std, "dynload": os.path.realpath(dyn) if dyn else "",
     "exe": os.path.realpath(sys.executable), "gil": getattr(sys, "_is_gil_enabled", lambda: True)(),
+    "optimised": told["optimised"](),
 }
 import array, math, select, socket, zlib, _struct
 print(repr(out))
@@ -61,16 +63,16 @@ class Interpreters:
 
     def __init__(self, folders: str = "") -> None:
         """`folders`: more folders to search, separated by ':', before the usual ones (`settings.interpreters`)."""
-        self._folders = [Path(item).expanduser() for item in folders.split(":") if item]
+        self._folders = folders
         self._cache: dict[tuple[str, int, int], Interpreter] = {}
         self._found: tuple[Interpreter, ...] | None = None
 
     def discover(self) -> tuple[Interpreter, ...]:
-        """Every candidate with its verdict, those that work first, the newest first among them."""
-        paths = list(self._candidates())
+        """Every candidate with its verdict, in the order of preference (`runtime.pythons.order`)."""
+        paths = [Path(path) for path in pythons.candidates(self._folders)]
         with ThreadPoolExecutor(max_workers=2) as pool:
             found = list(pool.map(self._probe_cached, paths))
-        found.sort(key=lambda item: (not item.works, not item.final, [-part for part in item.version]))
+        found.sort(key=lambda item: pythons.order(item.works, item.final, item.version, item.optimised))
         self._found = tuple(found)
         return self._found
 
@@ -79,7 +81,10 @@ class Interpreters:
         return self.discover() if self._found is None else self._found
 
     def newest(self) -> Interpreter:
-        """The newest one that works, finals before pre-releases. HostUnable when there is none."""
+        """The best one that works: finals before pre-releases, the newest minor version, optimised builds of it first.
+
+        HostUnable when there is none.
+        """
         for item in self.all():
             if item.works:
                 return item
@@ -90,7 +95,10 @@ class Interpreters:
         )
 
     def by_runtime(self, runtime: str) -> Interpreter:
-        """The one that serves `python3` (the newest) or `python3.N`. HostUnable lists those that were found."""
+        """The one that serves `python3` (the newest) or `python3.N`, an optimised build when there is one.
+
+        HostUnable lists those that were found.
+        """
         if runtime == "python3":
             return self.newest()
         for item in self.all():
@@ -115,31 +123,6 @@ class Interpreters:
         lines = [f"{item.executable}: {item.problem}" for item in broken]
         return "; found but unusable: " + "; ".join(lines) if lines else ""
 
-    def _candidates(self) -> Iterator[Path]:
-        """Real paths of files that look like an interpreter, each once."""
-        seen: set[str] = set()
-        for path in self._paths():
-            real = os.path.realpath(path)
-            if real in seen or not _is_binary(real):
-                continue
-            seen.add(real)
-            yield Path(real)
-
-    def _paths(self) -> Iterator[Path]:
-        home = Path(os.path.expanduser("~"))
-        for folder in self._folders:
-            yield from _named(folder)
-            yield from _named(folder / "bin")
-        yield Path(getattr(sys, "_base_executable", "") or sys.executable)
-        for text in os.environ.get("PATH", os.defpath).split(":"):
-            if text:
-                yield from _named(Path(text))
-        for fixed in ("/usr/local/bin", "/usr/bin"):
-            yield from _named(Path(fixed))
-        for pattern in (".pyenv/versions/*/bin", ".local/share/uv/python/*/bin"):
-            for folder in sorted(home.glob(pattern), reverse=True):
-                yield from _named(folder)
-
     def _probe_cached(self, path: Path) -> Interpreter:
         try:
             status = path.stat()
@@ -151,19 +134,6 @@ class Interpreters:
         return self._cache[key]
 
 
-def _named(folder: Path) -> Iterable[Path]:
-    return [folder / name for name in reversed(_NAMES) if os.access(folder / name, os.X_OK)]
-
-
-def _is_binary(path: str) -> bool:
-    """True for ELF files: version managers put shell scripts of the same name on PATH."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(4) == b"\x7fELF"
-    except OSError:
-        return False
-
-
 def _unusable(path: Path, problem: str) -> Interpreter:
     return Interpreter(name=path.name, executable=str(path), works=False, problem=problem)
 
@@ -172,7 +142,7 @@ def probe(path: Path) -> Interpreter:
     """Ask the interpreter at `path` what it is; never raises, `problem` says why it does not work."""
     try:
         done = subprocess.run(
-            [str(path), "-I", "-S", "-c", _PROBE],
+            [str(path), "-I", "-S", "-c", f"PYTHONS = {pythons.__file__!r}\n{_PROBE}"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=PROBE_TIMEOUT_S,
@@ -218,6 +188,7 @@ def _described(path: Path, answer: dict[str, object]) -> Interpreter:
         problem=problem,
         version=(major, minor, micro),
         final=answer["level"] == "final",
+        optimised=answer["optimised"] is True,
         prefix=text["prefix"],
         stdlib=text["stdlib"],
         platstdlib=os.path.dirname(text["dynload"]) if text["dynload"] else text["stdlib"],

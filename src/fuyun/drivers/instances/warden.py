@@ -193,6 +193,8 @@ class Warden:
             ) from error
         finally:
             self._waiting.pop(message["id"], None)
+        if answer["ev"] == "failed" and answer.get("again"):
+            raise Unavailable(f"{message['op']}: {answer['message']}", hint="try again in a second", retry_after_s=1)
         if answer["ev"] == "failed":
             raise HostUnable(f"{message['op']}: {answer['message']}", hint="run `fuyun doctor`", feature="sandbox")
         return answer

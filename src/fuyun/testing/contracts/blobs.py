@@ -7,9 +7,10 @@ import hashlib
 import io
 import os
 import stat
+import struct
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,12 @@ def zip_of(entries: list[tuple[str | zipfile.ZipInfo, bytes]], method: int = zip
         for name, content in entries:
             archive.writestr(name, content)
     return out.getvalue()
+
+
+async def pieces(archive: bytes, size: int = 65536) -> AsyncIterator[bytes]:
+    """The archive as it arrives from a client."""
+    for start in range(0, len(archive), size):
+        yield archive[start : start + size]
 
 
 def special(name: str, kind: int) -> zipfile.ZipInfo:
@@ -87,6 +94,7 @@ UNSAFE: dict[str, tuple[Callable[[], bytes], str]] = {
     "bzip2": (lambda: zip_of([("a", b"1" * 100)], zipfile.ZIP_BZIP2), "deflate"),
     "ratio": (lambda: zip_of([("a", b"\0" * (32 * MIB))]), "times its size"),
     "overlap": (overlapping, "overlap"),
+    "index": (lambda: bytes(33 * MIB) + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, 33 * MIB, 0, 0), "index"),
 }
 
 
@@ -117,7 +125,7 @@ class BlobStoreContract(ABC):
             blobs = self.open(tmp_path / "objects")
             archive = pack(source)
             assert await blobs.find(digest_of(archive)) is None
-            made = await blobs.put(archive, 10 * MIB)
+            made = await blobs.put(pieces(archive), 10 * MIB)
             assert made.digest == hashlib.sha256(archive).hexdigest()
             assert made.size_bytes == size_bytes
             tree = blobs.path(made.digest)
@@ -128,7 +136,7 @@ class BlobStoreContract(ABC):
                 tree.name: 0o755, "pkg": 0o755, "app.py": 0o644, "run.sh": 0o755, "__init__.py": 0o644,
                 "名前.txt": 0o644,
             }  # fmt: skip
-            assert await blobs.put(archive, 10 * MIB) == made
+            assert await blobs.put(pieces(archive), 10 * MIB) == made
             assert await self.open(tmp_path / "objects").find(made.digest) == made
 
         asyncio.run(main())
@@ -137,11 +145,49 @@ class BlobStoreContract(ABC):
         async def main() -> None:
             blobs = self.open(tmp_path / "objects")
             archive = pack(source)
-            made = await asyncio.gather(*(blobs.put(archive, 10 * MIB) for _ in range(20)))
+            made = await asyncio.gather(*(blobs.put(pieces(archive), 10 * MIB) for _ in range(20)))
             assert len(set(made)) == 1
             assert pack(blobs.path(made[0].digest)) == archive
 
         asyncio.run(main())
+
+    def test_pieces_of_any_size_are_one_archive(self, tmp_path: Path) -> None:
+        archive = zip_of([("a", os.urandom(3 * MIB)), ("b", b"x")])
+
+        async def main() -> None:
+            blobs = self.open(tmp_path / "objects")
+            for size in (100_001, MIB, 2 * MIB + 1, len(archive)):
+                made = await blobs.put(pieces(archive, size), 10 * MIB)
+                assert made.digest == hashlib.sha256(archive).hexdigest()
+                assert await blobs.collect(frozenset(), older_than_s=-1) == 3 * MIB + 1
+
+        asyncio.run(main())
+
+    def test_an_archive_that_stops_arriving_leaves_nothing(self, tmp_path: Path) -> None:
+        archive = zip_of([("a", os.urandom(3 * MIB))])
+
+        async def torn() -> AsyncIterator[bytes]:
+            yield archive[: 2 * MIB]
+            raise ConnectionResetError("the client is gone")
+
+        async def slow(reached: asyncio.Event) -> AsyncIterator[bytes]:
+            yield archive[: 2 * MIB]
+            reached.set()
+            await asyncio.sleep(60)
+
+        async def main() -> None:
+            blobs = self.open(tmp_path / "objects")
+            with pytest.raises(ConnectionResetError):
+                await blobs.put(torn(), 10 * MIB)
+            reached = asyncio.Event()
+            async with asyncio.TaskGroup() as tasks:
+                task = tasks.create_task(blobs.put(slow(reached), 10 * MIB))
+                await reached.wait()
+                task.cancel()
+            assert await blobs.find(digest_of(archive)) is None
+
+        asyncio.run(main())
+        assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
 
     @pytest.mark.parametrize("name", UNSAFE)
     def test_unsafe_archives_are_refused_and_leave_nothing(self, tmp_path: Path, name: str) -> None:
@@ -150,7 +196,7 @@ class BlobStoreContract(ABC):
             make, reason = UNSAFE[name]
             archive = make()
             with pytest.raises(BadRequest, match=reason):
-                await blobs.put(archive, 100 * MIB)
+                await blobs.put(pieces(archive), 100 * MIB)
             assert await blobs.find(digest_of(archive)) is None
 
         asyncio.run(main())
@@ -161,9 +207,9 @@ class BlobStoreContract(ABC):
             blobs = self.open(tmp_path)
             archive = zip_of([("a", b"x" * 600), ("b", b"x" * 400)])
             with pytest.raises(PayloadTooLarge) as refused:
-                await blobs.put(archive, 999)
+                await blobs.put(pieces(archive), 999)
             assert refused.value.fields["limit_bytes"] == 999
-            assert (await blobs.put(archive, 1000)).size_bytes == 1000
+            assert (await blobs.put(pieces(archive), 1000)).size_bytes == 1000
 
         asyncio.run(main())
 
@@ -202,15 +248,15 @@ class BlobStoreContract(ABC):
     def test_collect_removes_what_nobody_wants(self, tmp_path: Path) -> None:
         async def main() -> None:
             blobs = self.open(tmp_path)
-            kept = await blobs.put(zip_of([("a", b"x" * 10)]), MIB)
-            gone = await blobs.put(zip_of([("b", b"x" * 20)]), MIB)
+            kept = await blobs.put(pieces(zip_of([("a", b"x" * 10)])), MIB)
+            gone = await blobs.put(pieces(zip_of([("b", b"x" * 20)])), MIB)
             assert await blobs.collect(frozenset(), older_than_s=3600) == 0
             assert await blobs.find(gone.digest) == gone
             assert await blobs.collect(frozenset({kept.digest}), older_than_s=-1) == 20
             assert await blobs.find(gone.digest) is None
             assert not blobs.path(gone.digest).exists()
             assert await blobs.find(kept.digest) == kept
-            assert await blobs.put(zip_of([("b", b"x" * 20)]), MIB) == gone
+            assert await blobs.put(pieces(zip_of([("b", b"x" * 20)])), MIB) == gone
 
         asyncio.run(main())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from fuyun.domain.functions import FunctionSpec, Hooks, HttpTrigger, Trigger, We
 from fuyun.domain.tenants import Namespace, Quotas
 from fuyun.ports.catalog import Catalog
 from fuyun.ports.tenants import TenantStore
-from fuyun.testing.contracts.samples import CODE, NOW_S, SPEC, all_to, artifact
+from fuyun.testing.contracts.samples import CODE, NOW_S, SPEC, all_to, artifact, entry
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,43 @@ class CatalogContract(StoresContract):
             await catalog.delete_alias("default", "hello", "live")
             again = await catalog.put_alias("default", "hello", "live", split, NOW_S, expected_revision=0)
             assert again.revision > same.revision
+
+    async def test_an_alias_is_deleted_from_the_state_it_was_read_in(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as stores:
+            catalog = stores.catalog
+            await catalog.put_draft("default", "hello", SPEC, CODE, (), NOW_S)
+            made = await catalog.put_alias("default", "hello", "live", all_to(0), NOW_S)
+            moved = await catalog.put_alias("default", "hello", "live", all_to(0), NOW_S)
+            with pytest.raises(PreconditionFailed):
+                await catalog.delete_alias("default", "hello", "live", made.revision)
+            assert await catalog.list_aliases("default", "hello") == [moved]
+            await catalog.delete_alias("default", "hello", "live", moved.revision)
+            assert await catalog.list_aliases("default", "hello") == []
+
+    async def test_a_change_and_its_audit_entry_are_one(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as stores:
+            catalog = stores.catalog
+
+            async def refused(write: Awaitable[object]) -> None:
+                with pytest.raises((NotFound, PreconditionFailed)):
+                    await write
+
+            await refused(catalog.put_draft("nowhere", "hello", SPEC, CODE, (), NOW_S, entry("0")))
+            await catalog.put_draft("default", "hello", SPEC, CODE, (), NOW_S, entry("1"))
+            made = await catalog.publish("default", "hello", "", NOW_S, lambda version: entry(f"2 {version.number}"))
+            again = await catalog.publish("default", "hello", "", NOW_S, lambda version: entry("no change"))
+            assert again == made
+            await refused(catalog.put_alias("default", "hello", "live", all_to(9), NOW_S, entry=entry("0")))
+            alias = await catalog.put_alias("default", "hello", "live", all_to(1), NOW_S, entry=entry("3"))
+            await refused(
+                catalog.put_alias("default", "hello", "live", all_to(1), NOW_S, expected_revision=0, entry=entry("0"))
+            )
+            await refused(catalog.delete_alias("default", "hello", "live", alias.revision + 1, entry("0")))
+            await catalog.delete_alias("default", "hello", "live", alias.revision, entry("4"))
+            await refused(catalog.delete_alias("default", "hello", "live", None, entry("0")))
+            await catalog.delete_function("default", "hello", entry("5"))
+            await refused(catalog.delete_function("default", "hello", entry("0")))
+            assert [one.action for one in await stores.tenants.audit(None)] == ["1", "2 1", "3", "4", "5"]
 
     async def test_one_of_many_compare_and_sets_wins(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as stores:

@@ -51,11 +51,10 @@ async def _set(call: Call) -> Answer:
 
 
 async def _delete(call: Call) -> Answer:
-    if "if-match" in call.request.headers:
-        current = await call.services.functions.get_alias(call.namespace, call.function, call.params["alias"])
-        expected_revision(call.request, current.revision, "alias")
+    current = await _find(call)
+    expected = expected_revision(call.request, current.revision if current else None, "alias")
     await call.services.functions.delete_alias(
-        call.principal, call.namespace, call.function, call.params["alias"], call.source
+        call.principal, call.namespace, call.function, call.params["alias"], expected, call.source
     )
     return Answer(status=204)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
+
 from fuyun.domain.errors import NotFound, QuotaExceeded, StorageFull
 from fuyun.domain.functions import Artifact
 from fuyun.transports.api.calls import Answer, Call
@@ -9,8 +11,8 @@ from fuyun.transports.api.table import ZIP, Endpoint, Success, in_namespace
 
 
 async def _upload(call: Call) -> Answer:
-    archive = await call.read(call.services.limits.upload_bytes)
-    return Answer(await call.services.deployer.upload(call.namespace, archive))
+    async with aclosing(call.pieces(call.services.limits.upload_bytes)) as pieces:
+        return Answer(await call.services.deployer.upload(call.namespace, pieces))
 
 
 ENDPOINTS = (

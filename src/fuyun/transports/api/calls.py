@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
@@ -144,11 +144,16 @@ class Call:
         return self.body
 
     async def read(self, limit_bytes: int) -> bytes:
-        """The request body; PayloadTooLarge as soon as it is known to pass the limit, before more of it is read."""
+        """The whole request body, see `pieces`."""
+        return b"".join([piece async for piece in self.pieces(limit_bytes)])
+
+    async def pieces(self, limit_bytes: int) -> AsyncGenerator[bytes, None]:
+        """The request body as it arrives; PayloadTooLarge as soon as it is known to pass the limit, before more of it
+        is read."""
         declared = self.request.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > limit_bytes:
             raise too_large(limit_bytes)
-        taken = bytearray()
+        taken = 0
         chunks = self.request.stream()
         while True:
             try:
@@ -160,10 +165,11 @@ class Call:
                     hint="send the body without pauses",
                 ) from None
             if chunk is None:
-                return bytes(taken)
-            taken += chunk
-            if len(taken) > limit_bytes:
+                return
+            taken += len(chunk)
+            if taken > limit_bytes:
                 raise too_large(limit_bytes)
+            yield chunk
 
 
 def too_large(limit_bytes: int) -> PayloadTooLarge:

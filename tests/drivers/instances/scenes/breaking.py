@@ -6,7 +6,9 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable
+from contextlib import suppress
 
+from fuyun.base import clock, ids
 from fuyun.domain.errors import FuyunError, InstanceLost, Unavailable
 from fuyun.drivers.instances import templates
 from fuyun.ports.instances import Instance
@@ -52,13 +54,64 @@ async def zygotes_die_in_a_burst() -> None:
             for _ in range(3):
                 await asyncio.sleep(0.01)
                 for row in host.host._blanks.zygotes():
-                    os.kill(row["pid"], signal.SIGKILL)
+                    with suppress(ProcessLookupError):  # the last kill may not have been heard of yet
+                        os.kill(row["pid"], signal.SIGKILL)
             found = await _outcomes(list(starts))
             assert not [one for one in found if isinstance(one, BaseException)], found
             for one in found:
                 assert not isinstance(one, BaseException)
                 one.kill("done")
             await host.wait_rows("instances", 0)
+
+
+async def a_zygote_is_stopped() -> None:
+    """It reads nothing. Others start as if nothing were; what it was to make is made by the one that replaces it."""
+    async with rig(blanks=0) as host:
+        await host.until(lambda: _zygote(host), "a zygote")
+        (row,) = host.host._blanks.zygotes()
+        template = host.version(start="template")
+        await host.host.prepare(template, {})
+        os.kill(row["pid"], signal.SIGSTOP)
+        version = host.version(start="blank")
+        starts = [asyncio.ensure_future(host.start(version)) for _ in range(20)]  # more than its socket takes
+        await asyncio.sleep(0.2)
+        async with asyncio.timeout(3):
+            for other in (template, host.version(isolation="process")):
+                instance = await host.start(other)
+                assert await host.ask(instance, "works") == "works"
+                await instance.stop(5)
+        assert not any(start.done() for start in starts)
+        found = await _outcomes(list(starts))
+        assert not [one for one in found if isinstance(one, BaseException)], found
+        assert row["id"] not in [other["id"] for other in host.host._blanks.zygotes()]
+        await host.until(lambda: leaks.state_of(row["pid"]) in ("", "Z"), "it to end")
+
+
+async def those_who_wait_for_a_stopped_zygote_are_told() -> None:
+    """What was ordered of it ends in an error that says to try again; one that cannot be sent is not kept for ever."""
+    async with rig(blanks=0) as host:
+        await host.until(lambda: _zygote(host), "a zygote")
+        (row,) = host.host._blanks.zygotes()
+        os.kill(row["pid"], signal.SIGSTOP)
+        process = host.host._ground.new_process("blank", row["id"])
+        passed = await process.connect()
+        limits = {"memory": 64 * 2**20, "cpu": 1.0, "pids": 16}
+        orders = [{"op": "spawn", "id": ids.new_id(), "zygote": row["id"], "limits": limits} for _ in range(30)]
+        try:
+            began = clock.mono_s()
+            found = await asyncio.gather(
+                *[host.host.warden.ask(order, passed) for order in orders], return_exceptions=True
+            )
+            assert 4 < clock.mono_s() - began < 10
+        finally:
+            for descriptor in passed:
+                os.close(descriptor)
+            process.abandon()
+        assert all(isinstance(one, Unavailable) and one.retryable for one in found), found
+        assert {one.detail for one in found if isinstance(one, Unavailable)} == {
+            "spawn: the zygote made nothing in 5 s"
+        }
+        await _works(host)
 
 
 async def the_warden_dies() -> None:

@@ -1,0 +1,68 @@
+"""What the shell is offered while a name is typed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+
+import pytest
+
+from tests.cli.conftest import Cli
+from tests.cli.terminal import FUYUN
+from tests.client.api_server import ApiServer, Reply, problem
+
+FN = "/namespaces/default/functions"
+
+
+def completed(*words: str) -> tuple[list[str], str]:
+    """What bash is offered for the last word, and what went to stderr."""
+    env = os.environ | {"_FUYUN_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(("fuyun", *words))}
+    env["COMP_CWORD"] = str(len(words))
+    done = subprocess.run(FUYUN, env=env, capture_output=True, text=True, check=True, timeout=30)
+    return done.stdout.split(), done.stderr
+
+
+def named(*names: str) -> dict[str, object]:
+    """A page of functions."""
+    items = [
+        {"namespace": "default", "name": name, "last_version": 1, "created_s": 0, "updated_s": 0} for name in names
+    ]
+    return {"items": items, "next": None}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "fn get", "fn delete", "fn versions", "fn publish", "invoke", "logs", "alias set", "alias list", "rollback",
+        "remove -f",
+    ],
+)  # fmt: skip
+def test_function_names_are_completed(api: ApiServer, cli: Cli, words: str) -> None:
+    api.on("GET", FN, named("hello", "help", "other"))
+    assert completed(*words.split(), "hel") == (["hello", "help"], "")
+
+
+def test_names_of_the_namespace_typed_before_are_completed(api: ApiServer, cli: Cli) -> None:
+    api.on("GET", FN.replace("default", "team"), named("theirs"))
+    assert completed("invoke", "-n", "team", "t") == (["theirs"], "")
+
+
+def test_completion_is_silent_when_the_platform_is(api: ApiServer, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = threading.Event()
+    api.on("GET", FN, lambda _: (slow.wait(10), Reply(named("hello")))[1])
+    began_s = time.monotonic()
+    try:
+        assert completed("invoke", "h") == ([], "")
+        assert time.monotonic() - began_s < 5  # the shell waits for the start of Python and 0.3 s, not for the answer
+    finally:
+        slow.set()
+    api.on("GET", FN, problem("forbidden", "no", 403))
+    assert completed("invoke", "h") == ([], "")
+    api.on("GET", FN, {"items": "strange"})
+    assert completed("invoke", "h") == ([], "")
+    monkeypatch.setenv("FUYUN_API", "http://127.0.0.1:1")
+    assert completed("invoke", "h") == ([], "")
+    monkeypatch.setenv("FUYUN_API", "nonsense")
+    assert completed("invoke", "h") == ([], "")
