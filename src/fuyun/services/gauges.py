@@ -1,0 +1,41 @@
+"""What is true of the pools at this moment, for `/metrics` and `status`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolGauge:
+    """The instances of one version on this node right now, by state, and the requests waiting for them."""
+
+    namespace: str
+    function: str
+    version: str
+    states: dict[str, int]
+    queue: int
+    inflight: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gauges:
+    """What is true at this moment; taken at scrape time."""
+
+    pools: tuple[PoolGauge, ...] = ()
+    gateway_connections: int = 0
+    records_dropped: int = 0
+
+
+def merged(pools: Iterable[PoolGauge]) -> list[PoolGauge]:
+    """One gauge per (namespace, function, version), in that order. A draft has several pools while one takes over."""
+    found: dict[tuple[str, str, str], PoolGauge] = {}
+    for pool in pools:
+        key = (pool.namespace, pool.function, pool.version)
+        other = found.get(key)
+        if other is not None:
+            names = pool.states | other.states
+            states = {name: pool.states.get(name, 0) + other.states.get(name, 0) for name in names}
+            pool = replace(pool, states=states, queue=pool.queue + other.queue, inflight=pool.inflight + other.inflight)
+        found[key] = pool
+    return [found[key] for key in sorted(found)]
