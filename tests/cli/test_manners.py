@@ -100,8 +100,13 @@ def test_doctor_fails_only_when_the_main_job_cannot_run(cli: Cli, monkeypatch: p
 
     checks = [{"name": "landlock", "state": "limited", "found": "none", "todo": "boot with it", "required": False}]
     monkeypatch.setattr(doctor, "run_probe", lambda *_: checks)
+    found = doctor.invoke_path()
+    path = "\t".join(found[name] for name in ("name", "state", "found", "todo"))
     ran = cli("doctor")
-    assert (ran.code, ran.out) == (0, "CHECK\tSTATE\tFOUND\tWHAT TO DO\nlandlock\tlimited\tnone\tboot with it\n")
+    assert (ran.code, ran.out) == (
+        0,
+        f"CHECK\tSTATE\tFOUND\tWHAT TO DO\nlandlock\tlimited\tnone\tboot with it\n{path}\n",
+    )
     checks.append({"name": "sandbox", "state": "missing", "found": "EPERM", "todo": "run as root", "required": True})
     ran = cli("doctor")
     assert (ran.code, ran.err) == (1, "sandboxed functions cannot run here: sandbox\n")
