@@ -39,6 +39,12 @@ def test_a_blank_beats_a_template_that_forks_slowly() -> None:
     assert choose_rung(("template", "zygote"), "auto", init_ms=3.0, template_ms=9.0).rung == "template"
 
 
+def test_several_instances_share_a_template() -> None:
+    assert choose_rung(ALL, "auto", init_ms=3.0, template_ms=9.0, several=True).rung == "template"
+    assert choose_rung(("blank", "zygote"), "auto", 3.0, 9.0, several=True).rung == "blank"
+    assert choose_rung(ALL, "blank", 3.0, 9.0, several=True).rung == "blank"
+
+
 @given(
     available=st.sets(st.sampled_from(ALL)),
     policy=st.sampled_from(["auto", "template", "blank"]),
@@ -61,6 +67,9 @@ def test_who_gets_a_template() -> None:
     assert worth_template(0.1, 8.0, True, "template")
     assert not worth_template(500.0, 8.0, True, "blank")
     assert not worth_template(500.0, 8.0, False, "template")
+    assert worth_template(0.1, 8.0, True, "auto", several=True)
+    assert not worth_template(0.1, 8.0, False, "auto", several=True)
+    assert not worth_template(0.1, 8.0, True, "blank", several=True)
 
 
 def test_nothing_goes_while_all_fit() -> None:

@@ -38,6 +38,7 @@ app = worker.load(task, control)
 control.sendall(wire.frame(wire.READY, 0, json.dumps(app.ready()).encode()))
 if not app.forkable:
     os._exit(0)
+worker.before_fork()
 for number, sock in enumerate(socks):
     if os.fork() == 0:
         for other in [control, *socks]:

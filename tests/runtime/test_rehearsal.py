@@ -20,15 +20,20 @@ def state():
             sorted(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")), "rehearsed" in sys.modules,
             sorted(n for n in os.environ if n.startswith("FUYUN_")), os.environ["COLOR"]]
 before = state()
-from fuyun.runtime import worker
-worker.preload()
-print(json.dumps([before, state()]))
+from fuyun.runtime import forkhooks
+forkhooks.collect()
+from fuyun.runtime import zygote
+registers = os.register_at_fork.__name__
+zygote.preload()
+print(json.dumps([before, state(), [registers, os.register_at_fork.__name__]]))
 """
 SERVE = """
 import os, socket, sys, json
 sys.path.insert(0, sys.argv[1])
-from fuyun.runtime import worker
-worker.preload()
+from fuyun.runtime import forkhooks
+forkhooks.collect()
+from fuyun.runtime import worker, zygote
+zygote.preload()
 for name in ("handler", "asynchronous"):
     ours, theirs = socket.socketpair()
     if os.fork() == 0:
@@ -58,8 +63,9 @@ def run(tmp_path: Path, python: str, program: str, *more: str) -> list[str]:
 
 @pytest.mark.parametrize("python", interpreters(), ids=lambda path: Path(path).name)
 def test_everything_is_put_back(tmp_path: Path, python: str) -> None:
-    before, after = json.loads(run(tmp_path, python, PROGRAM)[0])
+    before, after, registers = json.loads(run(tmp_path, python, PROGRAM)[0])
     assert after == before
+    assert registers == ["_note", "register_at_fork"]
 
 
 def test_instances_of_a_rehearsed_zygote(tmp_path: Path) -> None:

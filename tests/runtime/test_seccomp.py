@@ -258,7 +258,7 @@ def call(name, number, *arguments):
     result = libc.syscall(number, *[ctypes.c_ulong(a) for a in arguments])
     found[name] = errno.errorcode.get(ctypes.get_errno(), "ok") if result < 0 else "ok"
 syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-seccomp.install(seccomp.program({template}))
+seccomp.Filter({template}).install()
 {textwrap.dedent(code)}
 print(json.dumps(found))
 """
@@ -327,7 +327,7 @@ def test_the_strict_filter_goes_on_top_of_a_templates() -> None:
     found = attempt(
         f"""
         call("before", {syscalls.NUMBERS["unshare"]}, {syscalls.NEWCGROUP})
-        seccomp.install(seccomp.program(False))
+        seccomp.Filter(False).install()
         call("after", {syscalls.NUMBERS["unshare"]}, {syscalls.NEWCGROUP})
         call("move_mount", {syscalls.NUMBERS["move_mount"]}, 0, 0, 0, 0, 0)
         """,

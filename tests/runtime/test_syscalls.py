@@ -91,7 +91,7 @@ def test_a_clone_that_is_not_allowed_leaves_everything_as_it_was() -> None:
     assert run(
         """
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-        seccomp.install(seccomp.program(False))
+        seccomp.Filter(False).install()
         attempt("clone", lambda: syscalls.clone(syscalls.INSTANCE_NAMESPACES))
         pid = os.fork()
         if pid == 0:
@@ -221,3 +221,24 @@ def test_a_process_by_its_descriptor() -> None:
     os.close(descriptor)
     with pytest.raises(ProcessLookupError):
         syscalls.pidfd_open(pid)
+
+
+def test_a_rehearsal_calls_nothing() -> None:
+    found = run(
+        """
+        def state():
+            status = open("/proc/self/status").read()
+            return [os.stat("/proc/self/ns/user").st_ino, os.getuid(), status[status.index("CapInh"):]]
+        before = state()
+        with syscalls.pretended():
+            syscalls.call("unshare", syscalls.NEWUSER)
+            syscalls.call("setresuid", 65534, 65534, 65534)
+            syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+            syscalls.drop_capabilities()
+            found["pids"] = [syscalls.clone(0), syscalls.clone(0)]
+        found["same"] = state()[:2] == before[:2] and "NoNewPrivs:\t0" in state()[2]
+        syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+        found["real again"] = "NoNewPrivs:\t1" in state()[2]
+        """
+    )
+    assert found == {"pids": [0, 1], "same": True, "real again": True}

@@ -28,12 +28,16 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 def choose_rung(
-    available: Collection[Rung], policy: StartPolicy, init_ms: float = 0.0, template_ms: float = 0.0
+    available: Collection[Rung],
+    policy: StartPolicy,
+    init_ms: float = 0.0,
+    template_ms: float = 0.0,
+    several: bool = False,
 ) -> Choice:
     """The quickest rung that is free and allowed. `none` is always there.
 
     init_ms: measured milliseconds from a blank to ready (load and initializer). template_ms: measured milliseconds of
-    a fork of the template. 0 means not measured yet.
+    a fork of the template. 0 means not measured yet. several: as in `worth_template`.
     """
     loading: Rung = next((rung for rung in _LOADING if rung in available), "none")
     if policy == "blank":
@@ -42,19 +46,26 @@ def choose_rung(
         return Choice(loading, "no template is ready")
     if policy == "template":
         return Choice("template", "the version asks to start from its template")
+    if several:
+        return Choice("template", "several instances share the memory of their template")
     if loading == "blank" and 0 < init_ms < template_ms:
         return Choice("blank", f"loading takes {init_ms:.1f} ms, a fork of the template {template_ms:.1f} ms")
     return Choice("template", "the version is loaded already")
 
 
-def worth_template(init_ms: float, template_from_ms: float, forkable: bool, policy: StartPolicy) -> bool:
-    """Whether a version gets a template: it can be forked, and asks for it or takes long enough to load.
+def worth_template(
+    init_ms: float, template_from_ms: float, forkable: bool, policy: StartPolicy, several: bool = False
+) -> bool:
+    """Whether a version gets a template: it can be forked, and asks for it, takes long enough to load or has several
+    instances.
 
-    template_from_ms: the setting of that name; loading in less is about as quick as a fork.
+    template_from_ms: the setting of that name; loading in less is about as quick as a fork. several: the version has,
+    or is to keep, so many instances that sharing a template's memory pays: one that is forked from it holds a third
+    less of its own than one that loaded the code itself (docs/decisions/0009).
     """
     if not forkable or policy == "blank":
         return False
-    return policy == "template" or init_ms >= template_from_ms
+    return policy == "template" or several or init_ms >= template_from_ms
 
 
 def evict(templates: Sequence[tuple[str, int, float, float]], budget_bytes: int) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from _random import Random
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _HARMLESS = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random", "/proc/", "/sys/")
 #: A load quicker than this gains nothing from a template: only the cheap half of the checks runs.
 _WORTH_MS = 5.0
+_random_seed = Random.seed
 
 
 class Holdings:
@@ -188,20 +190,32 @@ def _threads_end_at_fork() -> bool:
     return _thread_count() == 1
 
 
-def renew() -> None:
-    """Renew every source of uniqueness that a fork has copied. The process number is no sign of a fork here: in its own
-    pid namespace every instance may have the same one."""
-    loaded = sys.modules
-    random = loaded.get("random")
+def reseed() -> None:
+    """Renew the state of `random`, which is all that a zygote's children have in common: it has used nothing else."""
+    random = sys.modules.get("random")
     if random is not None:
-        random.seed()
-    _ssl = loaded.get("_ssl")
-    if _ssl is not None:
-        _ssl.RAND_add(os.urandom(64), 64.0)  # OpenSSL notices a fork by the process number only
-    tempfile = loaded.get("tempfile")
+        generator = vars(random)["_inst"]
+        _random_seed(generator)  # what `random.seed()` does, without its looking at what it was given
+        generator.gauss_next = None
+
+
+def forget() -> None:
+    """Forget, before a template's first fork, what its copies are to make anew when they need it: the names `tempfile`
+    picks, clock sequence and node of `uuid`. The template itself does nothing more that would make it again."""
+    tempfile = sys.modules.get("tempfile")
     if tempfile is not None:
         vars(tempfile)["_name_sequence"] = None
-    _renew_uuid(loaded.get("uuid"))
+    _renew_uuid(sys.modules.get("uuid"))
+
+
+def renew() -> None:
+    """Renew, in a copy, the state of every generator of random numbers that a fork has copied. The process number is no
+    sign of a fork here: in its own pid namespace every instance may have the same one."""
+    reseed()
+    loaded = sys.modules
+    openssl = loaded.get("_ssl")
+    if openssl is not None:
+        openssl.RAND_add(os.urandom(64), 64.0)  # OpenSSL notices a fork by the process number only
     mtrand = loaded.get("numpy.random.mtrand")
     if mtrand is not None:
         mtrand.seed()
@@ -215,8 +229,9 @@ def _renew_uuid(uuid: Optional[Any]) -> None:
         return
     # libuuid keeps its clock sequence to itself; the module's own version takes it from `random`, just reseeded.
     uuid._generate_time_safe = None
+    held = vars(uuid)
     for name in ("_last_timestamp", "_last_timestamp_v6", "_last_timestamp_v7", "_node"):
-        if hasattr(uuid, name):
-            setattr(uuid, name, None)
-    if hasattr(uuid, "_last_counter_v7"):
-        uuid._last_counter_v7 = 0
+        if name in held:
+            held[name] = None
+    if "_last_counter_v7" in held:
+        held["_last_counter_v7"] = 0

@@ -1,6 +1,6 @@
 """The life of one instance before, between and after its user code: blank, function, template.
 
-`live` runs in a zygote's child, `_born` in a template's. Both end in `worker.serve`. `control` is a socket to the
+`live` runs in a zygote's child, `born` in a template's. Both end in `worker.serve`. `control` is a socket to the
 warden: it says hello (the kernel adds who is speaking), waits to be put into its control group, and, for a blank,
 waits until the limits of its function are set. Up to `sandbox.seal` nothing here has seen a byte of user code.
 """
@@ -13,7 +13,8 @@ import os
 import signal
 import socket
 
-from fuyun.runtime import descriptors, sandbox, syscalls, wire, worker
+from fuyun.runtime import descriptors, forkhooks, forking, sandbox, syscalls, wire, worker
+from fuyun.runtime.jsontext import loads
 from fuyun.runtime.problems import LoadProblem
 
 TYPE_CHECKING = False
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fuyun.runtime.loader import App
+
+#: The functions below `signal`, whose wrappers make enumeration members of what they return.
+_signal: Any = vars(signal)["_signal"]
 
 
 def _adopt_output(output: int) -> None:
@@ -33,10 +37,10 @@ def _adopt_output(output: int) -> None:
             os.close(descriptor)
 
 
-def _enrol(control: socket.socket) -> None:
+def _enrol(control: int) -> None:
     """Say hello and wait until the warden has put this process into its control group."""
-    control.send(b"hello")
-    if not control.recv(1):
+    os.write(control, b"hello")
+    if not os.read(control, 1):
         raise EOFError("the warden is gone")
 
 
@@ -54,17 +58,19 @@ def _receive_task(channel: socket.socket) -> dict[str, Any]:
     size, kind, _, _, _ = wire.HEADER.unpack(_exactly(channel, wire.HEADER_SIZE))
     if kind != wire.SPECIALIZE:
         raise ValueError(f"the first frame is of kind {kind}, not SPECIALIZE")
-    return dict(json.loads(_exactly(channel, size)))
+    return dict(loads(str(_exactly(channel, size), "utf-8")))
 
 
 def live(isolated: bool, channel_fd: int, output: int, control_fd: int) -> int:
     """Be a blank, then the function it is told to be, until the channel closes; the exit status."""
+    forkhooks.arm()
+    forking.reseed()
     _adopt_output(output)
     if not isolated:
         os.setsid()
     control = socket.socket(fileno=control_fd)
     ruleset = sandbox.enter() if isolated else -1
-    _enrol(control)
+    _enrol(control_fd)
     if isolated:
         syscalls.call("unshare", syscalls.NEWCGROUP)
     channel = socket.socket(fileno=channel_fd)
@@ -98,24 +104,27 @@ def _become(channel: socket.socket, control: socket.socket, task: dict[str, Any]
 def _breed(channel: socket.socket, control: socket.socket, app: App, task: dict[str, Any]) -> int:
     """Be a template: fork an instance for every message with [channel, output, control, tmp]."""
     nursery = _Nursery(channel)
+    own = channel.fileno(), control.fileno()
+    worker.before_fork()
     gc.collect()
     gc.freeze()
     while True:
         message, passed = descriptors.receive(control)
         if message is None:
             return 0
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGCHLD,))
+        forkhooks.arm(False)
         pid = syscalls.clone(syscalls.INSTANCE_NAMESPACES)
         if pid == 0:
             status = 70
             try:
-                channel.close()
-                control.close()
-                status = _born(passed, app, dict(task, **message["task"]))
+                for descriptor in own:
+                    os.close(descriptor)
+                status = born(passed, app, message["task"])
             finally:
                 os._exit(status)
         nursery.born[pid] = message["task"]["instance"]
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGCHLD,))
         for descriptor in passed:
             os.close(descriptor)
 
@@ -144,17 +153,17 @@ class _Nursery:
         self._busy = False
 
 
-def _born(passed: list[int], app: App, task: dict[str, Any]) -> int:
+def born(passed: list[int], app: App, task: dict[str, Any]) -> int:
     """Be an instance forked from a template: own namespaces, own /tmp, own randomness, sealed for good."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+    forkhooks.arm()
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGCHLD,))
     channel_fd, output, control_fd, tmp = passed
     _adopt_output(output)
-    control = socket.socket(fileno=control_fd)
     ruleset = sandbox.enter_from_template(tmp)
-    _enrol(control)
+    _enrol(control_fd)
     syscalls.call("unshare", syscalls.NEWCGROUP)
-    control.close()
+    os.close(control_fd)
     sandbox.seal(ruleset)
     worker.after_fork()
     return worker.serve(socket.socket(fileno=channel_fd), app, task)

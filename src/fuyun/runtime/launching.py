@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 _BUILD_S = 10.0
 #: Open files and sockets a program may have unless it asks for more: what select(2) can hold.
 _DESCRIPTORS = 1024
+#: What a zygote's interpreter is given to run: its path, its options. Hooks are collected before any other import.
+ZYGOTE = (
+    "import sys;sys.path.insert(0,%r);from fuyun.runtime import forkhooks;forkhooks.collect();"
+    "from fuyun.runtime.zygote import main;sys.exit(main(3,%r))"
+)
 
 
 def launch(

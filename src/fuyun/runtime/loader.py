@@ -10,6 +10,7 @@ from time import monotonic_ns
 from fuyun.runtime import forking, streams
 from fuyun.runtime.context import Context
 from fuyun.runtime.detect import mode_of, with_context, with_event_and_context
+from fuyun.runtime.handlers import event_runner
 from fuyun.runtime.hooks import HookTimeout, Limit
 from fuyun.runtime.problems import LoadProblem, describe, problem, raised, trim, type_name
 
@@ -27,6 +28,7 @@ _DEFAULTS = {
 }  # fmt: skip
 #: Numeric libraries start a thread per core unless told otherwise; an instance has only its share of them.
 _THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_PYTHON = "{}.{}.{}".format(*sys.version_info[:3])
 HOOKS = ("pre_freeze", "pre_stop")
 
 
@@ -57,7 +59,7 @@ class App:
             "forkable": self.forkable,
             "reason": self.reason,
             "hooks": sorted(self.hooks),
-            "python": "{}.{}.{}".format(*sys.version_info[:3]),
+            "python": _PYTHON,
         }
 
     def hook_limit(self, name: str) -> float:
@@ -70,8 +72,6 @@ class App:
             from fuyun.runtime.wsgi import wsgi_runner
 
             return wsgi_runner(desk)
-        from fuyun.runtime.handlers import event_runner
-
         return event_runner(desk)
 
     def problem_of(self, exc: BaseException) -> dict[str, Any]:

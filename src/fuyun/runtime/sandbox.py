@@ -6,7 +6,6 @@ child runs `enter` in its new namespaces. Just before the first line of user cod
 
 from __future__ import annotations
 
-import fcntl
 import os
 import resource
 import socket
@@ -20,9 +19,19 @@ if TYPE_CHECKING:
 
 CODE, LAYERS, STORE, EMPTY, LAYER_SLOTS = "/code", "/layers", "/store", "/empty", 12
 INSTANCE_UID = 1000
+#: What `write_maps` writes for a process that maps itself.
+_OWN_MAPS = (
+    ("/proc/self/setgroups", b"deny"),
+    ("/proc/self/uid_map", b"%d %d 1" % (INSTANCE_UID, INSTANCE_UID)),
+    ("/proc/self/gid_map", b"%d %d 1" % (INSTANCE_UID, INSTANCE_UID)),
+)
 #: Size of /tmp before a function asks for another.
 TMP_BYTES = 64 * 1024 * 1024
 _DEVICES = ("null", "zero", "full", "random", "urandom")
+#: struct ifreq: UP and RUNNING.
+_LOOPBACK_UP = struct.pack("16sh", b"lo", 0x1 | 0x40) + b"\0" * 14
+_INET, _DGRAM = int(socket.AF_INET), int(socket.SOCK_DGRAM)
+_NO_CORE, _NO_PRIORITY = struct.pack("=QQ", 0, 0), struct.pack("=i", 0)
 _DEVICE_LINKS = (("/proc/self/fd", "/dev/fd"), ("/proc/self/fd/0", "/dev/stdin"), ("/proc/self/fd/1", "/dev/stdout"),
                  ("/proc/self/fd/2", "/dev/stderr"), ("/tmp", "/dev/shm"))  # fmt: skip
 
@@ -102,21 +111,24 @@ def write_maps(pid: object, inside: int, outside: tuple[int, int], count: int = 
 
 def loopback_up() -> None:
     """Bring the loopback interface of this network namespace up."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        fcntl.ioctl(probe, 0x8914, struct.pack("16sh", b"lo", 0x1 | 0x40) + b"\0" * 14)  # SIOCSIFFLAGS: UP, RUNNING
+    probe = syscalls.call("socket", _INET, _DGRAM, 0)
+    try:
+        syscalls.call("ioctl", probe, 0x8914, _LOOPBACK_UP)  # SIOCSIFFLAGS
+    finally:
+        os.close(probe)
 
 
 def _common(uid: int) -> None:
     loopback_up()
     if os.getuid() != uid:
-        os.setresgid(uid, uid, uid)
-        os.setresuid(uid, uid, uid)
+        syscalls.call("setresgid", uid, uid, uid)
+        syscalls.call("setresuid", uid, uid, uid)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     syscalls.empty_bounding_set()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    syscalls.call("prlimit64", 0, resource.RLIMIT_CORE, _NO_CORE, None)
     # A woken instance must not push the platform off its processor in the middle of a turn (sched(7)).
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    syscalls.call("sched_setscheduler", 0, os.SCHED_BATCH, _NO_PRIORITY)
 
 
 def enter(uid: int = INSTANCE_UID) -> int:
@@ -133,7 +145,10 @@ def enter(uid: int = INSTANCE_UID) -> int:
 def enter_from_template(tmp: int) -> int:
     """The same for a template's child: `tmp` is a mount descriptor made by the warden; /proc stays the template's,
     where hidepid shows it only itself."""
-    write_maps("self", INSTANCE_UID, (INSTANCE_UID, INSTANCE_UID))
+    for path, text in _OWN_MAPS:
+        descriptor = os.open("/dev/null" if syscalls.pretending else path, os.O_WRONLY)
+        os.write(descriptor, text)
+        os.close(descriptor)
     syscalls.attach(tmp, "/tmp")
     os.close(tmp)
     _common(INSTANCE_UID)
@@ -160,7 +175,7 @@ def resource_limits(limits: dict[str, int]) -> None:
             resource.setrlimit(kind, (limits[name], limits[name]))
 
 
-_STRICT, _TEMPLATE = seccomp.program(False), seccomp.program(True)
+_STRICT, _TEMPLATE = seccomp.Filter(False), seccomp.Filter(True)
 
 
 def seal(ruleset: int, template: bool = False) -> None:
@@ -172,11 +187,11 @@ def seal(ruleset: int, template: bool = False) -> None:
     else:
         landlock.restrict(ruleset)
     syscalls.drop_capabilities()
-    seccomp.install(_TEMPLATE if template else _STRICT)
+    (_TEMPLATE if template else _STRICT).install()
 
 
 def seal_program() -> None:
     """The same for a program that is executed next (a dependency build): no capability, only the listed calls."""
     syscalls.empty_bounding_set()
     syscalls.drop_capabilities()
-    seccomp.install(_STRICT)
+    _STRICT.install()

@@ -158,8 +158,14 @@ def _search(ranges: list[list[int]]) -> list[bytes]:
     return [_op(_JGE, ranges[middle][0], len(left)), *left, *right]
 
 
-def install(code: bytes) -> None:
-    """Load a filter into this process for good; needs no_new_privs."""
-    held = ctypes.create_string_buffer(code, len(code))
-    header = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(held))
-    syscalls.call("seccomp", 1, 0, header)
+class Filter:
+    """A filter in memory, made before a process that installs it is forked. `template` as in `program`."""
+
+    def __init__(self, template: bool) -> None:
+        code = program(template)
+        self._held = ctypes.create_string_buffer(code, len(code))
+        self._header = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(self._held))
+
+    def install(self) -> None:
+        """Load it into this process for good; needs no_new_privs."""
+        syscalls.call("seccomp", 1, 0, self._header)

@@ -11,6 +11,13 @@ import os
 import platform
 import signal
 import struct
+from contextlib import contextmanager
+from functools import partial
+from itertools import cycle
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Iterator
 
 NEWNS, NEWCGROUP, NEWUTS, NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 NEWUSER, NEWPID, NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -25,20 +32,30 @@ MS_REC, MS_PRIVATE = 16384, 1 << 18
 MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
 
+#: struct __user_cap_header_struct (version 3, this process) and struct __user_cap_data_struct, twice.
+_CAP_HEADER, _NO_CAPABILITIES = struct.pack("=Ii", 0x20080522, 0), bytes(24)
 _ARM = platform.machine() == "aarch64"
 _NR = {
     "clone": (56, 220), "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "unshare": (272, 97),
     "capset": (126, 91), "seccomp": (317, 277), "setns": (308, 268), "sethostname": (170, 161),
     "pidfd_send_signal": (424, 424), "move_mount": (429, 429), "fsopen": (430, 430),
     "fsconfig": (431, 431), "fsmount": (432, 432), "pidfd_open": (434, 434), "mount_setattr": (442, 442),
+    "socket": (41, 198), "ioctl": (16, 29), "setresuid": (117, 147), "setresgid": (119, 149),
+    "sched_setscheduler": (144, 119), "prlimit64": (302, 261),
     "landlock_create_ruleset": (444, 444), "landlock_add_rule": (445, 445), "landlock_restrict_self": (446, 446),
 }  # fmt: skip
 NUMBERS = {name: pair[_ARM] for name, pair in _NR.items()}
 
 _libc = ctypes.PyDLL(None, use_errno=True)
-_syscall = _libc.syscall
+_syscall: Any = _libc.syscall
 _syscall.restype = ctypes.c_long
-_prctl = _libc.prctl
+_prctl: Any = _libc.prctl
+#: This is a rehearsal.
+pretending = False
+# Looked up once: the first look-up of a name makes an object, which each forked child would do again.
+_before_fork = ctypes.pythonapi.PyOS_BeforeFork
+_after_fork_in_parent = ctypes.pythonapi.PyOS_AfterFork_Parent
+_after_fork_in_child = ctypes.pythonapi.PyOS_AfterFork_Child
 
 
 def call(name: str, *arguments: object) -> int:
@@ -49,6 +66,35 @@ def call(name: str, *arguments: object) -> int:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
     return int(result)
+
+
+@contextmanager
+def pretended() -> Iterator[None]:
+    """In the block, `call` and `prctl` do nothing and succeed, but for those that only make a descriptor, and `clone`
+    returns as in a child and as in a parent, in turns: for a rehearsal."""
+    global _syscall, _prctl, pretending
+    real = _syscall, _prctl
+    harmless = {NUMBERS[name] for name in ("landlock_create_ruleset", "landlock_add_rule", "socket")}
+    pids = cycle((0, 1))
+    idle = _libc.getppid
+    idle.restype = ctypes.c_long
+
+    def pretend(number: Any, *arguments: object) -> int:
+        if number.value in harmless:
+            return int(real[0](number, *arguments))
+        idle(number, *arguments)
+        return next(pids) if number.value == NUMBERS["clone"] else 0
+
+    def pretend_prctl(option: int, *arguments: object) -> int:
+        idle(option, *arguments)
+        return 0
+
+    # `partial` objects are called as foreign functions are: the callers' code is not adapted to a Python function.
+    _syscall, _prctl, pretending = partial(pretend), partial(pretend_prctl), True
+    try:
+        yield
+    finally:
+        (_syscall, _prctl), pretending = real, False
 
 
 def _tid_address() -> int:
@@ -70,14 +116,14 @@ def clone(flags: int) -> int:
     address = _tid_address()
     if address:
         flags |= _CHILD_SETTID | _CHILD_CLEARTID
-    ctypes.pythonapi.PyOS_BeforeFork()
+    _before_fork()
     order = (0, 0, 0, address) if _ARM else (0, 0, address, 0)
     pid = _syscall(ctypes.c_long(NUMBERS["clone"]), ctypes.c_ulong(flags | signal.SIGCHLD), *map(ctypes.c_ulong, order))
     if pid == 0:
-        ctypes.pythonapi.PyOS_AfterFork_Child()
+        _after_fork_in_child()
         return 0
     number = ctypes.get_errno()
-    ctypes.pythonapi.PyOS_AfterFork_Parent()
+    _after_fork_in_parent()
     if pid < 0:
         raise OSError(number, f"clone: {os.strerror(number)}")
     return int(pid)
@@ -85,7 +131,8 @@ def clone(flags: int) -> int:
 
 def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
     """mount(2); empty strings pass NULL."""
-    call("mount", *[os.fsencode(s) or None for s in (source, target, kind)], flags, os.fsencode(data) or None)
+    encode = os.fsencode
+    call("mount", encode(source) or None, encode(target) or None, encode(kind) or None, flags, encode(data) or None)
 
 
 def bind(source: str, target: str, read_only: bool = True, device: bool = False) -> None:
@@ -117,7 +164,7 @@ def tmpfs_descriptor(size_bytes: int) -> int:
 
 def attach(descriptor: int, target: str) -> None:
     """Attach a mount descriptor at `target`."""
-    call("move_mount", descriptor, b"", -100, os.fsencode(target), 4)
+    call("move_mount", descriptor, b"", -100, target.encode(), 4)
 
 
 def prctl(option: int, value: int = 0) -> int:
@@ -137,8 +184,7 @@ def empty_bounding_set() -> None:
 
 def drop_capabilities() -> None:
     """Give up every permitted, effective and inheritable capability (ambient ones follow)."""
-    header = struct.pack("=Ii", 0x20080522, 0)
-    call("capset", header, struct.pack("=6I", 0, 0, 0, 0, 0, 0))
+    call("capset", _CAP_HEADER, _NO_CAPABILITIES)
 
 
 def pidfd_open(pid: int) -> int:

@@ -148,9 +148,8 @@ class Warden:
     def _do_zygote(self, message: dict[str, Any], passed: list[int]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         child = Child(message["id"], "zygote", ours, options=message["options"])
-        code = "import sys;sys.path.insert(0,%r);from fuyun.runtime.zygote import main;sys.exit(main(3,%r))"
         options = dict(message["options"], wide=self._options["root"])
-        argv = [*message["argv"], code % (message["path"], options)]
+        argv = [*message["argv"], launching.ZYGOTE % (message["path"], options)]
         with theirs:
             child.pid = launching.launch(message, argv, {3: theirs.fileno()}, self._ids)
         self._watch(child)

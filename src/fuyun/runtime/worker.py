@@ -10,7 +10,7 @@ import os
 import sys
 from time import monotonic_ns
 
-from fuyun.runtime import forking, streams
+from fuyun.runtime import forking, inline, streams
 from fuyun.runtime.channel import Channel, release
 from fuyun.runtime.desk import Leave
 from fuyun.runtime.jsontext import dumps
@@ -32,23 +32,29 @@ _loaded: list[App] = []
 
 
 def preload() -> None:
-    """Import what every mode needs and rehearse a start. For a zygote, before it forks: an instance then imports
-    nothing but its handler. Path, streams and working directory are as before afterwards; the environment has gained
-    the variables that every instance has."""
+    """Import what every mode needs. For a zygote, before it forks: an instance then imports nothing but its handler."""
     import traceback  # noqa: F401
 
     import fuyun.sdk  # noqa: F401
-    from fuyun.runtime import asgi, handlers, inline, looped, threaded, wsgi  # noqa: F401
-    from fuyun.runtime.rehearsal import rehearse
-
-    rehearse()
+    from fuyun.runtime import asgi, looped, threaded, wsgi  # noqa: F401
 
 
 def load(task: dict[str, Any], sock: Optional[socket.socket] = None) -> App:
     """Import the handler and run the initializer. With `sock`, what the code prints meanwhile is sent at once; without,
     it waits for `serve` or `report_failure`. LoadProblem."""
-    _loaded.append(_load(task, sock.sendall if sock is not None else None))
+    _loaded[:] = [_load(task, sock.sendall if sock is not None else None)]
     return _loaded[-1]
+
+
+def unload() -> None:
+    """Forget what was loaded."""
+    _loaded.clear()
+
+
+def before_fork() -> None:
+    """In a template, once, before it forks: forget what must be unique, and do what only costs the first time."""
+    forking.forget()
+    forking.renew()
 
 
 def after_fork() -> None:
@@ -129,8 +135,6 @@ def _serve_synchronously(channel: Channel, app: App) -> None:
         channel.send(_ready_frame(app))
         desk.serve()
     else:
-        from fuyun.runtime import inline
-
         channel.send(_ready_frame(app))
         inline.serve(channel, app)
 

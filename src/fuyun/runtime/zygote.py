@@ -12,7 +12,8 @@ import importlib
 import os
 import socket
 
-from fuyun.runtime import descriptors, instance, sandbox, syscalls, worker
+from fuyun.runtime import descriptors, forkhooks, instance, packing, sandbox, syscalls, worker
+from fuyun.runtime.rehearsal import rehearse, rehearse_life
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,12 +27,22 @@ _COMMON = (
     "statistics", "string", "subprocess", "tempfile", "textwrap", "typing", "urllib.request", "uuid", "zlib",
 )  # fmt: skip
 
+#: What fills holes in memory.
+_kept: list[object] = []
+
 
 def preload() -> None:
     """Import what functions commonly use, once, in memory all instances share."""
     worker.preload()
     for name in _COMMON:
         importlib.import_module(name)
+    forkhooks.settle()
+    _kept.append(packing.fill_holes())
+    rehearse()
+    packing.renew(packing.watch(rehearse_life))
+    rehearse_life()
+    forkhooks.arm(False)
+    _kept.append(packing.fill_holes())
 
 
 def _spawn(message: dict[str, Any], passed: list[int], control: socket.socket, options: dict[str, Any]) -> None:

@@ -30,6 +30,8 @@ from fuyun.runtime import wire
 _log = structlog.get_logger("fuyun.host")
 #: How many blanks may be lost under one start before it is given up.
 _LOSSES = 5
+#: With this many instances a version's template takes the memory it saves, with more it pays (docs/decisions/0009).
+_SEVERAL = 4
 #: How many hundredths of a second the ends of connections may take to be noticed when the host closes.
 _CLOSING = 100
 
@@ -102,7 +104,8 @@ class LocalHost:
         if family.up.is_set():
             rungs.add("zygote")
         fork_ms = template.fork_ms if template is not None else 0.0
-        rung = starts.choose_rung(rungs, version.spec.start, self._init_ms.get(version.key, 0.0), fork_ms).rung
+        init_ms, several = self._init_ms.get(version.key, 0.0), self._has_several(version)
+        rung = starts.choose_rung(rungs, version.spec.start, init_ms, fork_ms, several).rung
         process: Process | None = None
         if rung == "template" and template is not None:
             try:
@@ -141,8 +144,8 @@ class LocalHost:
         self._init_ms.pop(version_key, None)
 
     async def inventory(self) -> dict[str, Any]:
-        """Zygotes, blanks, templates and instances with pids and memory in bytes."""
-        rows = [self._row(process) for process in self._ground.processes.values()]
+        """Zygotes, blanks, templates and instances with pids and memory in bytes; none that is being made."""
+        rows = [self._row(process) for process in self._ground.processes.values() if process.pid]
         zygotes = self._blanks.zygotes()
         pids = [row["pid"] for row in [*rows, *zygotes]] + [self.warden.pid, os.getpid()]
         sizes = await asyncio.get_running_loop().run_in_executor(None, lambda: memory.of(pids))
@@ -210,7 +213,15 @@ class LocalHost:
 
     def _worth_template(self, version: Version, report: StartReport) -> bool:
         least_ms = self._ground.options.template_from_ms
-        return starts.worth_template(report.init_ms, least_ms, report.forkable, version.spec.start)
+        several = self._has_several(version)
+        return starts.worth_template(report.init_ms, least_ms, report.forkable, version.spec.start, several)
+
+    def _has_several(self, version: Version) -> bool:
+        """Whether it has, or is to keep, so many instances that they had better share a template's memory."""
+        if version.spec.min_instances >= _SEVERAL:
+            return True
+        alive = (p.version.key for p in self._ground.processes.values() if p.kind == "instance" and p.version)
+        return sum(key == version.key for key in alive) >= _SEVERAL
 
     def _consider_template(self, version: Version, env: dict[str, str], report: StartReport) -> None:
         """After a start from a blank: make a template in the background when the next start would gain by it."""

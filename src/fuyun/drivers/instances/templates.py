@@ -35,6 +35,7 @@ class Template:
     size_bytes: int
     used_s: float
     fork_ms: float = 0.0
+    lean: bool = False  # kept for the memory it saves, not for the time: it ends with its last instance
     deaf: bool = False  # it did not fork when it was asked
     instances: set[str] = field(default_factory=set)
     room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_FORKING))
@@ -67,7 +68,9 @@ class Templates:
         self._drop(version.key)
         if process.gone:
             return
-        self._templates[version.key] = Template(process, env, process.report.init_ms, size, clock.mono_s())
+        init_ms, least_ms = process.report.init_ms, self._ground.options.template_from_ms
+        lean = not starts.worth_template(init_ms, least_ms, True, version.spec.start)
+        self._templates[version.key] = Template(process, env, init_ms, size, clock.mono_s(), lean=lean)
         process.on_end = partial(self._on_end, version.key)
         process.channel.on_exited = partial(self._on_exited, process)
         rows = [(key, t.size_bytes, t.used_s, t.init_ms) for key, t in self._templates.items()]
@@ -136,6 +139,9 @@ class Templates:
     def _on_instance_end(self, template: Template, process: Process) -> None:
         self._ground.dismiss(process)
         template.instances.discard(process.id)
+        version = process.version
+        if template.lean and not template.instances and version and self._templates.get(version.key) is template:
+            self._drop(version.key)
         self._end_unused(template)
 
     def _on_exited(self, template: Process, instance: str, status: int) -> None:

@@ -236,7 +236,7 @@ async def a_template_that_forks_by_itself() -> None:
     import fuyun.runtime.instance as i
     def born(passed, app, task):
         return 9
-    i._born = born
+    i.born = born
     def handler(event):
         return event
     """

@@ -108,6 +108,28 @@ async def a_changed_environment_is_loaded_anew() -> None:
         assert [await host.ask(red), await host.ask(blue)] == ["red", "blue"]
 
 
+async def what_keeps_several_instances_gets_a_template() -> None:
+    async with rig(template_from_ms=10_000) as host:
+        version = changed(host.version(), min_instances=4)
+        assert (await host.host.prepare(version, {})).kind == "template"
+        instances = [await host.start(version) for _ in range(2)]
+        assert [instance.report.kind for instance in instances] == ["template"] * 2
+        await instances[0].stop(5)
+        assert await _rows(host) == {"templates": 1, "instances": 1}
+        await instances[1].stop(5)
+        await host.wait_rows("templates", 0)  # it saved memory, not time
+
+
+async def what_has_grown_to_several_instances_gets_a_template() -> None:
+    async with rig(template_from_ms=10_000) as host:
+        version = host.version()
+        for _ in range(4):
+            assert version.key not in host.host._making
+            assert (await host.start(version)).report.kind != "template"
+        await host.wait_template(version)
+        assert (await host.start(version)).report.kind == "template"
+
+
 async def a_forgotten_template_lives_as_long_as_its_instances() -> None:
     async with rig() as host:
         version = changed(host.version(), start="template")
