@@ -40,10 +40,11 @@ class Tenant:
 class Member:
     """An instance in its pool, with the state that `decide.instance` says it is in."""
 
-    __slots__ = ("cut_s", "instance", "line", "lock", "meter", "overdue", "state")
+    __slots__ = ("cut_s", "instance", "line", "lock", "meter", "overdue", "serving", "state")
 
     def __init__(self, instance: Instance, rules: life.Rules, now_s: float) -> None:
         self.instance = instance
+        self.serving = True  # takes calls
         self.overdue = 0  # calls inside that passed their timeout
         self.cut_s = 0.0  # when it is ended if nothing else is inside
         self.lock = asyncio.Lock()  # commands are carried out one after the other

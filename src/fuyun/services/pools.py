@@ -30,10 +30,18 @@ _log = structlog.get_logger("fuyun.pools")
 
 _ASSIGNED: Final = Event.ASSIGNED  # as globals: see decide.instance
 _RELEASED: Final = Event.RELEASED
-#: Calls written to an instance behind the one it runs, and how short calls must be for that, in milliseconds of mean
-#: run time: a wake-up costs about as much as such a call.
+#: Calls written to a busy instance behind the one it runs while no other is free, and how short calls must be for that,
+#: in milliseconds of mean run time: a wake-up costs about as much as such a call (decision 0004).
 _AHEAD: Final = 3
 _AHEAD_MS: Final = 1.0
+#: Very short calls are written behind others though another instance is free, which would have to be woken: as many as
+#: are expected to wait no longer than this for those before them. Where a call is quicker than the platform hands out
+#: the next one, one instance keeps up with it alone, and so many may wait.
+_DEEP_MS: Final = 0.15
+_KEEPS_UP_MS: Final = 0.04
+_DEEP: Final = 32
+#: Not where one of the last calls (the memory of it halves in 700) took longer: the others would have waited for it.
+_CALM_MS: Final = 20.0
 #: Instances among which the one with the shortest line is looked for.
 _LOOKED_AT: Final = 8
 #: A call that passed its timeout may end within this long before its instance is ended with it. Other calls inside
@@ -67,7 +75,10 @@ class Pool:
         self.free: list[Member] = []  # with a free slot, the warmest last
         self.queue: deque[LiveFlight] = deque()
         self.running: dict[LiveFlight, None] = {}  # in the order they began, so the first expires first
-        self.run_ms = 0.0
+        self.run_ms = 0.0  # a moving mean
+        self._least_ms = _AHEAD_MS  # what the quickest tenth of them takes
+        self._worst_ms = 0.0  # the longest of the last
+        self._depth = 0  # very short calls that may wait behind others; 0 where they are not that short
         self.desired: scaling.Desired | None = None
         self.gate = quotas.Gate(version.spec.max_instances * version.spec.concurrency + around.queue_length)
         self._around = around
@@ -88,11 +99,13 @@ class Pool:
             self.refuse_soon(flight, quotas.throttled(refusal, gate.limit))
             return
         flight.admitted = True
-        if self.free and not self.queue:
-            self._take(flight)
-            return
-        if self.members and not self.queue and self._read_ahead(flight):
-            return
+        if not self.queue:
+            if self.free:
+                if self._depth < 1 or not self._read_ahead(flight, self._depth):
+                    self._take(flight)
+                return
+            if 0.0 < self.run_ms < _AHEAD_MS and self._read_ahead(flight, max(_AHEAD, self._depth)):
+                return
         self.queue.append(flight)
         self._around.wake()
         self.growth.burst()
@@ -115,17 +128,17 @@ class Pool:
         if commands:
             carry_out(self._around.scope, member, commands)
 
-    def _read_ahead(self, flight: LiveFlight) -> bool:
-        """Write the flight to a busy instance that will be through in a moment: it finds the next call at hand instead
-        of going to sleep. Only where calls are short, one at a time, and the request is complete."""
-        if not 0.0 < self.run_ms < _AHEAD_MS or self._concurrency > 1 or not flight.end:
+    def _read_ahead(self, flight: LiveFlight, depth: int) -> bool:
+        """Write the flight to a busy instance that will be through in a moment, behind `depth` others at most: it finds
+        the next call at hand instead of going to sleep. Only one at a time, and a request that is complete."""
+        if self._concurrency > 1 or not flight.end:
             return False
-        looked_at, shortest = 0, _AHEAD
+        looked_at, shortest = 0, depth
         chosen: Member | None = None
-        for member in self.members.values():
-            length = len(member.line)
-            if length < shortest and member.state.inflight:
-                chosen, shortest = member, length
+        for other in self.running:
+            member = other.member
+            if member is not None and member.serving and len(member.line) < shortest:
+                chosen, shortest = member, len(member.line)
             looked_at += 1  # noqa: SIM113 (enumerate is slower where this is compiled)
             if not shortest or looked_at == _LOOKED_AT:
                 break
@@ -181,6 +194,7 @@ class Pool:
             flight.mark = billing.gb_s(self.version.spec.memory_bytes, owed_ns)
         run_ms = flight.run_us / 1e3 or (now_ns - flight.started_ns) / 1e6
         self.run_ms += (run_ms - self.run_ms) * (0.1 if self.run_ms else 1.0)
+        self._note_run(run_ms)
         self._moved_ns = now_ns
         if member.line and not member.instance.gone:
             self._next_in_line(member, now_ns)
@@ -196,6 +210,16 @@ class Pool:
                 self.free.append(member)
             if self.queue:
                 self._feed()
+
+    def _note_run(self, run_ms: float) -> None:
+        """How many calls may wait behind others though an instance is free. Judged by how long calls take when nothing
+        disturbs them: many instances that are awake disturb each other, and must not be the reason to wake more."""
+        self._least_ms += (run_ms - self._least_ms) * (0.1 if run_ms < self._least_ms else 0.01)
+        self._worst_ms = max(run_ms, self._worst_ms * 0.999)
+        if self.run_ms < _AHEAD_MS and self._worst_ms < _CALM_MS:
+            self._depth = _DEEP if self._least_ms < _KEEPS_UP_MS else int(_DEEP_MS / self._least_ms)
+        else:
+            self._depth = 0
 
     def _feed(self) -> None:
         while self.queue and self.free:
@@ -238,6 +262,7 @@ class Pool:
         member = self.members.pop(instance.id, None) or self._leaving.pop(instance.id, None)
         if member is None:
             return
+        member.serving = False
         member.step(Event.GONE, clock.mono_s())
         self.growth.uncount()
         if member in self.free:
@@ -335,6 +360,7 @@ class Pool:
         """Let the instance take no more calls and end once it has none."""
         if self.members.pop(member.instance.id, None) is None:
             return
+        member.serving = False
         if member in self.free:
             self.free.remove(member)
         self._leaving[member.instance.id] = member

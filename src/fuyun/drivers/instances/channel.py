@@ -27,6 +27,8 @@ _END: Final = wire.END
 #: Log traffic of one instance, bytes per second and at once; beyond it the instance waits.
 LOG_RATE: Final = 2 * 2**20
 LOG_BURST: Final = 4 * 2**20
+#: Parts of frames that are held at most: so many calls keep an instance busy while the platform goes on with its turn.
+_HELD: Final = 4 * 4
 #: What a frame costs besides its log text: the loop is everybody's, so tiny frames are no way around the rate.
 FRAME_COST: Final = 64
 #: Longest frame, besides what a version's `output_bytes` allow a RESULT.
@@ -116,6 +118,8 @@ class Channel:
             if not self._held:
                 self._loop.call_soon(self.flush)
             self._held += parts
+            if len(self._held) >= _HELD:
+                self.flush()
         elif self._held:
             self._held += parts
             self.flush()

@@ -17,6 +17,8 @@ from fuyun.transports.gateway.limits import GatewayLimits
 if TYPE_CHECKING:
     from fuyun.transports.gateway.connection import Connection
 
+#: Answers that are gathered at most: so many keep the client busy while the platform goes on with its turn.
+_POSTED: Final = 4
 _HINT: Final = "send 'Authorization: Bearer fk_...' or 'Fuyun-Key: fk_...'"
 
 
@@ -84,6 +86,8 @@ class Shared:
         if not self.outbox:
             self._loop.call_soon(self.flush)
         self.outbox.append((transport, data))
+        if len(self.outbox) >= _POSTED:
+            self.flush()
 
     def flush(self) -> None:
         """Write what was posted, now. Call it before anything else is done to a transport that may have posts."""
