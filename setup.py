@@ -19,6 +19,7 @@ from setuptools import setup
 #: Modules of the path of a warm call. Structs and enumerations live elsewhere: a compiled class loses its keywords.
 COMPILED = (
     "base/ids",
+    "decide/billing",
     "decide/instance",
     "decide/quotas",
     "drivers/instances/channel",

@@ -231,6 +231,66 @@ def test_short_calls_are_written_behind_the_one_that_runs() -> None:
     play(scene)
 
 
+async def _two_instances(p: Platform, run_us: int) -> None:
+    """Two idle instances of a function whose last hundred calls took that long."""
+    await p.deploy(max_instances=2, timeout_s=5.0)
+    p.call()
+    p.call()
+    for call in list(await p.inside(2)):
+        call.answer(run_us=run_us)
+    for _ in range(100):
+        p.call()
+        (await p.inside(1))[0].answer(run_us=run_us)
+
+
+def _instances_inside(p: Platform) -> int:
+    return len({call.instance.id for call in p.host.calls})
+
+
+async def _answer_all(p: Platform) -> None:
+    while p.host.calls:
+        p.host.calls[0].answer()
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(("run_us", "instances"), [(20, 1), (100, 2), (500, 2)])
+def test_a_free_instance_is_woken_only_for_what_it_is_worth(run_us: int, instances: int) -> None:
+    async def scene(p: Platform) -> None:
+        await _two_instances(p, run_us)
+        callers = [p.call() for _ in range(3)]
+        assert _instances_inside(p) == instances
+        await _answer_all(p)
+        assert all(caller.done for caller in callers)
+
+    play(scene)
+
+
+def test_very_short_calls_do_not_wait_behind_others_where_one_may_be_long() -> None:
+    async def scene(p: Platform) -> None:
+        await _two_instances(p, 20)
+        p.call()
+        (await p.inside(1))[0].answer(run_us=30_000)
+        p.call()
+        p.call()
+        assert _instances_inside(p) == 2
+        await _answer_all(p)
+
+    play(scene)
+
+
+def test_a_request_that_is_not_complete_waits_behind_none() -> None:
+    async def scene(p: Platform) -> None:
+        await _two_instances(p, 20)
+        p.call()
+        caller = p.call(end=False)
+        assert _instances_inside(p) == 2
+        assert caller.flight is not None
+        caller.flight.send_body(b"", True)
+        await _answer_all(p)
+
+    play(scene)
+
+
 def test_what_stood_behind_a_lost_call_comes_back_in_order() -> None:
     async def scene(p: Platform) -> None:
         await _short_calls(p)

@@ -8,12 +8,12 @@ stretch rounded up; the last call out carries the rounding. For one call at a ti
 
 from __future__ import annotations
 
-import msgspec
+from typing import Final, final
 
 from fuyun.domain.errors import Internal
 
-_GIB = 2**30
-_MS_NS = 1_000_000
+_GIB: Final = 2**30
+_MS_NS: Final = 1_000_000
 
 
 def call_gb_s(memory_bytes: int, run_us: int) -> float:
@@ -26,14 +26,20 @@ def gb_s(memory_bytes: int, busy_ns: float) -> float:
     return memory_bytes / _GIB * busy_ns / 1e9
 
 
-class Meter(msgspec.Struct, frozen=True):
-    """The busy time of one instance. Times are monotonic nanoseconds."""
+@final
+class Meter:
+    """The busy time of one instance, not changed once made. Times are monotonic nanoseconds."""
 
-    inflight: int = 0
-    at_ns: int = 0  # of the last change
-    from_ns: int = 0  # when this busy stretch began
-    clock_ns: float = 0.0  # what a call inside since the stretch began would owe
-    billed_ns: float = 0.0  # what left with calls of this stretch
+    __slots__ = ("at_ns", "billed_ns", "clock_ns", "from_ns", "inflight")
+
+    def __init__(
+        self, inflight: int = 0, at_ns: int = 0, from_ns: int = 0, clock_ns: float = 0.0, billed_ns: float = 0.0
+    ) -> None:
+        self.inflight = inflight
+        self.at_ns = at_ns  # of the last change
+        self.from_ns = from_ns  # when this busy stretch began
+        self.clock_ns = clock_ns  # what a call inside since the stretch began would owe
+        self.billed_ns = billed_ns  # what left with calls of this stretch
 
 
 def begin(meter: Meter, now_ns: int) -> tuple[Meter, float]:

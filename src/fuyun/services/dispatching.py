@@ -138,7 +138,6 @@ class Dispatcher:
     def begin(
         self,
         route: Route,
-        *,
         kind: str,
         method: str,
         path: str,

@@ -97,7 +97,7 @@ class LiveFlight:
         self.state = RUNNING
         self.started_ns = now_ns
         # `ports.instances.Head` in two parts, because every call has one: only what callers wrote needs escapes.
-        deadline_ms = int((clock.wall_s() + pool.timeout_s) * 1000)
+        deadline_ms = int((self.at_s + (now_ns - self.at_ns) / 1e9 + pool.timeout_s) * 1000)
         known = (
             f'{{"id":"{self.id}","kind":"{self.kind}","deadline_ms":{deadline_ms},'
             f'{pool.head_names},"alias":"{self.alias}",'
@@ -340,11 +340,11 @@ class LiveFlight:
     @property
     def billed_gb_s(self) -> float:
         """GB-seconds; call when it is done."""
-        spec = self.pool.version.spec
-        if spec.concurrency > 1:
+        pool = self.pool
+        if pool.concurrency > 1:
             return self.mark
         run_us = (self.answered_ns - self.started_ns) // 1000 if self.started_ns else 0
-        return billing.call_gb_s(spec.memory_bytes, run_us)
+        return billing.call_gb_s(pool.memory_bytes, run_us)
 
     def line(self, billed_gb_s: float) -> str:
         """Its record, a `domain.invocations.Invocation` as JSON without an end of line; call when it is done.

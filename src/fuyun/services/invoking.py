@@ -81,7 +81,6 @@ class Invoker(Protocol):
     def begin(
         self,
         route: Route,
-        *,
         kind: str,  # "http" or "event"
         method: str,
         path: str,  # percent-encoded, below route.base

@@ -58,6 +58,8 @@ class Pool:
         self.qualifier = version.qualifier
         self.output_bytes = version.spec.output_bytes
         self.timeout_s = version.spec.timeout_s
+        self.memory_bytes = version.spec.memory_bytes
+        self.concurrency = version.spec.concurrency
         # What names it in each call's head and record; names need no escapes.
         self.head_names = f'"function":"{version.function}","version":"{self.qualifier}"'
         self.record_names = (
@@ -85,7 +87,6 @@ class Pool:
         self._window = scaling.Window(clock.mono_s())
         self.growth = Growth(self, around)
         self._over: FuyunError | None = None  # why nothing is served any more
-        self._concurrency = version.spec.concurrency
         self._loose = msgspec.structs.replace(version.spec, min_instances=0)  # of a version that gets no traffic
         self._moved_ns = clock.mono_ns()  # when a slot was last freed or added
 
@@ -118,9 +119,9 @@ class Pool:
         member = self.free[-1]
         now_ns = clock.mono_ns()
         commands = member.step(_ASSIGNED, now_ns / 1e9)
-        if member.state.inflight >= self._concurrency:
+        if member.state.inflight >= self.concurrency:
             self.free.pop()
-        if self._concurrency > 1:
+        if self.concurrency > 1:
             member.meter, flight.mark = billing.begin(member.meter, now_ns)
         running = self.running
         running[flight] = None
@@ -131,7 +132,7 @@ class Pool:
     def _read_ahead(self, flight: LiveFlight, depth: int) -> bool:
         """Write the flight to a busy instance that will be through in a moment, behind `depth` others at most: it finds
         the next call at hand instead of going to sleep. Only one at a time, and a request that is complete."""
-        if self._concurrency > 1 or not flight.end:
+        if self.concurrency > 1 or not flight.end:
             return False
         looked_at, shortest = 0, depth
         chosen: Member | None = None
@@ -189,9 +190,9 @@ class Pool:
             flight.ahead = False
             member.line.remove(flight)
             return
-        if self._concurrency > 1:
+        if self.concurrency > 1:
             member.meter, owed_ns = billing.end(member.meter, now_ns, flight.mark)
-            flight.mark = billing.gb_s(self.version.spec.memory_bytes, owed_ns)
+            flight.mark = billing.gb_s(self.memory_bytes, owed_ns)
         run_ms = flight.run_us / 1e3 or (now_ns - flight.started_ns) / 1e6
         self.run_ms += (run_ms - self.run_ms) * (0.1 if self.run_ms else 1.0)
         self._note_run(run_ms)
@@ -206,7 +207,7 @@ class Pool:
             if self.retired and not self.queue:
                 self._drain(member)
                 return
-            if member.state.inflight == self._concurrency - 1:
+            if member.state.inflight == self.concurrency - 1:
                 self.free.append(member)
             if self.queue:
                 self._feed()
@@ -253,7 +254,7 @@ class Pool:
             return
         self.free.append(member)
         self._moved_ns = clock.mono_ns()
-        for flight in list(self.queue)[: self._concurrency]:
+        for flight in list(self.queue)[: self.concurrency]:
             flight.report = instance.report
         self._feed()
 
@@ -298,7 +299,7 @@ class Pool:
         member.overdue += 1
         member.cut_s = clock.mono_s() + _CUT_GRACE_S
         self._drain(member)
-        if self._concurrency == 1:
+        if self.concurrency == 1:
             member.instance.kill("its call passed the timeout")
         else:
             flight.cancel()

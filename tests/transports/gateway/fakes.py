@@ -190,7 +190,6 @@ class FakeInvoker:
     def begin(
         self,
         route: Route,
-        *,
         kind: str,
         method: str,
         path: str,

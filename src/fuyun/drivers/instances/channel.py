@@ -18,7 +18,7 @@ from fuyun.runtime import wire
 _unpack: Final = wire.HEADER.unpack_from
 _usage: Final = wire.USAGE.unpack_from
 _meta: Final = wire.META.unpack_from
-_pack: Final = wire.HEADER.pack
+_pack_invoke: Final = struct.Struct("<IBBHII").pack  # HEADER and META in one
 _pack_meta: Final = wire.META.pack
 _INVOKE: Final = wire.INVOKE
 _RESULT: Final = wire.RESULT
@@ -28,7 +28,7 @@ _END: Final = wire.END
 LOG_RATE: Final = 2 * 2**20
 LOG_BURST: Final = 4 * 2**20
 #: Parts of frames that are held at most: so many calls keep an instance busy while the platform goes on with its turn.
-_HELD: Final = 4 * 4
+_HELD: Final = 4 * 3
 #: What a frame costs besides its log text: the loop is everybody's, so tiny frames are no way around the rate.
 FRAME_COST: Final = 64
 #: Longest frame, besides what a version's `output_bytes` allow a RESULT.
@@ -113,7 +113,7 @@ class Channel:
             return Call(self, stream)
         self.streams[stream] = sink
         size = 4 + len(head) + len(body)
-        parts = (_pack(size, _INVOKE, _END if end else 0, 0, stream), _pack_meta(len(head)), head, body)
+        parts = (_pack_invoke(size, _INVOKE, _END if end else 0, 0, stream, len(head)), head, body)
         if hold:
             if not self._held:
                 self._loop.call_soon(self.flush)

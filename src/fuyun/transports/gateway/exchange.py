@@ -284,18 +284,19 @@ class Exchange(Reply):
         if self._rare:
             headers = without_hops(headers, fields)
         try:
+            # By position: a keyword costs compiled code a comparison for each.
             self._flight = connection.shared.invoker.begin(
                 route,
-                kind="http",
-                method=self._method,
-                path=self._below,
-                query=self._query,
-                headers=headers,
-                source=connection.source,
-                scheme="http",
-                body=body,
-                end=end,
-                responder=self,
+                "http",
+                self._method,
+                self._below,
+                self._query,
+                headers,
+                connection.source,
+                "http",
+                body,
+                end,
+                self,
             )
         except FuyunError as error:
             self._refuse(error)

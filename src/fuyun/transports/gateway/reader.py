@@ -42,6 +42,8 @@ OPEN: Final = 0  # it is parsed
 DEAF: Final = 1  # no more requests are taken; those that are here are answered
 ENDING: Final = 2  # the last answer is written; input is thrown away until the client has gone
 
+_BLANK: Final = b" \t"
+
 #: What a closed connection has for a parser.
 _SPENT: Final = HttpRequestParser(None)
 
@@ -238,7 +240,9 @@ class Reader(ABC):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field of the head, or of a trailer (whose list nobody reads)."""
-        self._headers.append((name_of(name), value.rstrip(b" \t").decode("latin-1")))
+        if value and value[-1] in _BLANK:
+            value = value.rstrip(b" \t")
+        self._headers.append((name_of(name), value.decode("latin-1")))
 
     def on_headers_complete(self) -> None:
         """A head is here: make its exchange, and begin it when nothing is before it."""
