@@ -60,6 +60,27 @@ def test_a_clone_is_a_fork() -> None:
     }  # fmt: skip
 
 
+def test_a_clone_of_a_clone_knows_its_thread_id_and_looks_its_place_up_once() -> None:
+    assert run(
+        """
+        looked = []
+        real = syscalls._tid_address
+        syscalls._tid_address = lambda: looked.append(1) or real()
+        reader, writer = os.pipe()
+        pid = syscalls.clone(0)
+        if pid == 0:
+            below = syscalls.clone(0)
+            if below == 0:
+                cached = ctypes.c_int.from_address(real()).value
+                os.write(writer, json.dumps({"own": cached == os.getpid(), "looked": len(looked)}).encode())
+                os._exit(0)
+            os._exit(wait(below))
+        found["status"] = wait(pid)
+        found.update(json.loads(os.read(reader, 4096)))
+        """
+    ) == {"status": 0, "own": True, "looked": 1}
+
+
 def test_a_clone_into_all_namespaces_of_an_instance() -> None:
     found = run(
         """

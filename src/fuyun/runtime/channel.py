@@ -11,7 +11,7 @@ from _thread import allocate_lock
 
 from fuyun.runtime import streams
 from fuyun.runtime.problems import Hangup
-from fuyun.runtime.wire import CREDIT, HEADER, HEADER_SIZE, MAX_FRAME, META
+from fuyun.runtime.wire import CREDIT, HEADER, HEADER_SIZE, MAX_FRAME, META, RECEIVE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     #: kind, flags, stream, payload
     Frame = tuple[int, int, int, bytes]
-
-RECEIVE = 64 * 1024
 
 
 class Splitter:

@@ -7,19 +7,24 @@ import errno
 import json
 import os
 import socket
+import struct
+
+from fuyun.runtime.jsontext import loads
+from fuyun.runtime.wire import RECEIVE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_SIZE = 65536
+_SPACE, _SOCKET, _RIGHTS = socket.CMSG_SPACE(8 * 4), int(socket.SOL_SOCKET), int(socket.SCM_RIGHTS)
+_number = struct.Struct("=i").unpack_from
 
 
 def pack(message: dict[str, Any]) -> bytes:
     """The message as it is sent. OSError when it is longer than `receive` takes."""
     data = json.dumps(message, separators=(",", ":")).encode()
-    if len(data) > _SIZE:
-        raise OSError(errno.EMSGSIZE, f"a message of {len(data)} bytes, {_SIZE} are the most")
+    if len(data) > RECEIVE:
+        raise OSError(errno.EMSGSIZE, f"a message of {len(data)} bytes, {RECEIVE} are the most")
     return data
 
 
@@ -40,17 +45,21 @@ def send_packed(
 
 
 def receive(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
-    """The next message and its descriptors, ours to close; (None, []) at the end of the connection."""
+    """The next message and its descriptors, ours to close; (None, []) at the end of the connection.
+
+    A template does this between two forks. A page that it writes to here and its children do not write to is a page
+    that each child keeps for itself: hence nothing but what an instance does, too."""
     try:
-        data, ancillary, _, _ = sock.recvmsg(_SIZE, socket.CMSG_SPACE(8 * 4))
+        data, ancillary, _, _ = sock.recvmsg(RECEIVE, _SPACE)
     except ConnectionResetError:
         return None, []
-    found = array.array("i")
+    found: list[int] = []
     for level, kind, payload in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            found.frombytes(payload[: len(payload) - len(payload) % found.itemsize])
+        if level == _SOCKET and kind == _RIGHTS:
+            for start in range(0, len(payload) - 3, 4):
+                found.append(_number(payload, start)[0])  # noqa: PERF401
     if not data:
         for descriptor in found:
             os.close(descriptor)
         return None, []
-    return json.loads(data), list(found)
+    return loads(str(data, "utf-8")), found

@@ -6,13 +6,13 @@ from collections import deque
 from time import monotonic_ns
 
 from fuyun.runtime.calls import Call, current
-from fuyun.runtime.channel import RECEIVE, Channel, Splitter
+from fuyun.runtime.channel import Channel, Splitter
 from fuyun.runtime.desk import Desk
 from fuyun.runtime.hooks import answer_hook
 from fuyun.runtime.jsontext import scan
 from fuyun.runtime.problems import Hangup
 from fuyun.runtime.streams import spool
-from fuyun.runtime.wire import BODY, CANCEL, CREDIT, HEADER, HEADER_SIZE, HOOK, INVOKE, META
+from fuyun.runtime.wire import BODY, CANCEL, CREDIT, HEADER, HEADER_SIZE, HOOK, INVOKE, META, RECEIVE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -56,11 +56,19 @@ pretending = False
 _before_fork = ctypes.pythonapi.PyOS_BeforeFork
 _after_fork_in_parent = ctypes.pythonapi.PyOS_AfterFork_Parent
 _after_fork_in_child = ctypes.pythonapi.PyOS_AfterFork_Child
+_ulong = ctypes.c_ulong
+_WORD = 0xFFFFFFFFFFFFFFFF
+_SIGCHLD = int(signal.SIGCHLD)
+#: The address that `_tid_address` found last and, as a view, what it holds. A forked child finds it valid for itself.
+_tid_known: tuple[int, Any] = (0, (0,))
 
 
 def call(name: str, *arguments: object) -> int:
     """The system call `name`; ints, bytes and None as arguments. OSError on failure."""
-    passed = [ctypes.c_ulong(a & 0xFFFFFFFFFFFFFFFF) if isinstance(a, int) else a for a in arguments]
+    passed: list[Any] = []
+    for each in arguments:  # a comprehension or `isinstance` would write to more pages (docs/decisions/0009)
+        as_is = each is None or type(each) is bytes
+        passed.append(each if as_is else _ulong(each & _WORD))  # type: ignore[operator]
     result = _syscall(ctypes.c_long(NUMBERS[name]), *passed)
     if result < 0:
         number = ctypes.get_errno()
@@ -108,21 +116,32 @@ def _tid_address() -> int:
     return address if ctypes.c_int.from_address(address).value == os.getpid() else 0
 
 
+def _cell(address: int) -> memoryview:
+    """The number at an address, to be read again and again."""
+    return memoryview((ctypes.c_int * 1).from_address(address)).cast("B").cast("i")
+
+
 def clone(flags: int) -> int:
-    """Fork with namespace flags: 0 in the child, its pid in the parent. The caller must be single-threaded.
+    """Fork with namespace flags: 0 in the child, its pid in the parent. The caller must be the only thread.
 
     One `clone` with flags costs 0.8 ms where fork and unshare cost 2.2 ms (DESIGN section 5). glibc's cached thread
     id is renewed by the kernel itself, as its own fork does."""
-    address = _tid_address()
+    global _tid_known
+    address, cell = _tid_known
+    if cell[0] != os.getpid():
+        address = _tid_address()
+        _tid_known = address, _cell(address) if address else (0,)
     if address:
         flags |= _CHILD_SETTID | _CHILD_CLEARTID
     _before_fork()
-    order = (0, 0, 0, address) if _ARM else (0, 0, address, 0)
-    pid = _syscall(ctypes.c_long(NUMBERS["clone"]), ctypes.c_ulong(flags | signal.SIGCHLD), *map(ctypes.c_ulong, order))
+    third, fourth = (0, address) if _ARM else (address, 0)
+    none = _ulong(0)
+    number_of_call, all_flags = ctypes.c_long(NUMBERS["clone"]), _ulong(flags | _SIGCHLD)
+    pid = _syscall(number_of_call, all_flags, none, none, _ulong(third), _ulong(fourth))
     if pid == 0:
         _after_fork_in_child()
         return 0
-    number = ctypes.get_errno()
+    number = ctypes.get_errno() if pid < 0 else 0
     _after_fork_in_parent()
     if pid < 0:
         raise OSError(number, f"clone: {os.strerror(number)}")

@@ -15,6 +15,8 @@ HEADER_SIZE = 12
 WINDOW = 256 * 1024
 #: A frame longer than this is a protocol violation (either side drops the connection).
 MAX_FRAME = 64 * 1024 * 1024
+#: Bytes to read at once.
+RECEIVE = 64 * 1024
 META = struct.Struct("<I")
 #: run time in µs, CPU time in µs, peak resident memory in KiB; starts RESULT and END payloads.
 USAGE = struct.Struct("<III")
