@@ -22,6 +22,7 @@ CHOSEN = (
     "tests/services/test_dispatching.py",
     "tests/services/test_pools.py",
     "tests/services/test_pools_over_time.py",
+    "tests/services/test_read_ahead.py",
     "tests/services/test_routes.py",
     "tests/transports/gateway",
     "tests/e2e/test_rollout.py",

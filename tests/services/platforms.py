@@ -259,6 +259,16 @@ def play(scene: Callable[[Platform], Awaitable[None]], auto_s: float | None = 0.
     return times.run(main())
 
 
+async def short_calls(p: Platform) -> None:
+    """One instance whose calls are short, and one call inside."""
+    await p.deploy(max_instances=1, timeout_s=5.0)
+    p.call()
+    (call,) = await p.inside(1)
+    call.answer(run_us=100)
+    p.call(body=b"0")
+    await p.inside(1)
+
+
 def http(path: str, **fields: Any) -> tuple[Trigger, ...]:
     """One HTTP trigger."""
     return (Trigger(http=HttpTrigger(path=path, **fields)),)

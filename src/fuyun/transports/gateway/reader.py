@@ -43,14 +43,13 @@ DEAF: Final = 1  # no more requests are taken; those that are here are answered
 ENDING: Final = 2  # the last answer is written; input is thrown away until the client has gone
 
 _BLANK: Final = b" \t"
-
 #: What a closed connection has for a parser.
 _SPENT: Final = HttpRequestParser(None)
 
 
 class Reader(ABC):
-    """The receiving half of `connection.Connection`, the only subclass. `active` is the exchange whose turn it is,
-    `_incoming` the one whose body is being received, `_waiting` those behind the active one."""
+    """The receiving half of `connection.Connection`, the only subclass. `active`: the exchange whose turn it is.
+    `_incoming`: the one whose body is being received. `_waiting`: those behind the active one."""
 
     __slots__ = (
         "_backlog",
