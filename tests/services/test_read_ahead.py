@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from fuyun.domain.errors import InstanceLost
-from tests.services.platforms import Platform, play
+from tests.services.platforms import Platform, play, short_calls
 
 
 def test_short_calls_are_written_behind_the_one_that_runs() -> None:
