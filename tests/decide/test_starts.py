@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuyun.decide.starts import Choice, Rung, choose_rung, evict, worth_template
+from fuyun.decide.starts import LARGE_BYTES, Choice, Rung, choose_rung, evict, worth_spare, worth_template
 from fuyun.domain.functions import StartPolicy
 
 ALL: tuple[Rung, ...] = ("template", "blank", "zygote", "none")
@@ -25,6 +25,9 @@ MIB = 2**20
         (("template", "zygote"), "blank", "zygote"),
         (("template",), "blank", "none"),
         ((), "auto", "none"),
+        (("spare", *ALL), "auto", "spare"),
+        (("spare", *ALL), "template", "spare"),
+        (("spare", *ALL), "blank", "blank"),
     ],
 )
 def test_the_quickest_allowed_rung_is_taken(available: tuple[Rung, ...], policy: StartPolicy, rung: Rung) -> None:
@@ -39,6 +42,25 @@ def test_a_blank_beats_a_template_that_forks_slowly() -> None:
     assert choose_rung(("template", "zygote"), "auto", init_ms=3.0, template_ms=9.0).rung == "template"
 
 
+def test_a_spare_is_quicker_than_a_blank() -> None:
+    choice = choose_rung(("spare", *ALL), "auto", init_ms=3.0, template_ms=9.0)
+    assert choice == Choice("spare", "a copy of its template waits")
+
+
+@pytest.mark.parametrize(
+    ("fork_ms", "size_bytes", "worth"),
+    [
+        (3.0, 0, True),
+        (2.9, 0, False),
+        (2.9, 10 * LARGE_BYTES, False),  # what was measured counts
+        (0.0, LARGE_BYTES, True),
+        (0.0, LARGE_BYTES - 1, False),
+    ],
+)
+def test_what_forks_slowly_or_is_large_keeps_a_spare(fork_ms: float, size_bytes: int, worth: bool) -> None:
+    assert worth_spare(fork_ms, size_bytes, 3.0) is worth
+
+
 def test_several_instances_share_a_template() -> None:
     assert choose_rung(ALL, "auto", init_ms=3.0, template_ms=9.0, several=True).rung == "template"
     assert choose_rung(("blank", "zygote"), "auto", 3.0, 9.0, several=True).rung == "blank"
@@ -46,7 +68,7 @@ def test_several_instances_share_a_template() -> None:
 
 
 @given(
-    available=st.sets(st.sampled_from(ALL)),
+    available=st.sets(st.sampled_from(("spare", *ALL))),
     policy=st.sampled_from(["auto", "template", "blank"]),
     init_ms=st.floats(0.0, 1e4),
     template_ms=st.floats(0.0, 1e4),
@@ -57,7 +79,7 @@ def test_only_what_is_there_is_chosen_and_with_a_reason(
     choice = choose_rung(available, policy, init_ms, template_ms)
     assert choice.rung in available | {"none"}
     assert choice.reason
-    assert not (policy == "blank" and choice.rung == "template")
+    assert not (policy == "blank" and choice.rung in ("spare", "template"))
 
 
 def test_who_gets_a_template() -> None:

@@ -45,6 +45,7 @@ for number, sock in enumerate(socks):
             if other is not sock:
                 other.close()
         worker.after_fork()
+        worker.restore()
         os._exit(worker.serve(sock, app, dict(task, instance="copy-%d" % number)))
 for sock in [control, *socks]:
     sock.close()

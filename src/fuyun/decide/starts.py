@@ -1,8 +1,8 @@
 """The start ladder: which rung a new instance starts from, which versions get a template, which templates go.
 
-What is left to do from each rung (DESIGN section 5): a template has the version's code loaded and only forks; a blank
-has a sandbox and an interpreter and imports the code; a zygote has the interpreter and makes the sandbox too; from none
-the interpreter itself starts.
+What is left to do from each rung (DESIGN section 5): a spare is a copy of a template that only goes on; a template has
+the version's code loaded and only forks; a blank has a sandbox and an interpreter and imports the code; a zygote has
+the interpreter and makes the sandbox too; from none the interpreter itself starts.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ import msgspec
 
 from fuyun.domain.functions import StartPolicy
 
-Rung = Literal["template", "blank", "zygote", "none"]
+Rung = Literal["spare", "template", "blank", "zygote", "none"]
 
+#: A template of this size is taken to be slow to fork before the first fork was measured: 14 ms for 80 MB, most of it
+#: page tables and the pages that are copied afterwards; one of a function without packages holds 5 MB.
+LARGE_BYTES = 24 * 2**20
 #: Rungs that load the code, least work first.
 _LOADING: tuple[Rung, ...] = ("blank", "zygote", "none")
 
@@ -42,6 +45,8 @@ def choose_rung(
     loading: Rung = next((rung for rung in _LOADING if rung in available), "none")
     if policy == "blank":
         return Choice(loading, "the version asks to start from blanks")
+    if "spare" in available:
+        return Choice("spare", "a copy of its template waits")
     if "template" not in available:
         return Choice(loading, "no template is ready")
     if policy == "template":
@@ -66,6 +71,12 @@ def worth_template(
     if not forkable or policy == "blank":
         return False
     return policy == "template" or several or init_ms >= template_from_ms
+
+
+def worth_spare(fork_ms: float, size_bytes: int, spare_from_ms: float) -> bool:
+    """Whether a template keeps a copy of itself forked ahead: a fork of it takes long, or, as long as none was measured
+    (0), will because it is large."""
+    return fork_ms >= spare_from_ms if fork_ms > 0 else size_bytes >= LARGE_BYTES
 
 
 def evict(templates: Sequence[tuple[str, int, float, float]], budget_bytes: int) -> list[str]:

@@ -152,7 +152,7 @@ class Instance(Protocol):
 
 
 class InstanceHost(Protocol):
-    """Starts instances. One per node; behind it are the warden, zygotes, blanks and templates."""
+    """Starts instances. One per node; behind it are the warden, zygotes, blanks, templates and spares."""
 
     async def start(self, version: Version, env: dict[str, str], on_gone: Callable[[Instance], None]) -> Instance:
         """A ready instance, by the quickest rung that is free. Raises FunctionLoadFailed, HandlerMissing,
@@ -169,7 +169,7 @@ class InstanceHost(Protocol):
         ...
 
     async def inventory(self) -> dict[str, Any]:
-        """Zygotes, blanks, templates and instances with pids and memory, for `status`."""
+        """Zygotes, blanks, templates, spares and instances with pids and memory, for `status`."""
         ...
 
     async def close(self) -> None:

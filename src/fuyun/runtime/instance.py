@@ -154,7 +154,8 @@ class _Nursery:
 
 
 def born(passed: list[int], app: App, task: dict[str, Any]) -> int:
-    """Be an instance forked from a template: own namespaces, own /tmp, own randomness, sealed for good."""
+    """Be an instance forked from a template: own namespaces, own /tmp, own randomness, sealed for good. A spare waits
+    here until it is needed."""
     forkhooks.arm()
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGCHLD,))
@@ -166,4 +167,11 @@ def born(passed: list[int], app: App, task: dict[str, Any]) -> int:
     os.close(control_fd)
     sandbox.seal(ruleset)
     worker.after_fork()
-    return worker.serve(socket.socket(fileno=channel_fd), app, task)
+    channel = socket.socket(fileno=channel_fd)
+    if task.get("spare"):
+        try:
+            _receive_task(channel)
+        except EOFError:
+            return 0
+    worker.restore()
+    return worker.serve(channel, app, task)

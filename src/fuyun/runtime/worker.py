@@ -1,7 +1,7 @@
 """The life of an instance inside its sandbox: become a version, then answer invocations until the platform hangs up.
 
 `load` may run in a template that is forked afterwards: it opens nothing and starts no thread. A template's child calls
-`after_fork`, then `serve`. The contract with the author is docs/contracts/runtime.md, the frames are `wire`.
+`after_fork`, `restore`, then `serve`. The contract with the author is docs/contracts/runtime.md, the frames are `wire`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import socket
     from typing import Any, Optional
 
-__all__ = ["App", "LoadProblem", "after_fork", "load", "main", "preload", "report_failure", "serve"]
+__all__ = ["App", "LoadProblem", "after_fork", "load", "main", "preload", "report_failure", "restore", "serve"]
 
 #: Exit code after a failed start: EX_SOFTWARE of sysexits.h.
 START_FAILED = 70
@@ -58,12 +58,19 @@ def before_fork() -> None:
 
 
 def after_fork() -> None:
-    """In a template's child: renew what must be unique, forget the template's connection and figures, run the author's
-    `after_restore` hooks. What one of them raises is reported by `serve`."""
+    """In a template's child: renew what must be unique, forget the template's connection and figures."""
     release()
     started = monotonic_ns()
     streams.spool.unbind()
     forking.renew()
+    app = _loaded[-1]
+    app.load_ms = 0.0
+    app.init_ms = (monotonic_ns() - started) / 1e6
+
+
+def restore() -> None:
+    """After `after_fork`: run the author's `after_restore` hooks. What one of them raises is reported by `serve`."""
+    started = monotonic_ns()
     app = _loaded[-1]
     snapshots = sys.modules.get("fuyun.sdk.snapshots")
     if snapshots is not None and snapshots.after:
@@ -71,8 +78,7 @@ def after_fork() -> None:
             snapshots.run_after()
         except BaseException as exc:
             app.broken = init_problem(exc, app.code_dir, "an after_restore hook")
-    app.load_ms = 0.0
-    app.init_ms = (monotonic_ns() - started) / 1e6
+    app.init_ms += (monotonic_ns() - started) / 1e6
 
 
 def report_failure(sock: socket.socket, problem: LoadProblem) -> None:

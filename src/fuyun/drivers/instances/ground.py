@@ -28,6 +28,7 @@ class HostOptions:
     blanks: int = 4
     template_budget_bytes: int = 2**30
     template_from_ms: float = 8.0
+    spare_from_ms: float = 3.0
     limits: str = "auto"
     uid_base: int = 2_000_000_000
     namespaces: bool = True

@@ -32,6 +32,7 @@ _log = structlog.get_logger("fuyun.host")
 _LOSSES = 5
 #: With this many instances a version's template takes the memory it saves, with more it pays (docs/decisions/0009).
 _SEVERAL = 4
+_KINDS = ("blank", "template", "spare", "instance")
 #: How many hundredths of a second the ends of connections may take to be noticed when the host closes.
 _CLOSING = 100
 
@@ -99,6 +100,8 @@ class LocalHost:
         template = self._templates.find(version, env)
         family = self._blanks.family(self._interpreter_of(version.spec.runtime), version.spec.isolation)
         rungs: set[starts.Rung] = {"template"} if template is not None else set()
+        if template is not None and template.spare is not None and not template.spare.gone:
+            rungs.add("spare")
         if family.blanks:
             rungs.add("blank")
         if family.up.is_set():
@@ -107,9 +110,9 @@ class LocalHost:
         init_ms, several = self._init_ms.get(version.key, 0.0), self._has_several(version)
         rung = starts.choose_rung(rungs, version.spec.start, init_ms, fork_ms, several).rung
         process: Process | None = None
-        if rung == "template" and template is not None:
+        if rung in ("spare", "template") and template is not None:
             try:
-                process = await self._templates.fork(template, version)
+                process = await self._templates.start(template, version)
             except (Unavailable, InstanceLost) as error:
                 _log.warning("an instance starts without its template", version=version.key, error=error.detail)
         if process is None:
@@ -144,7 +147,7 @@ class LocalHost:
         self._init_ms.pop(version_key, None)
 
     async def inventory(self) -> dict[str, Any]:
-        """Zygotes, blanks, templates and instances with pids and memory in bytes; none that is being made."""
+        """Zygotes, blanks, templates, spares and instances with pids and memory in bytes; none that is being made."""
         rows = [self._row(process) for process in self._ground.processes.values() if process.pid]
         zygotes = self._blanks.zygotes()
         pids = [row["pid"] for row in [*rows, *zygotes]] + [self.warden.pid, os.getpid()]
@@ -155,7 +158,7 @@ class LocalHost:
             "warden": {"pid": self.warden.pid, **self.warden.hello, **sizes.get(self.warden.pid, {})},
             "platform": {"pid": os.getpid(), **sizes.get(os.getpid(), {})},
             "zygotes": zygotes,
-            **{f"{kind}s": [row for row in rows if row["kind"] == kind] for kind in ("blank", "template", "instance")},
+            **{f"{kind}s": [row for row in rows if row["kind"] == kind] for kind in _KINDS},
         }
 
     def _row(self, process: Process) -> dict[str, Any]:

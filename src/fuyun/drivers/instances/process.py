@@ -34,12 +34,12 @@ OnOutput = Callable[["Process", str, str, str], None]  # (process, stream, level
 
 
 class Process:
-    """A blank, template or instance. Implements `ports.instances.Instance` once it serves a version."""
+    """A blank, template, spare or instance. Implements `ports.instances.Instance` once it serves a version."""
 
     def __init__(
         self, kind: str, zygote: str, warden_send: Callable[[dict[str, Any]], None], on_output: OnOutput
     ) -> None:
-        """`kind`: blank, template or instance."""
+        """`kind`: blank, template, spare or instance."""
         self.id = ids.new_id()
         self.kind = kind
         self.zygote = zygote

@@ -2,6 +2,9 @@
 
 A template is process 1 of the process namespace its instances live in (the kernel ends them with it), so one that is
 not wanted any more takes no more forks and is ended once the last of its instances is gone.
+
+One that is slow to fork keeps a spare: a copy forked ahead, sandboxed and connected, that has run none of the author's
+code since its fork and waits to become an instance (docs/decisions/0012).
 """
 
 from __future__ import annotations
@@ -11,18 +14,34 @@ import os
 from dataclasses import dataclass, field
 from functools import partial
 
+import structlog
+
 from fuyun.base import clock
 from fuyun.decide import starts
-from fuyun.domain.errors import FuyunError, Unavailable
+from fuyun.domain.errors import (
+    FunctionExited,
+    FunctionOutOfMemory,
+    FuyunError,
+    InstanceLost,
+    ProtocolViolated,
+    Unavailable,
+)
 from fuyun.domain.functions import Version
 from fuyun.drivers.instances import loading, memory
 from fuyun.drivers.instances.ground import Ground
 from fuyun.drivers.instances.process import Process
+from fuyun.runtime import wire
 
+_log = structlog.get_logger("fuyun.host")
 #: Forks asked of one template at once. A socket's queue of messages may be as short as ten (net.unix.max_dgram_qlen).
 _FORKING = 8
 #: A fork takes milliseconds; a template that needs longer than this does not listen any more.
 _FORK_S = 5.0
+#: How long after a start its spare is made, so that the fork takes nothing from the call; doubled for each spare that
+#: was lost while it waited.
+_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 30.0
+#: How long a new spare gets to seal itself before its memory is measured.
+_SETTLE_S = 0.1
 
 
 @dataclass(eq=False)
@@ -38,6 +57,11 @@ class Template:
     lean: bool = False  # kept for the memory it saves, not for the time: it ends with its last instance
     deaf: bool = False  # it did not fork when it was asked
     instances: set[str] = field(default_factory=set)
+    spare: Process | None = None
+    spare_bytes: int = 0  # what a spare of it was last found to hold of its own
+    making: Process | None = None  # a spare that does not wait yet
+    sparing: bool = False  # one is being made, or is about to be
+    losses: int = 0  # spares lost since one was taken
     room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_FORKING))
 
 
@@ -73,10 +97,25 @@ class Templates:
         self._templates[version.key] = Template(process, env, init_ms, size, clock.mono_s(), lean=lean)
         process.on_end = partial(self._on_end, version.key)
         process.channel.on_exited = partial(self._on_exited, process)
+        self._fit()
+        if version.key in self._templates:
+            self._plan_spare(self._templates[version.key])
+
+    def _fit(self) -> None:
+        """Drop what the budget has no room for: spares only get what templates leave."""
         rows = [(key, t.size_bytes, t.used_s, t.init_ms) for key, t in self._templates.items()]
         held = sum(template.size_bytes for template in self._leaving)
         for key in starts.evict(rows, self._ground.options.template_budget_bytes - held):
             self._drop(key)
+        for key in self._spares_too_many():
+            self._end_spare(self._templates[key])
+
+    def _spares_too_many(self, wanted: Template | None = None) -> list[str]:
+        """Keys of the templates whose spare does not fit the budget; `wanted` is about to get one."""
+        templates = (*self._templates.values(), *self._leaving)
+        left = self._ground.options.template_budget_bytes - sum(template.size_bytes for template in templates)
+        having = [(key, t) for key, t in self._templates.items() if t.spare is not None or t is wanted]
+        return starts.evict([(key, t.spare_bytes, t.used_s, t.fork_ms) for key, t in having], left)
 
     def forget(self, version_key: str) -> None:
         """Drop the version's template and why it has none."""
@@ -87,6 +126,7 @@ class Templates:
         found = self._templates.pop(version_key, None)
         if found is not None:
             self._leaving.add(found)
+            self._end_spare(found)
             self._end_unused(found)
 
     def _end_unused(self, template: Template) -> None:
@@ -99,12 +139,17 @@ class Templates:
         self._templates.clear()
         self._leaving.clear()
 
-    async def fork(self, template: Template, version: Version) -> Process:
-        """An instance of it. Unavailable or InstanceLost when the template does not fork any more."""
+    async def start(self, template: Template, version: Version) -> Process:
+        """An instance of it: its spare, or else a fork. Unavailable or InstanceLost when the template does not fork any
+        more."""
+        process = await self._take_spare(template) or await self._fork_instance(template, version)
+        template.used_s = clock.mono_s()
+        self._plan_spare(template)
+        return process
+
+    async def _fork_instance(self, template: Template, version: Version) -> Process:
         began = clock.mono_s()
-        process = self._ground.new_process("instance", template.process.zygote)
-        process.become(version)
-        process.template = template.process
+        process = self._new_copy("instance", template, version)
         process.on_end = partial(self._on_instance_end, template)
         template.instances.add(process.id)
         async with template.room:
@@ -113,18 +158,30 @@ class Templates:
             except FuyunError as error:
                 process.abandon()
                 template.deaf = True
-                if self._templates.get(version.key) is template:
+                if self._keeps(template):
                     self._drop(version.key)
                 raise Unavailable(f"the template could not fork: {error.detail}", retry_after_s=1) from error
         await loading.wait_ready(process, "template", began, 0.0)
-        template.used_s = clock.mono_s()
         template.fork_ms = process.report.start_ms
         return process
 
+    def _new_copy(self, kind: str, template: Template, version: Version) -> Process:
+        process = self._ground.new_process(kind, template.process.zygote)
+        process.become(version)
+        process.template = template.process
+        return process
+
+    def _keeps(self, template: Template) -> bool:
+        """Whether it is still to be started from."""
+        version = template.process.version
+        return version is not None and self._templates.get(version.key) is template and not template.process.gone
+
     async def _fork(self, template: Template, process: Process, version: Version) -> None:
+        spare = process.kind == "spare"
         message = {
             "op": "fork", "id": process.id, "template": template.process.id, "tmp_bytes": version.spec.tmp_bytes,
-            "limits": loading.limits_of(version.spec), "task": {"instance": process.id, "template": False},
+            "limits": loading.limits_of(version.spec),
+            "task": {"instance": process.id, "template": False, "spare": spare},
         }  # fmt: skip
         if template.deaf:
             raise Unavailable("it does not listen any more", retry_after_s=1)
@@ -135,6 +192,85 @@ class Templates:
             for descriptor in passed:
                 os.close(descriptor)
         process.pid = answer["pid"]
+
+    # --- spares
+
+    async def _take_spare(self, template: Template) -> Process | None:
+        """Its spare, which becomes an instance; None when there is none, or when it is lost on the way."""
+        process, template.spare = template.spare, None
+        if process is None or process.gone:
+            return None
+        began = clock.mono_s()
+        process.kind = "instance"
+        process.on_end = partial(self._on_instance_end, template)
+        template.instances.add(process.id)
+        process.channel.write(wire.frame(wire.SPECIALIZE, 0, b"{}"))
+        try:
+            await loading.wait_ready(process, "template", began, 0.0)
+        except (FunctionExited, FunctionOutOfMemory, InstanceLost, ProtocolViolated) as error:
+            _log.warning("a spare was lost", version=process.version and process.version.key, error=error.detail)
+            return None
+        template.losses = 0
+        return process
+
+    def _plan_spare(self, template: Template) -> None:
+        """Have one made in a moment, if it is to have one."""
+        least_ms = self._ground.options.spare_from_ms
+        if template.spare is not None or template.sparing or template.lean:
+            return
+        if starts.worth_spare(template.fork_ms, template.size_bytes, least_ms):
+            template.sparing = True
+            pause_s = min(_LONGEST_PAUSE_S, _PAUSE_S * 2 ** min(template.losses, 16))
+            asyncio.get_running_loop().call_later(pause_s, self._begin_spare, template)
+
+    def _begin_spare(self, template: Template) -> None:
+        version = template.process.version
+        if self._ground.closing or version is None or not self._keeps(template) or template.deaf:
+            template.sparing = False
+        elif version.key in self._spares_too_many(template):
+            template.sparing = False  # the next start asks again
+        else:
+            self._ground.scope.start(self._make_spare(template, version), "spare")
+
+    async def _make_spare(self, template: Template, version: Version) -> None:
+        process = template.making = self._new_copy("spare", template, version)
+        process.on_end = partial(self._on_spare_end, template)
+        try:
+            async with template.room:
+                await self._fork(template, process, version)
+        except FuyunError as error:
+            _log.warning("no spare was made", version=version.key, error=error.detail)
+            process.abandon()
+            return
+        if not self._keeps(template) or process.gone:
+            process.kill("its template is not needed any more")
+            return
+        template.spare, template.making, template.sparing = process, None, False
+        await asyncio.sleep(_SETTLE_S)
+        sizes = await asyncio.get_running_loop().run_in_executor(None, memory.of, [process.pid])
+        if template.spare is process:
+            template.spare_bytes = sizes.get(process.pid, {}).get("private_bytes", 0)
+            self._fit()
+
+    def _end_spare(self, template: Template) -> None:
+        process, template.spare = template.spare, None
+        if process is not None:
+            process.kill("it is not needed any more")
+
+    def _on_spare_end(self, template: Template, process: Process) -> None:
+        """It ended before it was taken. One that was not ended by us is replaced."""
+        self._ground.dismiss(process)
+        if template.spare is process:
+            template.spare = None
+        elif template.making is process:
+            template.making, template.sparing = None, False
+        else:
+            return
+        template.losses += 1
+        if self._keeps(template):
+            self._plan_spare(template)
+
+    # --- ends
 
     def _on_instance_end(self, template: Template, process: Process) -> None:
         self._ground.dismiss(process)

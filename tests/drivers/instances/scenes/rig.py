@@ -132,7 +132,7 @@ class Rig:
         return await self.call(instance, payload).wait()
 
     async def rows(self, kind: str) -> list[dict[str, Any]]:
-        """What the inventory says of instances, templates, blanks or zygotes."""
+        """What the inventory says of instances, spares, templates, blanks or zygotes."""
         found: list[dict[str, Any]] = (await self.host.inventory())[kind]
         return found
 
