@@ -115,7 +115,7 @@ def test_killing_zygotes(victim: Platform, loaded: Callers) -> None:
 def test_killing_the_warden(victim: Platform, loaded: Callers) -> None:
     host = victim.host()
     warden = host["warden"]["pid"]
-    below = [one["pid"] for kind in ("zygotes", "blanks", "templates", "instances") for one in host[kind]]
+    below = [one["pid"] for kind in ("zygotes", "blanks", "templates", "spares", "instances") for one in host[kind]]
     os.kill(warden, signal.SIGKILL)
     moment_s = time.monotonic()
     wait_until(lambda: loaded.served_since(moment_s + 0.001), "service after the kill", 20)
@@ -159,7 +159,9 @@ def test_killing_the_platform(start_platform: Callable[..., Platform]) -> None:
     key, mounts = platform.key, leaks.mounts()
     with load(platform, "hello"):
         host = platform.host()
-        everyone = [one["pid"] for kind in ("zygotes", "blanks", "templates", "instances") for one in host[kind]]
+        everyone = [
+            one["pid"] for kind in ("zygotes", "blanks", "templates", "spares", "instances") for one in host[kind]
+        ]
         everyone.append(host["warden"]["pid"])
         platform.kill()
         wait_until(lambda: not any(leaks.state_of(pid) not in ("", "Z") for pid in everyone), "everything to end")

@@ -16,8 +16,8 @@ from fuyun.domain.functions import StartPolicy
 
 Rung = Literal["spare", "template", "blank", "zygote", "none"]
 
-#: A template of this size is taken to be slow to fork before the first fork was measured: 14 ms for 80 MB, most of it
-#: page tables and the pages that are copied afterwards; one of a function without packages holds 5 MB.
+#: A template of this size is taken to be slow to fork until a fork of it was measured (docs/decisions/0012): one with
+#: numpy and pandas holds 57 MB, one of a function without packages 3 MB.
 LARGE_BYTES = 24 * 2**20
 #: Rungs that load the code, least work first.
 _LOADING: tuple[Rung, ...] = ("blank", "zygote", "none")

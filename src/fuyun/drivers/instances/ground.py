@@ -21,7 +21,8 @@ _log = structlog.get_logger("fuyun.host")
 
 @dataclass(frozen=True, kw_only=True)
 class HostOptions:
-    """What wiring tells the host. `store`: folder of the blob store. `tree`: name of its control groups."""
+    """What wiring tells the host. `store`: folder of the blob store. `tree`: name of its control groups.
+    `spare_from_ms`: templates whose fork takes so long keep a spare."""
 
     store: Path
     tree: str

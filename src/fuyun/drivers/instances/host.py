@@ -32,6 +32,7 @@ _log = structlog.get_logger("fuyun.host")
 _LOSSES = 5
 #: With this many instances a version's template takes the memory it saves, with more it pays (docs/decisions/0009).
 _SEVERAL = 4
+#: What the inventory lists besides zygotes.
 _KINDS = ("blank", "template", "spare", "instance")
 #: How many hundredths of a second the ends of connections may take to be noticed when the host closes.
 _CLOSING = 100

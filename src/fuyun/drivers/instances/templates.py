@@ -113,9 +113,11 @@ class Templates:
     def _spares_too_many(self, wanted: Template | None = None) -> list[str]:
         """Keys of the templates whose spare does not fit the budget; `wanted` is about to get one."""
         templates = (*self._templates.values(), *self._leaving)
-        left = self._ground.options.template_budget_bytes - sum(template.size_bytes for template in templates)
+        options = self._ground.options
+        left = options.template_budget_bytes - sum(template.size_bytes for template in templates)
         having = [(key, t) for key, t in self._templates.items() if t.spare is not None or t is wanted]
-        return starts.evict([(key, t.spare_bytes, t.used_s, t.fork_ms) for key, t in having], left)
+        rows = [(key, t.spare_bytes, t.used_s, max(t.fork_ms, options.spare_from_ms)) for key, t in having]
+        return starts.evict(rows, left)
 
     def forget(self, version_key: str) -> None:
         """Drop the version's template and why it has none."""
@@ -158,7 +160,7 @@ class Templates:
             except FuyunError as error:
                 process.abandon()
                 template.deaf = True
-                if self._keeps(template):
+                if self._templates.get(version.key) is template:
                     self._drop(version.key)
                 raise Unavailable(f"the template could not fork: {error.detail}", retry_after_s=1) from error
         await loading.wait_ready(process, "template", began, 0.0)
