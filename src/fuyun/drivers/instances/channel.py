@@ -28,7 +28,7 @@ _END: Final = wire.END
 LOG_RATE: Final = 2 * 2**20
 LOG_BURST: Final = 4 * 2**20
 #: Parts of frames that are held at most: so many calls keep an instance busy while the platform goes on with its turn.
-_HELD: Final = 4 * 3
+_HELD: Final = 2 * 3
 #: What a frame costs besides its log text: the loop is everybody's, so tiny frames are no way around the rate.
 FRAME_COST: Final = 64
 #: Longest frame, besides what a version's `output_bytes` allow a RESULT.

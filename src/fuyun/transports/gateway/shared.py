@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fuyun.transports.gateway.connection import Connection
 
 #: Answers that are gathered at most: so many keep the client busy while the platform goes on with its turn.
-_POSTED: Final = 4
+_POSTED: Final = 2
 #: Roles that may invoke: `Principal.may`, asked for every request.
 _INVOKERS: Final = frozenset(role for role, actions in ROLE_ACTIONS.items() if "invoke" in actions)
 _HINT: Final = "send 'Authorization: Bearer fk_...' or 'Fuyun-Key: fk_...'"
