@@ -38,7 +38,8 @@ class PoolStatus(Wire, frozen=True, kw_only=True):
 
 
 class NodeStatus(Wire, frozen=True, kw_only=True):
-    """One node. `host` (zygotes, blanks, templates, instances with pids and memory) is shown to platform keys only."""
+    """One node. `host` (zygotes, blanks, templates, spares, instances, with pids and memory) is shown to platform keys
+    only."""
 
     name: str
     state: str  # "ready", or why it is not
@@ -117,7 +118,7 @@ ENDPOINTS = (
         method="GET",
         path="/v1/status",
         run=_status,
-        summary="Nodes with their pools, and to platform keys their zygotes, blanks, templates and instances",
+        summary="Nodes with their pools, and to platform keys their zygotes, blanks, templates, spares and instances",
         permission=ANY_KEY,
         tag="platform",
         successes=(Success(body=Status),),
