@@ -107,15 +107,15 @@ def test_a_bucket_lets_its_burst_through_and_then_its_rate() -> None:
 def test_no_stretch_of_time_gets_more_than_burst_plus_rate(rate: float, burst: float, pauses: list[float]) -> None:
     bucket = new_bucket(rate, burst, 0.0)
     passed: list[float] = []
-    for now_s in accumulate(pauses):
+    for at_s in accumulate(pauses):
         before = bucket
-        bucket, wait_s = take(bucket, now_s)
+        bucket, wait_s = take(bucket, at_s)
         assert 0.0 <= bucket.tokens <= burst
         if wait_s == 0.0:
-            passed.append(now_s)
+            passed.append(at_s)
         else:
             refilled: Bucket = before
-            assert take(refilled, now_s + wait_s * (1 + 1e-9) + 1e-9)[1] == 0.0
+            assert take(refilled, at_s + wait_s * (1 + 1e-9) + 1e-9)[1] == 0.0
     for first, begin_s in enumerate(passed):
         for last in range(first, len(passed)):
             assert last - first + 1 <= burst + rate * (passed[last] - begin_s) + 1e-6

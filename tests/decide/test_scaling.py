@@ -40,9 +40,9 @@ def held(running: int, waiting: int, for_s: float) -> Window:
 def test_a_level_held_is_its_own_mean_at_any_age() -> None:
     window = Window(0.0)
     window.observe(0.0, 4, 2)
-    for now_s in (0.0, 0.3, 1.0, 5.7, 59.0, 300.0, 301.5):
+    for at_s in (0.0, 0.3, 1.0, 5.7, 59.0, 300.0, 301.5):
         for span_s in (60.0, 6.0, 3.0):
-            assert window.means(now_s, span_s) == pytest.approx((4.0, 2.0))
+            assert window.means(at_s, span_s) == pytest.approx((4.0, 2.0))
 
 
 def test_the_short_window_sees_a_burst_that_the_long_one_dilutes() -> None:

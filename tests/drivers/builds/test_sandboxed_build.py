@@ -75,7 +75,7 @@ async def sandboxed(data: Path) -> AsyncIterator[tuple[FolderBlobs, Callable[[st
     try:
         await host.open(())
         if not host.sandboxed:
-            pytest.skip("this host gives no user namespaces")
+            pytest.skip("this host gives this user no namespaces: allow them (`fuyun doctor` says how), or run as root")
         yield blobs, lambda text: builder.build(text, python, lambda line: None)
     finally:
         await builder.close()

@@ -8,7 +8,6 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,18 +24,6 @@ from fuyun.drivers.catalog.tables import metadata
 from fuyun.testing.contracts.samples import CODE, NOW_S, SPEC
 
 pytestmark = pytest.mark.anyio
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk, which needs root")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "fuyun-test", str(place)], check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
 
 
 async def test_many_writes_share_a_commit(tmp_path: Path) -> None:
@@ -155,7 +142,7 @@ async def raise_quota(database: Database) -> None:
     )
 
 
-@needs_root
+@pytest.mark.parametrize("small_disk", ["1500k"], indirect=True)
 async def test_a_full_disk_refuses_new_writes_and_keeps_the_old(small_disk: Path) -> None:
     database = await Database.open(small_disk / "fuyun.db")
     try:
@@ -182,7 +169,7 @@ async def test_a_full_disk_refuses_new_writes_and_keeps_the_old(small_disk: Path
         await database.close()
 
 
-@needs_root
+@pytest.mark.parametrize("small_disk", ["1500k"], indirect=True)
 async def test_a_read_only_disk_is_refused_at_once(small_disk: Path) -> None:
     await (await Database.open(small_disk / "fuyun.db")).close()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
@@ -193,7 +180,7 @@ async def test_a_read_only_disk_is_refused_at_once(small_disk: Path) -> None:
         await Database.open(small_disk / "new" / "fuyun.db")
 
 
-@needs_root
+@pytest.mark.parametrize("small_disk", ["1500k"], indirect=True)
 async def test_a_folder_without_write_access_is_refused(small_disk: Path) -> None:
     code = (
         "import asyncio, os, pathlib, sys; from fuyun.drivers.catalog.sqlite import Database\n"

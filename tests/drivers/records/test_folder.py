@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +20,6 @@ from fuyun.testing.contracts.records import HELLO, RecordStoreContract, query
 from fuyun.testing.contracts.samples import NOW_S, invocation, line
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk, which needs root")
 pytestmark = pytest.mark.anyio
 
 
@@ -149,18 +146,7 @@ async def test_what_is_no_name_is_no_path(tmp_path: Path, name: str) -> None:
     await store.close()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "fuyun-test", str(place)], check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
-
-
-@needs_root
+@pytest.mark.parametrize("small_disk", ["64k"], indirect=True)
 async def test_a_full_disk_costs_records_and_nothing_else(small_disk: Path) -> None:
     store = FolderRecords.open(small_disk)
     store.append_nowait(line("first"))

@@ -3,6 +3,7 @@
 Every animal is one `handler.py`, kept here as text because some of them do not even parse. `earns` lists the acceptable
 error codes of `domain/errors.py`; "" means the invocation succeeds although the function misbehaves. A deploy tries
 the function once, so that what cannot start is refused there. Whatever it does, its neighbours must not notice.
+Where one sleeps, that is what it does: it must still be at it when the platform ends it.
 """
 
 from __future__ import annotations

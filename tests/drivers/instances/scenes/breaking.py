@@ -13,7 +13,7 @@ from fuyun.domain.errors import FuyunError, InstanceLost, Unavailable
 from fuyun.drivers.instances import templates
 from fuyun.ports.instances import Instance
 from tests import leaks
-from tests.drivers.instances.scenes.rig import ECHO, Rig, changed, failure, rig, store
+from tests.drivers.instances.scenes.rig import ECHO, LASTING, Rig, changed, failure, rig, store
 
 
 async def _outcomes(attempts: list[Awaitable[Instance]]) -> list[Instance | BaseException]:
@@ -116,7 +116,7 @@ async def those_who_wait_for_a_stopped_zygote_are_told() -> None:
 
 async def the_warden_dies() -> None:
     async with rig() as host:
-        version = host.version("import time\ndef handler(event):\n    time.sleep(event)\n")
+        version = host.version(LASTING)
         instances = [await host.start(version) for _ in range(3)]
         answers = [host.call(instance, 60) for instance in instances]
         old = host.host.warden.pid
@@ -170,7 +170,7 @@ async def a_template_dies() -> None:
         version = host.version(start="template")
         await host.host.prepare(version, {})
         instance = await host.start(version)
-        answer = host.call(await host.start(host.version("import time\ndef handler(event):\n    time.sleep(60)\n")))
+        answer = host.call(await host.start(host.version(LASTING)))
         (row,) = await host.rows("templates")
         os.kill(row["pid"], signal.SIGKILL)
         await host.until(lambda: instance.id in host.gone, "its instances to go with it")
@@ -183,7 +183,7 @@ async def a_template_dies() -> None:
 
 async def a_call_in_an_instance_of_a_template_that_dies_is_lost() -> None:
     async with rig() as host:
-        version = host.version("import time\ndef handler(event):\n    time.sleep(60)\n", start="template")
+        version = host.version(LASTING, start="template")
         await host.host.prepare(version, {})
         answer = host.call(await host.start(version))
         (row,) = await host.rows("templates")
@@ -216,7 +216,8 @@ async def templates_die_in_a_burst() -> None:
 
 async def a_template_that_does_not_listen() -> None:
     """Its code took over the loop that forks: others start as if nothing were, and its own from blanks in the end."""
-    code = "import time\nimport fuyun.runtime.instance as i\ni.descriptors.receive = lambda s: time.sleep(1e6)\n" + ECHO
+    deafening = "import fuyun.runtime.instance as i\ni.descriptors.receive = lambda s: threading.Event().wait()\n"
+    code = "import threading\n" + deafening + ECHO
     patient_s, templates._FORK_S = templates._FORK_S, 1.0
     async with rig() as host:
         deaf = host.version(code, start="template")

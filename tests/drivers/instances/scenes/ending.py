@@ -13,7 +13,7 @@ from fuyun.domain.errors import (
     InstanceLost,
     ProtocolViolated,
 )
-from tests.drivers.instances.scenes.rig import ECHO, MIB, changed, rig
+from tests.drivers.instances.scenes.rig import ECHO, LASTING, MIB, changed, rig
 from tests.leaks import state_of
 
 STARTS = ("blank", "template")
@@ -85,7 +85,7 @@ async def by_the_smallest_limit_that_may_be_set() -> None:
 async def killed_from_outside() -> None:
     async with rig() as host:
         for start in STARTS:
-            version = host.version("import time\ndef handler(event):\n    time.sleep(60)\n", start=start)
+            version = host.version(LASTING, start=start)
             if start == "template":
                 await host.host.prepare(version, {})
             instance = await host.start(version)
@@ -110,7 +110,7 @@ async def called_just_after_its_death() -> None:
 async def killed_by_the_platform() -> None:
     async with rig() as host:
         for start in STARTS:
-            version = host.version("import time\ndef handler(event):\n    time.sleep(60)\n", start=start)
+            version = host.version(LASTING, start=start)
             if start == "template":
                 await host.host.prepare(version, {})
             instance = await host.start(version)

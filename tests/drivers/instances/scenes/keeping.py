@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fuyun.testing.contracts.instances import BROKEN, ECHO, RAISE, SLEEP, Hosted, InstanceHostContract
-from tests.drivers.instances.scenes.rig import rig
+from tests.drivers.instances.scenes.rig import LASTING, rig
 
 CODE = {
     ECHO: "def handler(event):\n    return event\n",
-    SLEEP: "import time\ndef handler(event):\n    time.sleep(60)\n",
+    SLEEP: LASTING,
     RAISE: "def handler(event):\n    raise ValueError('no')\n",
     BROKEN: "raise RuntimeError('not today')\n",
 }

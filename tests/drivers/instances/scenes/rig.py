@@ -25,6 +25,8 @@ from fuyun.ports.instances import Call, Head, Instance
 
 INTERPRETERS = Interpreters()
 ECHO = "def handler(event, context):\n    return event\n"
+#: A call that is still running when the scene ends it, whatever the machine does meanwhile.
+LASTING = "import time\ndef handler(event):\n    time.sleep(60)\n"
 MIB = 2**20
 
 
