@@ -75,6 +75,23 @@ def test_very_short_calls_do_not_wait_behind_others_where_one_may_be_long() -> N
     play(scene)
 
 
+def test_nobody_is_put_behind_a_call_that_has_run_for_a_while() -> None:
+    async def scene(p: Platform) -> None:
+        await _two_instances(p, 20)
+        p.call()
+        p.call()
+        assert _instances_inside(p) == 1
+        await asyncio.sleep(0.003)
+        p.call()
+        assert _instances_inside(p) == 2
+        await asyncio.sleep(0.003)
+        p.call()
+        assert [len(p.host.calls), len(p.pool().queue)] == [3, 1]
+        await _answer_all(p)
+
+    play(scene)
+
+
 def test_a_request_that_is_not_complete_waits_behind_none() -> None:
     async def scene(p: Platform) -> None:
         await _two_instances(p, 20)

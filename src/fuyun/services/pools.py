@@ -40,8 +40,11 @@ _AHEAD_MS: Final = 1.0
 _DEEP_MS: Final = 0.15
 _KEEPS_UP_MS: Final = 0.04
 _DEEP: Final = 32
-#: Not where one of the last calls (the memory of it halves in 700) took longer: the others would have waited for it.
+#: Not where one of the last calls (the memory of it halves in 1,400) took longer: the others would have waited for it.
 _CALM_MS: Final = 20.0
+_CALMING: Final = 0.9995
+#: Nor behind a call that has run for longer than this already: it may be one of those that never end.
+_FRESH_NS: Final = 2_000_000
 #: Instances among which the one with the shortest line is looked for.
 _LOOKED_AT: Final = 8
 #: A call that passed its timeout may end within this long before its instance is ended with it. Other calls inside
@@ -134,19 +137,22 @@ class Pool:
         the next call at hand instead of going to sleep. Only one at a time, and a request that is complete."""
         if self.concurrency > 1 or not flight.end:
             return False
+        now_ns = clock.mono_ns()
         looked_at, shortest = 0, depth
         chosen: Member | None = None
         for other in self.running:
             member = other.member
-            if member is not None and member.serving and len(member.line) < shortest:
-                chosen, shortest = member, len(member.line)
+            if member is not None and member.serving and now_ns - other.started_ns < _FRESH_NS:
+                length = len(member.line)
+                if length < shortest:
+                    chosen, shortest = member, length
             looked_at += 1  # noqa: SIM113 (enumerate is slower where this is compiled)
             if not shortest or looked_at == _LOOKED_AT:
                 break
         if chosen is None:
             return False
         chosen.line.append(flight)
-        flight.go(chosen, clock.mono_ns(), True, True)
+        flight.go(chosen, now_ns, True, True)
         return True
 
     def _next_in_line(self, member: Member, now_ns: int) -> None:
@@ -216,7 +222,7 @@ class Pool:
         """How many calls may wait behind others though an instance is free. Judged by how long calls take when nothing
         disturbs them: many instances that are awake disturb each other, and must not be the reason to wake more."""
         self._least_ms += (run_ms - self._least_ms) * (0.1 if run_ms < self._least_ms else 0.01)
-        self._worst_ms = max(run_ms, self._worst_ms * 0.999)
+        self._worst_ms = max(run_ms, self._worst_ms * _CALMING)
         if self.run_ms < _AHEAD_MS and self._worst_ms < _CALM_MS:
             self._depth = _DEEP if self._least_ms < _KEEPS_UP_MS else int(_DEEP_MS / self._least_ms)
         else:
