@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from itertools import accumulate
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +17,6 @@ from fuyun.decide.quotas import (
     room,
     throttled,
 )
-from fuyun.decide.rates import Bucket, new_bucket, take
 from fuyun.domain.errors import Internal, QuotaExceeded
 from fuyun.domain.tenants import Quotas
 
@@ -77,48 +73,13 @@ def test_gates_count_exactly_what_is_inside(limits: tuple[int, list[int]], moves
         assert [gate.used for gate in functions] == inside
 
 
-@pytest.mark.parametrize("refusal", ["namespace_concurrency", "function_concurrency", "rate"])
+@pytest.mark.parametrize("refusal", ["namespace_concurrency", "function_concurrency"])
 def test_a_refusal_says_what_is_full_and_when_to_come_back(refusal: Refusal) -> None:
     error = throttled(refusal, 25, 2.0)
     assert "25" in error.detail
     assert "2 s" in error.hint
     assert error.fields == {"retry_after_s": 2.0, "limit": 25, "reason": refusal}
     assert error.retryable
-
-
-def test_a_bucket_lets_its_burst_through_and_then_its_rate() -> None:
-    bucket = new_bucket(rate_per_s=2.0, burst=3.0, now_s=10.0)
-    for _ in range(3):
-        bucket, wait_s = take(bucket, 10.0)
-        assert wait_s == 0.0
-    bucket, wait_s = take(bucket, 10.0)
-    assert wait_s == 0.5
-    bucket, wait_s = take(bucket, 10.5)
-    assert wait_s == 0.0
-    assert take(bucket, 10.5, 4.0)[1] == math.inf
-    assert take(bucket, 3.0)[1] == 0.5  # a clock that went back adds nothing
-
-
-@given(
-    rate=st.floats(0.1, 100.0),
-    burst=st.floats(1.0, 50.0),
-    pauses=st.lists(st.floats(0.0, 5.0), max_size=60),
-)
-def test_no_stretch_of_time_gets_more_than_burst_plus_rate(rate: float, burst: float, pauses: list[float]) -> None:
-    bucket = new_bucket(rate, burst, 0.0)
-    passed: list[float] = []
-    for at_s in accumulate(pauses):
-        before = bucket
-        bucket, wait_s = take(bucket, at_s)
-        assert 0.0 <= bucket.tokens <= burst
-        if wait_s == 0.0:
-            passed.append(at_s)
-        else:
-            refilled: Bucket = before
-            assert take(refilled, at_s + wait_s * (1 + 1e-9) + 1e-9)[1] == 0.0
-    for first, begin_s in enumerate(passed):
-        for last in range(first, len(passed)):
-            assert last - first + 1 <= burst + rate * (passed[last] - begin_s) + 1e-6
 
 
 def test_room_is_the_tightest_of_all_limits() -> None:

@@ -1,7 +1,7 @@
 """What a namespace and a function may use: admission on the invoke path, checks when something is added.
 
 Concurrency is counted in `Gate`s owned by the services (one per namespace, one per function); a request passes both or
-none. Quotas of things that are kept are checked against what the caller counted. A rate is `decide.rates`.
+none. Quotas of things that are kept are checked against what the caller counted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal
 from fuyun.domain.errors import Internal, QuotaExceeded, Throttled
 from fuyun.domain.tenants import Quotas
 
-Refusal = Literal["namespace_concurrency", "function_concurrency", "rate"]
+Refusal = Literal["namespace_concurrency", "function_concurrency"]
 
 _EXPLAINED: dict[str, tuple[str, str]] = {
     "namespace_concurrency": (
@@ -21,10 +21,6 @@ _EXPLAINED: dict[str, tuple[str, str]] = {
     "function_concurrency": (
         "{limit} requests run or wait in this function, as many as it may hold",
         "retry after {retry:g} s, or raise the function's `max_instances` or `concurrency`",
-    ),
-    "rate": (
-        "more than {limit} requests a second",
-        "retry after {retry:g} s",
     ),
 }
 

@@ -22,7 +22,6 @@ class Interpreter:
     optimised: bool = False  # built with profile-guided optimisation
     prefix: str = ""
     stdlib: str = ""
-    platstdlib: str = ""
     dynload: str = ""  # extension modules of the standard library
     soabi: str = ""  # "cpython-312-x86_64-linux-gnu"
     cache_tag: str = ""  # "cpython-312"; names the bytecode files it reads

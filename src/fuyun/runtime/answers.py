@@ -10,7 +10,7 @@ from resource import RUSAGE_SELF, getrusage
 from time import monotonic_ns
 
 from fuyun.runtime.jsontext import NotJson, dumps
-from fuyun.runtime.wire import CHUNK, ERROR, FINISH, HEAD, HEADER, MAX_FRAME, META, RESULT, USAGE
+from fuyun.runtime.wire import CHUNK, ERROR, FINISH, HEAD, HEADER, MAX_FRAME, RESULT, USAGE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,11 +107,6 @@ def error_frame(stream: int, usage: tuple[int, int, int], problem: dict[str, Any
     """ERROR. Text that has no UTF-8 is escaped."""
     body = dumps(problem, "problem")
     return HEADER.pack(USAGE.size + len(body), ERROR, 1, 0, stream) + USAGE.pack(*usage) + body
-
-
-def credit_frame(kind: int, stream: int, size_bytes: int) -> bytes:
-    """CREDIT."""
-    return HEADER.pack(META.size, kind, 0, 0, stream) + META.pack(size_bytes)
 
 
 def shape(result: Any, http: bool, limit_bytes: int) -> Union[Answer, Streamed]:

@@ -6,7 +6,6 @@ import asyncio
 from urllib.parse import unquote
 
 from fuyun.runtime.answers import BadAnswer, clean_headers, fixed_length
-from fuyun.runtime.calls import current
 from fuyun.runtime.context import Context
 from fuyun.runtime.problems import LoadProblem, describe, problem, trim, type_name
 from fuyun.runtime.streams import spool
@@ -217,8 +216,3 @@ def _host(head: dict[str, Any]) -> tuple[str, int]:
 def _last_line(message: object) -> str:
     lines = str(message).strip().splitlines()
     return lines[-1] if lines else "no reason given"
-
-
-def call_of_task() -> Optional[Call]:
-    """The call whose task runs."""
-    return current.find()

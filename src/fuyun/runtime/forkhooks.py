@@ -2,8 +2,8 @@
 
 They repair locks and thread tables for forks of processes that have threads. A zygote has one thread and holds no lock
 when it forks, so there is nothing to repair, while running them would copy 165 pages in every blank (CPython 3.11).
-A template, which forks in the same state, does without them too. Everywhere
-else they are armed: a fork that an author's code makes runs them all.
+A template, which forks in the same state, does without them too. Everywhere else they are armed: a fork that an
+author's code makes runs them all.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ _POOL = 16 * 1024 if sys.version_info >= (3, 10) else 4096
 _MOST = 50_000
 #: Free blocks at most this many sizes apart count as dense: filling those, too, made instances larger (by 12 pages).
 _SPACING = 4
-#: Sizes of the C library's heap; larger ones are mapped apart (M_MMAP_THRESHOLD).
 _NOP = opmap["NOP"]
+#: Sizes of the C library's heap; larger ones are mapped apart (M_MMAP_THRESHOLD).
 _HEAP_SIZES = (65536, 32768, 16384, 8192, 4096, 2048, *range(1024, 8, -16))
 
 

@@ -191,7 +191,6 @@ def _described(path: Path, answer: dict[str, object]) -> Interpreter:
         optimised=answer["optimised"] is True,
         prefix=text["prefix"],
         stdlib=text["stdlib"],
-        platstdlib=os.path.dirname(text["dynload"]) if text["dynload"] else text["stdlib"],
         dynload=text["dynload"],
         soabi=text["soabi"],
         cache_tag=text["cache_tag"],

@@ -13,7 +13,7 @@ from fuyun.domain.errors import (
     InstanceLost,
     ProtocolViolated,
 )
-from tests.drivers.instances.scenes.rig import ECHO, LASTING, MIB, changed, rig
+from tests.drivers.instances.scenes.rig import ECHO, LASTING, MIB, changed, check_freezing, rig
 from tests.leaks import state_of
 
 STARTS = ("blank", "template")
@@ -216,13 +216,7 @@ async def frozen_and_thawed() -> None:
         for start in STARTS:
             instance = await host.start(host.version(ECHO, start=start))
             assert await host.ask(instance, 1) == 1
-            instance.freeze(True)
-            await asyncio.sleep(0.05)
-            answer = host.call(instance, 2)
-            await asyncio.sleep(0.15)
-            assert not answer.done
-            instance.freeze(False)
-            assert await answer.wait() == 2
+            await check_freezing(host, instance)
 
 
 async def killed_while_frozen() -> None:

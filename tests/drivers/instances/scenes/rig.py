@@ -91,6 +91,17 @@ class Answer:
         return await failure(self.wait(timeout_s))
 
 
+async def check_freezing(host: Rig, instance: Instance) -> None:
+    """A call written to a frozen instance is answered when it runs again, and not before."""
+    instance.freeze(True)
+    await asyncio.sleep(0.05)
+    answer = host.call(instance, 2)
+    await asyncio.sleep(0.15)
+    assert not answer.done
+    instance.freeze(False)
+    assert await answer.wait() == 2
+
+
 class Rig:
     """A host with its store. `gone` holds the ids of instances that the host said to be gone."""
 

@@ -15,7 +15,7 @@ from fuyun.domain.errors import FunctionInitFailed, FunctionOutOfMemory, Functio
 from fuyun.domain.functions import Version
 from fuyun.drivers.instances.templates import Template
 from tests import leaks
-from tests.drivers.instances.scenes.rig import ECHO, MIB, Rig, changed, failure, rig
+from tests.drivers.instances.scenes.rig import ECHO, MIB, Rig, changed, check_freezing, failure, rig
 from tests.drivers.instances.scenes.starting import UNIQUE
 
 RESTORED = """
@@ -258,13 +258,7 @@ async def what_was_a_spare_can_be_frozen() -> None:
         (row,) = await host.rows("spares")
         instance = await host.start(version)
         assert instance.pid == row["pid"]
-        instance.freeze(True)
-        await asyncio.sleep(0.1)
-        answer = host.call(instance, 1)
-        await asyncio.sleep(0.2)
-        assert not answer.done
-        instance.freeze(False)
-        assert await answer.wait() == 1
+        await check_freezing(host, instance)
 
 
 async def what_was_a_spare_has_its_limits() -> None:
