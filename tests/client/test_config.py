@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,14 @@ def test_an_unknown_platform_without_a_key_changes_nothing() -> None:
     assert adopt(Config(ONE), Profile(api="http://x", data="/three")) == Config(ONE)
 
 
-def test_a_new_platform_at_the_same_address_replaces_the_old_key() -> None:
-    fresh = Profile(api=ONE.api, gateway=ONE.gateway, key="fk_new", data="/one-emptied")
+def test_platforms_that_take_turns_at_one_address_keep_their_keys() -> None:
+    other = Profile(api=ONE.api, gateway=ONE.gateway, key="fk_other", data="/other")
+    both = adopt(Config(ONE), other)
+    assert both == Config(other, (ONE,))
+    assert adopt(both, replace(ONE, key="")) == Config(ONE, (other,))
+
+
+def test_a_new_key_replaces_the_old_one_of_its_directory_or_of_its_address_alone() -> None:
+    fresh = replace(ONE, key="fk_new")
     assert adopt(Config(ONE), fresh) == Config(fresh)
+    assert adopt(Config(replace(ONE, data="")), fresh) == Config(fresh)

@@ -11,7 +11,6 @@ from fuyun.decide.quotas import (
     Refusal,
     admit,
     check_functions,
-    check_instances,
     check_storage,
     release,
     room,
@@ -28,7 +27,7 @@ def test_a_request_passes_both_gates_or_none() -> None:
     assert (namespace.used, busy.used) == (1, 1)
     assert admit(namespace, quiet) is None
     assert admit(namespace, quiet) == "namespace_concurrency"
-    assert (namespace.used, quiet.used, namespace.free, quiet.free) == (2, 1, 0, 4)
+    assert (namespace.used, quiet.used) == (2, 1)
     release(namespace, busy)
     assert admit(namespace, quiet) is None
 
@@ -42,7 +41,6 @@ def test_a_lowered_limit_throws_nothing_out() -> None:
     for _ in range(3):
         assert admit(namespace, function) is None
     namespace.limit = 1
-    assert namespace.free == 0
     release(namespace, function)
     assert admit(namespace, function) == "namespace_concurrency"
 
@@ -106,28 +104,3 @@ def test_storage_is_counted_and_the_same_code_again_is_free() -> None:
     check_storage(Quotas(storage_bytes=100), used_bytes=200, adding_bytes=0)
     with pytest.raises(QuotaExceeded, match="41 bytes do not fit beside the 60 stored"):
         check_storage(Quotas(storage_bytes=100), used_bytes=60, adding_bytes=41)
-
-
-def test_instances_and_their_memory_are_counted() -> None:
-    quotas = Quotas(instances=2, memory_bytes=100)
-    check_instances(quotas, running=1, memory_bytes=50, each_bytes=50)
-    with pytest.raises(QuotaExceeded, match="quota 'instances' of 2"):
-        check_instances(quotas, running=2, memory_bytes=50, each_bytes=50)
-    with pytest.raises(QuotaExceeded, match="quota 'memory_bytes' of 100"):
-        check_instances(quotas, running=1, memory_bytes=51, each_bytes=50)
-
-
-@given(
-    quotas=st.builds(Quotas, instances=st.integers(0, 20), memory_bytes=st.integers(0, 1000)),
-    running=st.integers(0, 25),
-    memory_bytes=st.integers(0, 1200),
-    each_bytes=st.integers(1, 300),
-)
-def test_room_and_check_agree(quotas: Quotas, running: int, memory_bytes: int, each_bytes: int) -> None:
-    fits = room(quotas, running, memory_bytes, each_bytes, most=1) == 1
-    try:
-        check_instances(quotas, running, memory_bytes, each_bytes)
-    except QuotaExceeded:
-        assert not fits
-    else:
-        assert fits

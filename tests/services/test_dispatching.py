@@ -7,7 +7,7 @@ import gc
 
 import pytest
 
-from fuyun.domain.errors import FunctionRaised, NotFound, ResponseTooLarge, Unavailable
+from fuyun.domain.errors import FunctionRaised, FuyunError, NotFound, ResponseTooLarge, Unavailable
 from fuyun.domain.invocations import Waterfall
 from tests.services.platforms import Caller, Platform, play
 
@@ -364,3 +364,33 @@ def test_a_caller_is_never_answered_before_it_holds_its_flight() -> None:
         assert all(caller.done for caller in callers)  # Caller itself asserts the rest
 
     play(scene)
+
+
+def test_time_has_one_timer_whatever_a_refusal_brings_about() -> None:
+    """A caller that is told it waited too long asks again at once, as a connection with pipelined requests does."""
+
+    def ask_again(p: Platform, caller: Caller) -> None:
+        told = caller.on_fail
+
+        def on_fail(error: FuyunError) -> None:
+            told(error)
+            p.call()
+
+        caller.on_fail = on_fail  # type: ignore[method-assign]
+
+    async def scene(p: Platform) -> None:
+        await p.deploy(max_instances=1, timeout_s=600.0)
+        p.call()
+        (hung,) = await p.inside(1)
+        for _ in range(5):
+            ask_again(p, p.call())
+            await asyncio.sleep(0.3)
+        await asyncio.sleep(1.8)
+        timers = [h for h in asyncio.get_running_loop()._scheduled if not h.cancelled()]  # type: ignore[attr-defined]
+        assert sum(getattr(timer._callback, "__name__", "") == "_tick" for timer in timers) == 1
+        assert len(p.pool().queue) == 5
+        hung.answer()
+        while not all(caller.done for caller in p.callers):
+            (await p.inside(1))[0].answer()
+
+    play(scene, queue_wait_s=2.0)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from fuyun.domain.errors import InstanceLost
+from fuyun.domain.errors import FunctionRaised, InstanceLost
 from tests.services.platforms import Platform, play, short_calls
 
 
@@ -147,6 +147,27 @@ def test_a_retired_instance_answers_what_stands_behind() -> None:
         assert [caller.value for caller in behind] == [1] * 5
         await asyncio.sleep(0.1)
         assert p.host.instances == []
+
+    play(scene)
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_an_error_out_of_turn_is_an_answer(left: bool) -> None:
+    """Code inside speaks the protocol by itself: it has run that call, which is not run again."""
+
+    async def scene(p: Platform) -> None:
+        await short_calls(p)
+        behind = [p.call(body=b"%d" % n) for n in range(1, 4)]
+        if left:
+            behind[1].leave()
+        p.host.calls[2].fail(FunctionRaised("early"))
+        assert [call.body for call in p.host.calls] == [b"0", b"1", b"3"]
+        while p.host.calls:
+            p.host.calls[0].answer(run_us=100)
+            await asyncio.sleep(0)
+        assert isinstance(behind[1].error, FunctionRaised) is not left
+        assert behind[0].done
+        assert behind[2].done
 
     play(scene)
 

@@ -119,8 +119,9 @@ def save_config(config: Config, path: Path | None = None) -> Path:
 def adopt(config: Config, started: Profile) -> Config:
     """`config` with the platform that was just started in use.
 
-    A platform is recognised by its data directory. One that has a new key replaces what was known of the same directory
-    or address; one without (it existed before) takes the key that is already known, and its new addresses.
+    A platform is recognised by its data directory, whatever address it has today. One that has a new key replaces what
+    was known of the same directory, or of its address when no directory was known; one without (it existed before) takes
+    the key that is already known, and its new addresses.
     """
     known = [config.current, *config.others]
     same = [profile for profile in known if profile.data and profile.data == started.data]
@@ -128,7 +129,11 @@ def adopt(config: Config, started: Profile) -> Config:
         return config
     if not started.key:
         started = replace(same[0], api=started.api, gateway=started.gateway)
-    rest = [profile for profile in known if profile.key and profile.data != started.data and profile.api != started.api]
+    rest = [
+        profile
+        for profile in known
+        if profile.key and profile.data != started.data and (profile.data or profile.api != started.api)
+    ]
     return Config(started, tuple(rest))
 
 

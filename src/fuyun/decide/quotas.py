@@ -34,11 +34,6 @@ class Gate:
         self.limit = limit
         self.used = 0
 
-    @property
-    def free(self) -> int:
-        """How many more would be let in."""
-        return max(0, self.limit - self.used)
-
 
 def admit(namespace: Gate, function: Gate) -> Refusal | None:
     """Count one request into both gates, or into neither and say which one is full."""
@@ -96,15 +91,6 @@ def check_storage(quotas: Quotas, used_bytes: int, adding_bytes: int) -> None:
     if adding_bytes > 0 and used_bytes + adding_bytes > quotas.storage_bytes:
         found = f"{adding_bytes} bytes do not fit beside the {used_bytes} stored"
         raise _exceeded("storage_bytes", quotas.storage_bytes, found, "delete functions or make the code smaller")
-
-
-def check_instances(quotas: Quotas, running: int, memory_bytes: int, each_bytes: int) -> None:
-    """QuotaExceeded when one more instance with a limit of `each_bytes` is too many or too large for the namespace."""
-    if running + 1 > quotas.instances:
-        raise _exceeded("instances", quotas.instances, f"the namespace runs {running} instances", "wait for one to end")
-    if memory_bytes + each_bytes > quotas.memory_bytes:
-        found = f"an instance of {each_bytes} bytes does not fit beside the {memory_bytes} in use"
-        raise _exceeded("memory_bytes", quotas.memory_bytes, found, "lower the function's `memory`")
 
 
 def _exceeded(quota: str, limit: int, found: str, remedy: str) -> QuotaExceeded:

@@ -28,7 +28,8 @@ class RecordStore(Protocol):
     the oldest queued are counted in `dropped` and discarded). Queued items reach the disk within a second, and at
     `close`.
     Reads see everything queued before the read began. Retention removes whole segments, and a function's oldest ones
-    when it holds more than the driver's bound. Order is the order of completion: that of `append_nowait`.
+    when it holds more than the driver's bound. Order is the order of completion, for records and for lines: that in
+    which they were queued.
     """
 
     dropped: int

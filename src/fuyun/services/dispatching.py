@@ -242,7 +242,8 @@ class Dispatcher:
             self._scaled_s = now_s
             self._requota()
             self._bury()
-        if (alive or busy or self._retired) and not self._closing:
+        # Answering what waited too long may have woken it already: never two timers.
+        if (alive or busy or self._retired) and not self._closing and self._ticker is None:
             delay_s = _TICK_S if busy else _SCALE_S
             self._ticker = self._loop.call_later(delay_s, self._tick)
 
@@ -308,8 +309,6 @@ class Dispatcher:
         while any(pool.alive for pool in self._all()) and clock.mono_s() < deadline:
             await self._pass_time()
         await self.scope.close()
-        if self._flusher is not None:
-            self._flusher.cancel()
         self._flush()
 
     def _all(self) -> tuple[Pool, ...]:

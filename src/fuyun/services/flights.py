@@ -190,16 +190,18 @@ class LiveFlight:
 
     def on_fail(self, error: Exception) -> None:
         """An error instead of the answer, or in the middle of it."""
-        if self.ahead:
-            self._come_back()
+        member = self.member
+        if self.ahead and member is not None and member.instance.gone:
+            self._come_back(member)
             return
         if self.state == RUNNING:
             self._land((0, 0, 0))
         self._fail(error if isinstance(error, FuyunError) else InstanceLost(str(error), retry_after_s=1))
 
-    def _come_back(self) -> None:
+    def _come_back(self, member: Member) -> None:
         """The instance ended before this flight's turn there: nothing of it has run."""
         self.ahead = False
+        member.line.remove(self)
         self._call = None
         self.started_ns = 0
         if self.responder is None:

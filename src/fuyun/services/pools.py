@@ -168,9 +168,6 @@ class Pool:
 
     def come_back(self, flight: LiveFlight) -> None:
         """Its instance ended before the flight's turn: it waits for another one, before those that came after it."""
-        member = flight.member
-        if member is not None and flight in member.line:
-            member.line.remove(flight)
         if self._over is not None:
             flight.refuse(self._over)
             return

@@ -161,6 +161,8 @@ def test_noise_is_a_violation_or_an_unfinished_frame(data: bytes) -> None:
         (wire.frame(wire.LOG, 0, b'{"t":"\xff"}'), "utf-8"),
         (wire.frame(wire.READY, 0, b'{"x":' + b"[" * 200000), "recursion"),
         (wire.frame(wire.READY, 0, b'{"load_ms":1e999}'), "out of range"),
+        (wire.frame(wire.READY, 0, b'{"load_ms":1e308,"init_ms":1e308}'), "Expected `float` <= "),
+        (wire.frame(wire.READY, 0, b'{"init_ms":-1}'), "Expected `float` >= 0"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said(sent: bytes, words: str) -> None:

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from fuyun.domain.errors import BadRequest, StorageFull
@@ -107,6 +109,44 @@ async def test_beyond_the_bound_the_oldest_queued_go(tmp_path: Path, monkeypatch
     assert store.problem
     store.start()
     assert [found.text for found in await store.list_logs(HELLO)] == [str(n) for n in range(store.dropped, 250)]
+    await store.close()
+
+
+async def test_a_line_that_is_no_record_harms_nobody_else(tmp_path: Path) -> None:
+    store = FolderRecords.open(tmp_path)
+    told: list[object] = []
+    stop = store.follow("default", "hello", told.extend)
+    good = [invocation(count=count) for count in range(2)]
+    lines = [msgspec.json.encode(item).decode() for item in good]
+    store.append_lines("default", "hello", int(NOW_S), [lines[0], '{"id":null}', lines[1]])
+    assert await store.list_invocations(HELLO) == good
+    await asyncio.sleep(0)
+    assert told == good
+    stop()
+    await store.close()
+
+
+async def test_what_is_queued_while_the_writer_makes_its_last_round_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FolderRecords.open(tmp_path)
+    lines = [msgspec.json.encode(invocation(count=count)).decode() for count in range(2)]
+    appended, writing, write = threading.Event(), threading.Event(), store._write
+
+    def wait_and_write(*batch: Any) -> None:
+        writing.set()
+        appended.wait(10)
+        write(*batch)
+
+    monkeypatch.setattr(store, "_write", wait_and_write)
+    store.append_lines("default", "hello", int(NOW_S), [lines[0]])
+    closing = asyncio.ensure_future(store.close())
+    await asyncio.to_thread(writing.wait, 10)
+    store.append_lines("default", "hello", int(NOW_S), [lines[1]])
+    appended.set()
+    await closing
+    store = FolderRecords.open(tmp_path)
+    assert len(await store.list_invocations(HELLO)) == 2
     await store.close()
 
 

@@ -109,7 +109,7 @@ class Channel:
         ends, so that several leave as one write."""
         self._next = stream = self._next + 1
         if self.gone:
-            asyncio.get_running_loop().call_soon(sink.on_fail, InstanceLost("the instance is gone", retry_after_s=1))
+            self._loop.call_soon(sink.on_fail, InstanceLost("the instance is gone", retry_after_s=1))
             return Call(self, stream)
         self.streams[stream] = sink
         size = 4 + len(head) + len(body)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -19,11 +19,15 @@ class Problem(msgspec.Struct):
     traceback: list[str] = []
 
 
+#: Milliseconds that something took inside: no more than a month, so that no sum of them is infinite.
+_Span = Annotated[float, msgspec.Meta(ge=0, le=31 * 86_400_000)]
+
+
 class Ready(msgspec.Struct):
     """What an instance says when it has loaded its function."""
 
-    load_ms: float = 0.0
-    init_ms: float = 0.0
+    load_ms: _Span = 0.0
+    init_ms: _Span = 0.0
     mode: str = "event"
     forkable: bool = False
     reason: str = ""

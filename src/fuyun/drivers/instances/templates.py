@@ -240,9 +240,11 @@ class Templates:
         try:
             async with template.room:
                 await self._fork(template, process, version)
-        except FuyunError as error:
-            _log.warning("no spare was made", version=version.key, error=error.detail)
+        except BaseException as error:
             process.abandon()
+            if not isinstance(error, FuyunError):
+                raise
+            _log.warning("no spare was made", version=version.key, error=error.detail)
             return
         if not self._keeps(template) or process.gone:
             process.kill("its template is not needed any more")

@@ -229,7 +229,7 @@ class FolderRecords:
             self._write_queued()
             for loop, future in waiting:
                 _call(loop, _done, future)
-            if stopping and not self._queue and not self._waiting:
+            if stopping and not (self._queue or self._encoded or self._waiting):
                 return
 
     def _write_queued(self) -> None:
@@ -270,7 +270,12 @@ class FolderRecords:
         listeners = self._listeners.get(key[:2], ())
         if not listeners:
             return
-        items = [_decode(item) if isinstance(item, str) else item for item in batch]
+        items: list[Item] = []
+        for item in batch:
+            try:
+                items.append(_decode(item) if isinstance(item, str) else item)
+            except msgspec.DecodeError:  # it is written all the same, and readers skip it
+                self.problem = "a record is not one"
         for loop, listener in listeners:
             _call(loop, listener, items)
 
