@@ -46,7 +46,9 @@ class Account:
 
 def own_account() -> Account:
     """The account that runs the tests, with the project's own environment."""
-    return Account(python=sys.executable, env={})
+    # A tree put first on purpose (`tests/e2e/test_compiled.py`) is what its processes run as well.
+    tree = os.environ.get("PYTHONPATH")
+    return Account(python=sys.executable, env={"PYTHONPATH": tree} if tree else {})
 
 
 def nobody_account(site: Path) -> Account:

@@ -139,7 +139,7 @@ def test_an_alias_is_asked_for_and_moved_without_a_new_draft(
     api.on("GET", f"{FN}/hello/aliases", {"items": [live | {"revision": 7}], "next": None})
     api.on("PUT", f"{FN}/hello/aliases/live", live)
     ran = cli("deploy", "--alias", "live")
-    assert "unchanged, version 2" in ran.err
+    assert "unchanged, published as version 2, alias live serves it now" in ran.err
     moved = api.requests("PUT", f"{FN}/hello/aliases/live")[0]
     assert (moved.json()["weights"], moved.headers["if-match"]) == ([{"version": 2, "weight": 100.0}], '"7"')
     assert len(deployed.sent) == 1

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from scripts import compiled
+from tests import running
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -26,7 +27,14 @@ CHOSEN = (
     "tests/services/test_routes.py",
     "tests/transports/gateway",
     "tests/e2e/test_rollout.py",
+    "tests/e2e/test_compiled.py::test_a_platform_runs_the_tree_it_is_given",
 )
+
+
+def test_a_platform_runs_the_tree_it_is_given(platform: running.Platform) -> None:
+    """Without this the load below would say nothing of the compiled modules."""
+    maps = Path(f"/proc/{platform.process.pid}/maps").read_text()
+    assert ("fuyun__mypyc" in maps) == ("/.state/compiled/" in os.environ.get("PYTHONPATH", ""))
 
 
 @pytest.mark.slow_lane

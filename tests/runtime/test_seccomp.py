@@ -224,8 +224,11 @@ def _kernel_numbers() -> Iterator[tuple[str, int]]:
             return
 
 
+@pytest.mark.skipif(ARCH != X86, reason="the headers read are those of x86_64")
 def test_the_numbers_are_the_kernels() -> None:
-    known = dict(_kernel_numbers()) if ARCH == X86 else {}
+    known = dict(_kernel_numbers())
+    if not known:
+        pytest.skip("the C library's headers are not installed: apt-get install linux-libc-dev")
     for name, number in {**LISTED, **syscalls.NUMBERS}.items():
         assert name not in known or known[name] == number, name
     for name, number in X86_NUMBERS.items():

@@ -7,7 +7,7 @@ import gc
 
 import pytest
 
-from fuyun.domain.errors import FunctionRaised, FuyunError, NotFound, ResponseTooLarge, Unavailable
+from fuyun.domain.errors import FunctionRaised, FuyunError, NotFound, ResponseTooLarge, Throttled, Unavailable
 from fuyun.domain.invocations import Waterfall
 from tests.services.platforms import Caller, Platform, play
 
@@ -358,12 +358,12 @@ def test_a_reload_that_was_overtaken_changes_nothing_back() -> None:
 def test_a_caller_is_never_answered_before_it_holds_its_flight() -> None:
     async def scene(p: Platform) -> None:
         await p.deploy(max_instances=1)
-        callers: list[Caller] = [p.call() for _ in range(3)]
-        for _ in range(3):
+        callers: list[Caller] = [p.call() for _ in range(3)]  # one inside, one waits, one is refused
+        for _ in range(2):
             (await p.inside(1))[0].answer()
-        assert all(caller.done for caller in callers)  # Caller itself asserts the rest
+        assert [type(caller.error) for caller in callers] == [type(None), type(None), Throttled]
 
-    play(scene)
+    play(scene, queue_length=1)  # `Caller` fails when it is answered before it holds its flight
 
 
 def test_time_has_one_timer_whatever_a_refusal_brings_about() -> None:

@@ -142,14 +142,17 @@ def _carry_out(platform: Platform, plan: Plan, wish: Wish, progress: Progress) -
     name = plan.function.name
     if plan.state == "unchanged" and not wish.force and plan.current is not None:
         version = plan.current
+        told = f"unchanged, version {version.qualifier}"
         if wish.publish or wish.alias:
             version = platform.publish(name, wish.description)
+            told = f"unchanged, published as version {version.qualifier}"
         if wish.alias:
             known = next((item for item in platform.list_aliases(name) if item.name == wish.alias), None)
             if known is None or [share.version for share in known.weights] != [version.number]:
                 platform.set_alias(name, wish.alias, [Weight(version=version.number, weight=100)],
                                    known.sticky_header if known else "", known.revision if known else 0)  # fmt: skip
-        progress.done(f"unchanged, version {version.qualifier}")
+                told += f", alias {wish.alias} serves it now"
+        progress.done(told)
         return version
     size = len(plan.archive)
     uploading = f"uploading {_about(size)}"

@@ -227,8 +227,10 @@ def _host_error(settings: Settings, exc: OSError) -> FuyunError:
     import errno
 
     if exc.errno == errno.EADDRINUSE:
+        ports = [port for port in (settings.port, settings.api_port) if f" {port})" in str(exc)]
+        taken = ports[0] if len(ports) == 1 else f"{settings.port} or {settings.api_port}"
         return HostUnable(
-            f"port {settings.port} or {settings.api_port} of {settings.host} is in use ({exc})",
+            f"port {taken} of {settings.host} is in use",
             hint="choose others with --port and --api-port; 0 takes a free one",
         )
     if exc.errno in (errno.EACCES, errno.EADDRNOTAVAIL):

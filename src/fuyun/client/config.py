@@ -120,8 +120,8 @@ def adopt(config: Config, started: Profile) -> Config:
     """`config` with the platform that was just started in use.
 
     A platform is recognised by its data directory, whatever address it has today. One that has a new key replaces what
-    was known of the same directory, or of its address when no directory was known; one without (it existed before) takes
-    the key that is already known, and its new addresses.
+    was known of the same directory, or of its address when no directory was known; one without (it existed before)
+    takes the key that is already known, and its new addresses.
     """
     known = [config.current, *config.others]
     same = [profile for profile in known if profile.data and profile.data == started.data]

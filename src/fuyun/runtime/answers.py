@@ -258,6 +258,6 @@ def _is_iterator(value: object) -> bool:
 def _check_size(body: bytes, limit_bytes: int) -> None:
     if len(body) > limit_bytes:
         raise BadAnswer(
-            f"the result is {len(body)} bytes, over the limit of {limit_bytes}; yield pieces or raise output_bytes",
+            f"the result is {len(body)} bytes, over the limit of {limit_bytes}; yield pieces or raise `output`",
             "response_too_large",
         )

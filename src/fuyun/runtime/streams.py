@@ -92,7 +92,7 @@ class Spool:
                 if left < 0:
                     if not owner.log_cut:
                         owner.log_cut = True
-                        notice = f"log cut: more than {self.limit_bytes} bytes; raise log_bytes to keep more"
+                        notice = f"log cut: more than {self.limit_bytes} bytes; raise `log` to keep more"
                         frames.append(_frame(owner.stream, name, "warning", notice))
                     break
                 owner.log_bytes = left

@@ -81,7 +81,7 @@ def timed_out(timeout_s: float) -> FunctionTimedOut:
     """The error of a call that ran too long."""
     return FunctionTimedOut(
         f"the function did not answer within {timeout_s:g} s and was ended",
-        hint="raise `timeout` in fuyun.yaml, or find what it waits for: `fuyun logs` shows its last lines",
+        hint="raise `timeout` in fuyun.yaml, or find what it waits for: `fuyun logs` shows what it printed before",
         timeout_s=timeout_s,
     )
 

@@ -45,7 +45,7 @@ class Records:
             kept = f"records are kept for {self._retention_s / 86400:g} days"
             raise NotFound(
                 f"function {namespace}/{function} has no invocation {id_!r}",
-                hint=f"list its invocations; {kept}", kind="invocation", name=id_,
+                hint=f"see /v1/namespaces/{namespace}/functions/{function}/invocations; {kept}", kind="invocation", name=id_,
             )  # fmt: skip
         return found
 
