@@ -45,8 +45,10 @@ class Records:
             kept = f"records are kept for {self._retention_s / 86400:g} days"
             raise NotFound(
                 f"function {namespace}/{function} has no invocation {id_!r}",
-                hint=f"see /v1/namespaces/{namespace}/functions/{function}/invocations; {kept}", kind="invocation", name=id_,
-            )  # fmt: skip
+                hint=f"see /v1/namespaces/{namespace}/functions/{function}/invocations; {kept}",
+                kind="invocation",
+                name=id_,
+            )
         return found
 
     async def list_logs(self, principal: Principal, query: RecordQuery) -> list[LogLine]:
