@@ -65,8 +65,8 @@ HOOK_FIELDS = (
 
 FUNCTION_FIELDS = (
     Field("description", "text", "what it is for, in a sentence"),
-    Field("runtime", "choice", "interpreter; python3 is the newest one found", choices=RUNTIMES),
-    Field("handler", "text", "MODULE.CALLABLE, or MODULE:APP for a WSGI or ASGI application"),
+    Field("runtime", "choice", "what runs the code; python3 is the newest interpreter found", choices=RUNTIMES),
+    Field("handler", "text", "MODULE.CALLABLE, MODULE:APP for a WSGI or ASGI application, or a module's file for wasm"),
     Field("code", "folder", "folder with the code, relative to this file", default="."),
     Field(
         "requirements",

@@ -261,6 +261,9 @@ class _Loader:
 
     def _check_handler(self, spec: FunctionSpec, code: Path, line: int, requirements: Requirements) -> None:
         """A handler's module is in the code folder, unless dependencies or layers may bring it."""
+        if spec.runtime == "wasm":
+            self._check_module(spec.handler, code, line)
+            return
         if requirements.text or spec.layers:
             return
         module = spec.handler.replace(":", ".").rpartition(".")[0].replace("/", ".")
@@ -271,3 +274,12 @@ class _Loader:
         close = nearest(module, sorted(path.stem for path in code.glob("*.py")))
         then = f"did you mean {close!r}?" if close else "write MODULE.CALLABLE of a file in the code folder"
         self._problems.add(place, f"handler: {spec.handler!r}: there is no module {module!r} in {code}; {then}")
+
+    def _check_module(self, handler: str, code: Path, line: int) -> None:
+        if (code / handler).is_file():
+            return
+        place, _ = self._fields.lines.get("handler", (line, ""))
+        found = sorted(str(path.relative_to(code)) for path in code.rglob("*.wa[st]*"))
+        close = nearest(handler, found)
+        then = f"did you mean {close!r}?" if close else f"it holds {', '.join(found[:5]) or 'no module'}"
+        self._problems.add(place, f"handler: there is no {handler} in {code}; {then}")

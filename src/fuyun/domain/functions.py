@@ -153,7 +153,7 @@ class Function(Wire, frozen=True, kw_only=True):
 _PATH = re.compile(r"/[^\s?#\x00-\x1f\x7f]*")
 _METHOD = re.compile(r"[A-Za-z]{1,20}")
 
-RUNTIMES = ("python3", "python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
+RUNTIMES = ("python3", "python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14", "wasm")
 
 
 def _require(ok: bool, path: str, detail: str, hint: str) -> None:
@@ -179,6 +179,9 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
     callables = {"handler": spec.handler}
     for hook in ("initializer", "pre_freeze", "pre_stop"):
         callables[f"hooks.{hook}"] = getattr(spec.hooks, hook)
+    if spec.runtime == "wasm":
+        _check_module(callables)
+        callables = {}
     for path, name in callables.items():
         if path == "handler" or name:
             module, _, attribute = name.replace(":", ".").rpartition(".")
@@ -218,6 +221,19 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
         if trigger.http is not None:
             _check_http(path, trigger.http)
     return spec
+
+
+def _check_module(callables: dict[str, str]) -> None:
+    """A WebAssembly function names a file, and has no hooks: nothing of a module lives longer than a call."""
+    for path, name in callables.items():
+        if path == "handler":
+            parts = name.split("/")
+            ok = name.endswith((".wasm", ".wat")) and all(part not in ("", ".", "..") for part in parts)
+            _require(
+                ok and "\0" not in name, path, f"{name!r} is not a module's file", "write app.wasm or build/app.wasm"
+            )
+        else:
+            _require(not name, path, f"{name!r} is a hook", "remove it: each call runs a new instance of a module")
 
 
 def _check_http(path: str, http: HttpTrigger) -> None:

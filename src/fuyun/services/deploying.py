@@ -30,7 +30,7 @@ from fuyun.domain.names import check_name
 from fuyun.domain.requirements import check_requirements, lines_of
 from fuyun.domain.tenants import AuditEntry, Principal
 from fuyun.ports.blobs import BlobStore
-from fuyun.ports.builds import Builder
+from fuyun.ports.builds import Builder, Modules
 from fuyun.ports.catalog import Catalog
 from fuyun.ports.instances import InstanceHost, StartReport
 from fuyun.services.environments import environment_of
@@ -73,6 +73,7 @@ class DeployParts:
     catalog: Catalog
     blobs: BlobStore
     builder: Builder
+    modules: Modules
     host: InstanceHost
     tenants: Tenants
     interpreter_of: Callable[[str], Path]
@@ -155,12 +156,25 @@ class Deployer:
         self, namespace: str, request: DeployRequest, progress: Progress
     ) -> tuple[Artifact, tuple[Artifact, ...]]:
         """Code with bytecode, and the layers in mount order: dependencies first."""
-        interpreter = await asyncio.to_thread(self._parts.interpreter_of, request.spec.runtime)
+        spec = request.spec
+        interpreter = await asyncio.to_thread(self._parts.interpreter_of, spec.runtime)
         uploaded = await self._find_artifact("code", request.code)
-        shared = [await self._find_artifact("layers", digest) for digest in request.spec.layers]
+        shared = [await self._find_artifact("layers", digest) for digest in spec.layers]
         if len(shared) > LAYERS:
             raise BadRequest(f"layers: {len(shared)} layers", hint=f"use at most {LAYERS}", path="layers")
         progress(f"packaging: {_readable(uploaded.size_bytes)} of code")
+        if spec.runtime == "wasm":
+            if request.requirements:
+                raise BadRequest(
+                    "requirements: a WebAssembly module has no Python packages",
+                    hint="remove requirements, or write `requirements: false`",
+                    path="requirements",
+                )
+            code, engine = await self._parts.modules.compile_module(
+                uploaded, spec.handler, interpreter, lambda line: progress(f"packaging: {line}")
+            )
+            await self._check_storage(namespace, (code, engine, *shared))
+            return code, (engine, *shared)
         builder = self._parts.builder
         code = await builder.compile(uploaded, interpreter, lambda line: progress(f"packaging: {line}"))
         if lines_of(check_requirements(request.requirements)):

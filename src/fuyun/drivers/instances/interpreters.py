@@ -95,11 +95,11 @@ class Interpreters:
         )
 
     def by_runtime(self, runtime: str) -> Interpreter:
-        """The one that serves `python3` (the newest) or `python3.N`, an optimised build when there is one.
+        """The one that serves `python3` and `wasm` (the newest) or `python3.N`, an optimised build when there is one.
 
         HostUnable lists those that were found.
         """
-        if runtime == "python3":
+        if runtime in ("python3", "wasm"):
             return self.newest()
         for item in self.all():
             if item.works and item.runtime == runtime:

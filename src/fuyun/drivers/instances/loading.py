@@ -33,7 +33,7 @@ def task_of(
     parts = [f"{a.digest[:2]}/{a.digest}" for a in (version.code, *version.layers)]
     return {
         "namespace": version.namespace, "function": version.function, "version": version.qualifier,
-        "instance": instance, "handler": spec.handler, "concurrency": spec.concurrency,
+        "instance": instance, "runtime": spec.runtime, "handler": spec.handler, "concurrency": spec.concurrency,
         "cpu": spec.cpu,
         "timeout_s": spec.timeout_s, "memory_bytes": spec.memory_bytes, "output_bytes": spec.output_bytes,
         "log_bytes": spec.log_bytes, "env": plans.environment(env), "tmp_bytes": spec.tmp_bytes,
