@@ -23,6 +23,8 @@ _RESIDENT_BYTES = 256 * 1024
 INSTANCE_BYTES, TABLES, TABLE_ELEMENTS = 8 * 2**20, 8, 200_000
 #: `enum wasmtime_trap_code`.
 TRAP_STACK, TRAP_INTERRUPT = 0, 10
+#: The kind of an `extern` that is a memory: WASMTIME_EXTERN_MEMORY.
+MEMORY = b"\x03"
 #: A host function: (env, caller, cells of 16 bytes, their number) -> trap or 0.
 CALLBACK = ctypes.CFUNCTYPE(c_size_t, c_void_p, c_void_p, c_void_p, c_size_t)
 _VALUE_KINDS = {"i": 0, "I": 1}  # WASM_I32, WASM_I64

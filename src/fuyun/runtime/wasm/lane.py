@@ -9,7 +9,7 @@ from time import monotonic_ns
 
 from fuyun.runtime.wasm import wasi
 from fuyun.runtime.wasm.alarm import Alarm
-from fuyun.runtime.wasm.engine import TABLE_ELEMENTS, TABLES, TRAP_INTERRUPT, TRAP_STACK, EngineError, Vector
+from fuyun.runtime.wasm.engine import MEMORY, TABLE_ELEMENTS, TABLES, TRAP_INTERRUPT, TRAP_STACK, EngineError, Vector
 from fuyun.runtime.wasm.wasi import Exit, Guest, Host, TooLarge
 
 TYPE_CHECKING = False
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 #: What is called: the entry of a WASI command.
 ENTRY = "_start"
+_ENTRY = ENTRY.encode()
 _FRAME = re.compile(r"\s*\d+:\s")
 
 
@@ -75,6 +76,7 @@ class Lane:
         self._item = ctypes.create_string_buffer(32)
         self._inner = ctypes.addressof(self._item) + 8
         self._trap = c_void_p()
+        self._trap_at = byref(self._trap)
 
     def run(self, guest: Guest, deadline_ns: int) -> bytes:
         """Run the module until it ends or `deadline_ns` (monotonic) is over; its standard output. Failed, OSError."""
@@ -96,38 +98,40 @@ class Lane:
         context = library.wasmtime_store_context(store)
         library.wasmtime_store_limiter(store, self._memory_bytes, TABLE_ELEMENTS, 1, TABLES, 1)
         library.wasmtime_context_set_epoch_deadline(context, 1)
-        host.guest, host.context, host.deadline_ns = guest, context, deadline_ns
-        host.has_memory, host.stopped = False, None
+        host.enter(guest, context, deadline_ns)
         trap, item = self._trap, self._item
         try:
-            error = library.wasmtime_instance_pre_instantiate(self._prepared, context, self._instance, byref(trap))
+            error = library.wasmtime_instance_pre_instantiate(self._prepared, context, self._instance, self._trap_at)
             if not error and not trap.value:
-                if library.wasmtime_instance_export_get(context, self._instance, b"memory", 6, item):
-                    ctypes.memmove(host.memory, self._inner, 24)
-                    host.has_memory = item[0] == b"\x03"
+                found = library.wasmtime_instance_export_get(context, self._instance, b"memory", 6, item)
+                if found and item[0] == MEMORY:
+                    host.remember(self._inner)
                 if entry:
-                    library.wasmtime_instance_export_get(context, self._instance, ENTRY.encode(), len(ENTRY), item)
-                    error = library.wasmtime_func_call(context, self._inner, None, 0, None, 0, byref(trap))
+                    library.wasmtime_instance_export_get(context, self._instance, _ENTRY, len(_ENTRY), item)
+                    error = library.wasmtime_func_call(context, self._inner, None, 0, None, 0, self._trap_at)
             if error or trap.value:
                 self._end(error)
         finally:
-            host.guest = None
+            host.leave()
             library.wasmtime_store_delete(store)
 
     def _end(self, error: Optional[int]) -> None:
         """Look at how a run ended that did not return: exit 0 is an answer, all else raises Failed."""
-        stopped = self.host.stopped
+        host = self.host
+        stopped = host.stopped
         text, code = self._take(error)
         if isinstance(stopped, Exit) and stopped.status == 0:
             return
-        held = self._held_bytes()
+        if host.held_bytes:
+            host.look()
+        held = host.held_bytes
         if isinstance(stopped, TooLarge):
-            guest = self.host.guest
+            guest = host.guest
             limit = guest.limit_bytes if guest is not None else 0
             raise Failed("response_too_large", f"the module wrote over {limit} bytes; raise `output` or write less")
         if stopped is not None and not isinstance(stopped, Exit):
             raise stopped
-        if code == TRAP_INTERRUPT and self.host.deadline_ns <= monotonic_ns():
+        if code == TRAP_INTERRUPT and host.deadline_ns <= monotonic_ns():
             raise Failed("function_timed_out", "the module was still running at its timeout and was cut off")
         if error and "exceeds memory limits" in text:
             raise Failed("function_out_of_memory", f"it starts with more memory than it may have: {text}")
@@ -146,10 +150,6 @@ class Lane:
             f"{cause}, holding {held // 2**20} MiB of the {self._memory_bytes // 2**20} MiB that a module may have "
             "(three quarters of `memory`); raise `memory` or use less"
         )
-
-    def _held_bytes(self) -> int:
-        host = self.host
-        return int(self._library.wasmtime_memory_data_size(host.context, host.memory)) if host.has_memory else 0
 
     def _take(self, error: Optional[int]) -> tuple[str, int]:
         """The text and the code (-1 for none) of what ended a run; both are given back."""

@@ -10,12 +10,13 @@ import gc
 import os
 import re
 import sys
-from json import loads
+from json import JSONDecoder
 from time import monotonic_ns
 
 from fuyun.runtime import forking
 from fuyun.runtime.answers import BINARY, JSON, TEXT, BadAnswer, clean_headers, fixed_length
 from fuyun.runtime.context import Context
+from fuyun.runtime.jsontext import dumps
 from fuyun.runtime.loader import App
 from fuyun.runtime.problems import LoadProblem, problem
 from fuyun.runtime.wasm.engine import LIBRARY, EngineError, Library
@@ -106,9 +107,7 @@ def load(task: dict[str, Any]) -> Program:
     module = os.path.join(task["code"], handler + COMPILED)
     path = next((p for p in (f"{layer}/{LIBRARY}" for layer in task["layers"]) if os.path.exists(p)), None)
     if path is None:
-        raise LoadProblem(
-            "function_load_failed", "the version has no WebAssembly engine among its layers; deploy again"
-        )
+        raise LoadProblem("function_load_failed", "no layer of the version holds a WebAssembly engine; deploy again")
     if not os.path.exists(module):
         raise LoadProblem("function_load_failed", f"there is no compiled {handler} in the code; deploy again")
     try:
@@ -202,17 +201,13 @@ def _variable(name: str, value: str) -> bytes:
 
 def event_answer(output: bytes) -> Answer:
     """JSON as it is, other text as a JSON string, nothing as null, bytes that are no text as bytes."""
-    if not output or output.isspace():
-        return 200, None, b"null"
-    if _is_json(output):
-        return 200, None, output.strip()
     try:
         text = str(output, "utf-8")
     except UnicodeDecodeError:
         return 200, [("content-type", BINARY)], output
-    from fuyun.runtime.jsontext import dumps
-
-    return 200, None, dumps(text)
+    if not text or text.isspace():
+        return 200, None, b"null"
+    return 200, None, output.strip() if _is_json(text) else dumps(text)
 
 
 def http_answer(output: bytes) -> Answer:
@@ -256,18 +251,16 @@ def _parted(output: bytes) -> Optional[tuple[list[tuple[str, str]], bytes]]:
 
 
 def _kind(body: bytes) -> str:
-    if body[:1] in (b"{", b"[") and _is_json(body):
-        return JSON
     try:
-        str(body, "utf-8")
+        text = str(body, "utf-8")
     except UnicodeDecodeError:
         return BINARY
-    return TEXT
+    return JSON if text[:1] in ("{", "[") and _is_json(text) else TEXT
 
 
-def _is_json(text: bytes) -> bool:
+def _is_json(text: str) -> bool:
     try:
-        loads(text, parse_constant=_refuse)
+        _decode(text)
     except (ValueError, RecursionError):
         return False
     return True
@@ -275,3 +268,6 @@ def _is_json(text: bytes) -> bool:
 
 def _refuse(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+_decode = JSONDecoder(parse_constant=_refuse).decode

@@ -10,7 +10,7 @@ import ctypes
 import os
 import struct
 import time
-from ctypes import c_uint64, memmove, string_at
+from ctypes import c_ubyte, c_uint32, c_uint64, memmove
 
 from fuyun.runtime.wasm.engine import CALLBACK
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MODULE = "wasi_snapshot_preview1"
 _BADF, _FAULT, _INVAL, _NOSYS, _NOTSUP, _SPIPE = 8, 21, 28, 52, 58, 70
 _LOW = 0xFFFFFFFF
+_NO_MEMORY = memoryview(b"")
+_VECTOR = struct.Struct("<II")
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 _FDSTAT = struct.Struct("<BxHxxxxQQ")
 #: What may be done with a stream: read, write, and wait for it.
@@ -85,17 +87,17 @@ class Guest:
 
 
 class Host:
-    """The functions a module imports. One per engine; `guest`, `context` and `deadline_ns` are those of the run under
-    way, `memory` its exported memory once it is known."""
+    """The functions a module imports, for one run after another. One per engine."""
 
     def __init__(self, library: Library) -> None:
         self.guest: Optional[Guest] = None
         self.context = 0
         self.deadline_ns = 0
-        self.memory = ctypes.create_string_buffer(24)
-        self.has_memory = False
+        self.memory = _NO_MEMORY
+        self.held_bytes = 0  # of memory, when it was last looked at
         self.stopped: Optional[BaseException] = None  # why a call ended the module
         self._library = library
+        self._exported = ctypes.create_string_buffer(24)
         self._kept: list[object] = []
 
     def define(self, linker: int, names: set[str]) -> None:
@@ -116,17 +118,24 @@ class Host:
             library.wasm_functype_delete(kind)
 
     def _callback(self, letters: str, action: Union[int, Callable[..., int]]) -> Callable[..., int]:
+        """An argument is a cell of 16 bytes, and the result takes the place of the first one."""
+        narrow = "I" not in letters
+        kind: Any = c_uint32 if narrow else c_uint64
+        step = 16 // ctypes.sizeof(kind)
+        cells: Any = kind * (step * max(1, len(letters)))
         masks = tuple(_LOW if letter == "i" else _LOW << 32 | _LOW for letter in letters)
-        cells: Any = c_uint64 * (2 * max(1, len(letters)))
-        host = self
+        host, look = self, cells.from_address
+        if isinstance(action, int):
+            constant = action
+            action = lambda *_: constant  # noqa: E731
 
         def callback(_env: object, _caller: object, raw: int, _count: int) -> int:
-            values = cells.from_address(raw)
+            values = look(raw)
             try:
-                if isinstance(action, int):
-                    code = action
+                if narrow:
+                    code = action(host, *values[::step]) if letters else action(host)
                 else:
-                    code = action(host, *[value & mask for value, mask in zip(values[::2], masks)])
+                    code = action(host, *[value & mask for value, mask in zip(values[::step], masks)])
             except Errno as error:
                 code = error.code
             except BaseException as exc:  # it must not pass through the module's frames
@@ -139,20 +148,46 @@ class Host:
 
     # --- the module's memory
 
-    def _at(self, pointer: int, size: int) -> int:
-        """The address of `size` bytes at `pointer`, which all belong to the module."""
-        if not self.has_memory or pointer + size > self._library.wasmtime_memory_data_size(self.context, self.memory):
-            raise Errno(_FAULT)
-        return int(self._library.wasmtime_memory_data(self.context, self.memory)) + pointer
+    def enter(self, guest: Guest, context: int, deadline_ns: int) -> None:
+        """A run begins. Its memory is not known yet."""
+        self.guest, self.context, self.deadline_ns = guest, context, deadline_ns
+        self.stopped, self.memory, self.held_bytes = None, _NO_MEMORY, 0
+
+    def leave(self) -> None:
+        """It has ended, and its memory goes away."""
+        self.guest, self.memory, self.held_bytes = None, _NO_MEMORY, 0
+
+    def remember(self, item: int) -> None:
+        """The address of the `wasmtime_memory_t` that the module exports."""
+        memmove(self._exported, item, len(self._exported))
+        self.look()
+
+    def look(self) -> None:
+        """Take the memory as large as it is now. The pooling allocator never moves one."""
+        size = self._library.wasmtime_memory_data_size(self.context, self._exported)
+        base = self._library.wasmtime_memory_data(self.context, self._exported)
+        self.memory = memoryview((c_ubyte * size).from_address(base)).cast("B") if size else _NO_MEMORY
+        self.held_bytes = size
+
+    def _view(self, pointer: int, size: int) -> memoryview:
+        """The module's memory, of which `size` bytes at `pointer` are a part."""
+        if pointer + size > self.held_bytes:
+            if self.memory is not _NO_MEMORY:
+                self.look()
+            if pointer + size > self.held_bytes:
+                raise Errno(_FAULT)
+        return self.memory
 
     def _store(self, pointer: int, data: bytes) -> None:
-        memmove(self._at(pointer, len(data)), data, len(data))
+        self._view(pointer, len(data))[pointer : pointer + len(data)] = data
+
+    def _store_u32(self, pointer: int, value: int) -> None:
+        _U32.pack_into(self._view(pointer, 4), pointer, value & _LOW)
 
     def _vectors(self, pointer: int, count: int) -> list[tuple[int, int]]:
         if count > _MOST:
             raise Errno(_INVAL)
-        data = string_at(self._at(pointer, 8 * count), 8 * count)
-        return list(struct.iter_unpack("<II", data))
+        return list(_VECTOR.iter_unpack(self._view(pointer, 8 * count)[pointer : pointer + 8 * count]))
 
     @property
     def _run(self) -> Guest:
@@ -162,17 +197,17 @@ class Host:
     # --- arguments and environment
 
     def _sizes(self, items: list[bytes], count: int, size: int) -> int:
-        self._store(count, _U32.pack(len(items)))
-        self._store(size, _U32.pack(sum(map(len, items)) + len(items)))
+        self._store_u32(count, len(items))
+        self._store_u32(size, sum(map(len, items)) + len(items))
         return 0
 
     def _list(self, items: list[bytes], pointers: int, text: int) -> int:
-        places, data = [], bytearray()
+        place, places = text, []
         for item in items:
-            places.append(text + len(data))
-            data += item + b"\0"
-        self._store(pointers, struct.pack(f"<{len(places)}I", *(place & _LOW for place in places)))
-        self._store(text, bytes(data))
+            places.append(place & _LOW)
+            place += len(item) + 1
+        self._store(pointers, struct.pack(f"<{len(places)}I", *places))
+        self._store(text, b"\0".join([*items, b""]))
         return 0
 
     def args_sizes_get(self, count: int, size: int) -> int:
@@ -200,7 +235,7 @@ class Host:
             total += len(piece)
             if len(piece) < size:
                 break
-        self._store(read, _U32.pack(total))
+        self._store_u32(read, total)
         return 0
 
     def fd_write(self, descriptor: int, vectors: int, count: int, written: int) -> int:
@@ -214,12 +249,12 @@ class Host:
                 if guest.written > guest.limit_bytes:
                     raise TooLarge
             if size:
-                data = string_at(self._at(pointer, size), size)
+                data = bytes(self._view(pointer, size)[pointer : pointer + size])
                 if descriptor == 1:
                     guest.output.append(data)
                 else:
                     guest.stderr(data)
-        self._store(written, _U32.pack(total & _LOW))
+        self._store_u32(written, total)
         return 0
 
     def fd_fdstat_get(self, descriptor: int, status: int) -> int:
@@ -253,7 +288,8 @@ class Host:
         return 0
 
     def random_get(self, at: int, size: int) -> int:
-        memmove(self._at(at, size), os.urandom(size), size)
+        self._view(at, size)
+        self._store(at, os.urandom(size))
         return 0
 
     def sched_yield(self) -> int:
@@ -267,7 +303,8 @@ class Host:
         """Streams are always ready; without one, wait for the earliest clock, at most until the run's deadline."""
         if not 0 < count <= _MOST:
             raise Errno(_INVAL)
-        data = string_at(self._at(subscriptions, count * _SUBSCRIPTION_BYTES), count * _SUBSCRIPTION_BYTES)
+        size = count * _SUBSCRIPTION_BYTES
+        data = bytes(self._view(subscriptions, size)[subscriptions : subscriptions + size])
         ready, clocks = [], []
         for start in range(0, len(data), _SUBSCRIPTION_BYTES):
             (user,), kind = _U64.unpack_from(data, start), data[start + 8]
@@ -287,7 +324,7 @@ class Host:
             time.sleep(max(0, min(wait_ns, self.deadline_ns - time.monotonic_ns())) / 1e9)
             ready = [_EVENT.pack(user, 0, 0, 0, 0) for after_ns, user in clocks if after_ns <= wait_ns]
         self._store(events, b"".join(ready))
-        self._store(stored, _U32.pack(len(ready)))
+        self._store_u32(stored, len(ready))
         return 0
 
 
