@@ -19,6 +19,7 @@ TEMPLATES = {
     "python-http": "a handler that answers HTTP requests",
     "python-asgi": "a FastAPI application",
     "python-wsgi": "a Flask application",
+    "wasm": "a WebAssembly module that reads and writes like a CGI program",
 }
 
 
@@ -53,7 +54,7 @@ def init(
         raise HostUnable(f"{target} cannot be written: {exc}", hint="check the folder's permissions") from exc
     for path in sorted(made):
         output.data(str(path))
-    then = f" && fuyun invoke {name}" if template == "python-event" else ", which prints its URLs"
+    then = f" && fuyun invoke {name}" if template in ("python-event", "wasm") else ", which prints its URLs"
     output.words(f"made {target} ({TEMPLATES[template]}); now: fuyun deploy {target}{then}")
 
 
