@@ -30,7 +30,13 @@ def run(platform: Platform, *words: str, stdin: bytes = b"") -> str:
 def deployed(platform: Platform) -> Iterator[Platform]:
     """The platform with all examples on it."""
     projects = sorted(path.parent for path in EXAMPLES.glob("*/fuyun.yaml"))
-    assert {project.name for project in projects} >= {"hello", "watermark", "flask-app", "fastapi-app", "wasm-wordcount"}
+    assert {project.name for project in projects} >= {
+        "hello",
+        "watermark",
+        "flask-app",
+        "fastapi-app",
+        "wasm-wordcount",
+    }
     for project in projects:
         run(platform, "deploy", str(project))
     yield platform
