@@ -79,8 +79,10 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"runtime": "wasm", "handler": "../app.wasm"}, "handler", "'../app.wasm' is not a module's file", "app.wasm"),
     ({"runtime": "wasm", "handler": "/app.wasm"}, "handler", "'/app.wasm' is not a module's file", "app.wasm"),
     (
-        {"runtime": "wasm", "handler": "app.wasm", "hooks": Hooks(pre_stop="app.stop")}, "hooks.pre_stop",
-        "'app.stop' is a hook", "each call runs a new instance",
+        {"runtime": "wasm", "handler": "app.wasm", "hooks": Hooks(pre_stop="app.stop")},
+        "hooks.pre_stop",
+        "'app.stop' is a hook",
+        "each call runs a new instance",
     ),
     ({"env": {"A-B": "x"}}, "env.A-B", "'A-B' is not an environment variable name", "A-Z"),
     ({"env": {"FUYUN_ID": "x"}}, "env.FUYUN_ID", "names starting with FUYUN_", "another name"),

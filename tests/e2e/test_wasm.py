@@ -7,8 +7,8 @@ import asyncio
 import httpx
 import pytest
 
-from tests.runtime.modules import ECHO, text
 from tests.running import Platform
+from tests.runtime.modules import ECHO, text
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 

@@ -82,8 +82,11 @@ def test_compiled_once_beside_its_source_with_the_engine_as_a_layer(tmp_path: Pa
         facts = json.loads((layer / "wasm-engine/engine.json").read_text())
         assert facts == {"engine": "wasmtime", "version": find_engine().version}
         library = Library(str(layer / LIBRARY))
-        module = library.read(library.new_engine(2**20 * 48), str(tree / "app.wat.cwasm"))
+        ready = library.new_engine(48 * 2**20)
+        module = library.read(ready, str(tree / "app.wat.cwasm"))
         assert library.exports(module) == ["memory", "_start"]
+        library.wasmtime_module_delete(module)
+        library.wasm_engine_delete(ready)
         other = await bench.upload(app__wat=text("nop"))
         assert (await bench.compile(other))[1] == engine
         assert bench.runs == 2
