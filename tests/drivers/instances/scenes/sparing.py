@@ -246,11 +246,17 @@ async def the_warden_dies_while_a_spare_waits() -> None:
 
 async def closed_while_a_spare_is_made() -> None:
     for delay_s in (0.0, 0.1, 0.105, 0.115):
+        before = leaks.children()
         async with rig(spare_from_ms=0.001) as host:
             version = host.version(start="template")
             await host.host.prepare(version, {})
-            await host.start(version)
+            instance = await host.start(version)
             await asyncio.sleep(delay_s)
+            began = {instance.pid, host.host.warden.pid, *leaks.descendants(host.host.warden.pid)}
+        await host.until(
+            lambda began=began: not any(leaks.state_of(pid) not in ("", "Z") for pid in began), "all to end"
+        )
+        assert leaks.children() <= before
 
 
 async def what_was_a_spare_can_be_frozen() -> None:
