@@ -11,6 +11,7 @@ from fuyun.decide import billing
 from fuyun.domain.errors import FuyunError, InstanceLost, ResponseTooLarge
 from fuyun.domain.invocations import LogLine, Waterfall
 from fuyun.ports.instances import Asked, Call, StartReport
+from fuyun.services.members import tell_failure
 
 if TYPE_CHECKING:
     from fuyun.services.invoking import Responder
@@ -243,6 +244,7 @@ class LiveFlight:
     def expire(self, error: FuyunError) -> None:
         """Answer the caller with `error` now; the instance still holds the slot until it is done or killed."""
         self.cut = True
+        tell_failure(self, error)
         responder, self.responder = self.responder, None
         self.error = error.code
         if responder is not None:
@@ -260,6 +262,7 @@ class LiveFlight:
         if self.cut:
             self._finish()
             return
+        tell_failure(self, error)
         self.error = self.error or error.code
         if self.responder is not None:
             self.responder.on_fail(error)
