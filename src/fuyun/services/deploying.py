@@ -160,9 +160,9 @@ class Deployer:
         shared = [await self._find_artifact("layers", digest) for digest in request.spec.layers]
         if len(shared) > LAYERS:
             raise BadRequest(f"layers: {len(shared)} layers", hint=f"use at most {LAYERS}", path="layers")
-        progress(f"packaging: {_readable(uploaded.size_bytes)} of code")
+        progress(f"building: {_readable(uploaded.size_bytes)} of code")
         builder = self._parts.builder
-        code = await builder.compile(uploaded, interpreter, lambda line: progress(f"packaging: {line}"))
+        code = await builder.compile(uploaded, interpreter, lambda line: progress(f"building: {line}"))
         if lines_of(check_requirements(request.requirements)):
             built = await builder.build(
                 request.requirements, interpreter, lambda line: progress(f"dependencies: {line}")
