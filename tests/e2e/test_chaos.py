@@ -241,6 +241,31 @@ def test_killing_the_platform(start_platform: Callable[..., Platform]) -> None:
     platform.restart()
 
 
+def test_a_platform_that_comes_back_repeats_nothing(start_platform: Callable[..., Platform]) -> None:
+    """A synchronous call that had begun ends with its connection, and is the caller's to repeat."""
+    platform = start_platform()
+    platform.deploy("long", TELLING.replace("PAUSE_S", "event.get('pause_s', 0)"), timeout_s=60.0)
+    ends: list[str] = []
+
+    def call() -> None:
+        with pytest.raises(httpx.TransportError) as ended:
+            platform.invoke("long", {"pause_s": 30})
+        ends.append(type(ended.value).__name__)
+
+    threads = [threading.Thread(target=call) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    begun = told(platform, "long", 3)
+    platform.kill()
+    for thread in threads:
+        thread.join(10)
+    platform.restart()
+    after = platform.invoke("long", {}).json()
+    assert sorted(told(platform, "long", 4)) == sorted([*begun, f"ran {after}"])
+    assert len(ends) == 3
+    assert set(ends) <= CUT
+
+
 def test_stopping_lets_requests_finish(start_platform: Callable[..., Platform]) -> None:
     platform = start_platform()
     platform.deploy("long", "import time\n\ndef handler(event, context):\n    time.sleep(1.5)\n    return 'done'\n")
