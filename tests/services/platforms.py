@@ -7,11 +7,9 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
-
 from fuyun.domain.errors import FuyunError, NotFound
 from fuyun.domain.functions import Alias, Artifact, Function, FunctionSpec, HttpTrigger, Trigger, Version, Weight
-from fuyun.domain.invocations import Invocation, LogLine
+from fuyun.domain.invocations import Invocation, LogLine, Row
 from fuyun.domain.tenants import Quotas
 from fuyun.services.dispatching import Dispatcher
 from fuyun.services.flights import LiveFlight
@@ -91,12 +89,10 @@ class Kept:
         """See `ports.records.RecordStore`."""
         self.items.append(item)
 
-    def append_lines(self, namespace: str, function: str, at_s: int, lines: list[str]) -> None:
-        """See `ports.records.RecordStore`; every line must be an invocation's JSON."""
-        found = [msgspec.json.decode(line, type=Invocation) for line in lines]
-        assert {(item.namespace, item.function, item.at_s // 3600 * 3600) for item in found} == {
-            (namespace, function, at_s)
-        }
+    def append_rows(self, namespace: str, function: str, at_s: int, rows: list[Row]) -> None:
+        """See `ports.records.RecordStore`."""
+        found = [row.record(namespace, function) for row in rows]
+        assert {item.at_s // 3600 * 3600 for item in found} == {at_s}
         self.items.extend(found)
 
     @property

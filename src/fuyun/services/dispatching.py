@@ -13,6 +13,7 @@ from fuyun.base.tasks import Scope
 from fuyun.decide import routing
 from fuyun.domain.errors import FuyunError, NotFound, Unavailable
 from fuyun.domain.functions import Version
+from fuyun.domain.invocations import Row
 from fuyun.domain.tenants import Quotas
 from fuyun.ports.instances import InstanceHost
 from fuyun.ports.records import RecordStore
@@ -203,18 +204,18 @@ class Dispatcher:
             self._flusher.cancel()
             self._flusher = None
         done, self._done = self._done, []
-        batches: dict[tuple[Pool, int], list[str]] = {}  # by pool and hour of arrival
+        batches: dict[tuple[Pool, int], list[Row]] = {}  # by pool and hour of arrival
         for flight in done:
             pool, billed_gb_s = flight.pool, flight.billed_gb_s
             pool.tally.count(flight.status, flight.start_kind, flight.duration_ns / 1e9, billed_gb_s)
             key = (pool, int(flight.at_s) // 3600)
-            lines = batches.get(key)
-            if lines is None:
-                batches[key] = [flight.line(billed_gb_s)]
+            rows = batches.get(key)
+            if rows is None:
+                batches[key] = [flight.row(billed_gb_s)]
             else:
-                lines.append(flight.line(billed_gb_s))
-        for (pool, hour), lines in batches.items():
-            self._records.append_lines(pool.version.namespace, pool.version.function, hour * 3600, lines)
+                rows.append(flight.row(billed_gb_s))
+        for (pool, hour), rows in batches.items():
+            self._records.append_rows(pool.version.namespace, pool.version.function, hour * 3600, rows)
 
     # --- time
 

@@ -9,7 +9,7 @@ import msgspec
 from fuyun.base import clock, ids
 from fuyun.decide import billing
 from fuyun.domain.errors import FuyunError, InstanceLost, ResponseTooLarge
-from fuyun.domain.invocations import LogLine, Waterfall
+from fuyun.domain.invocations import LogLine, Row, Status, Waterfall
 from fuyun.ports.instances import Asked, Call, StartReport
 
 if TYPE_CHECKING:
@@ -329,10 +329,12 @@ class LiveFlight:
         return ", ".join(f"{name};dur={value:.3f}" for name, value in phases if value or name in ("queue", "run"))
 
     @property
-    def status(self) -> str:
-        """What the record says became of it: ok, error, throttled or cancelled."""
+    def status(self) -> Status:
+        """What the record says became of it."""
         error = self.error
-        return "ok" if not error else error if error == "throttled" or error == "cancelled" else "error"
+        if not error:
+            return "ok"
+        return "throttled" if error == "throttled" else "cancelled" if error == "cancelled" else "error"
 
     @property
     def duration_ns(self) -> int:
@@ -348,28 +350,29 @@ class LiveFlight:
         run_us = (self.answered_ns - self.started_ns) // 1000 if self.started_ns else 0
         return billing.call_gb_s(pool.memory_bytes, run_us)
 
-    def line(self, billed_gb_s: float) -> str:
-        """Its record, a `domain.invocations.Invocation` as JSON without an end of line; call when it is done.
-
-        Written by hand because every call has one: names, ids and codes need no escapes, and `5e-6` is how a number of
-        nanoseconds is one of milliseconds.
-        """
-        pool, member = self.pool, self.member
-        instance = member.instance.id if member is not None else ""
-        return (
-            f'{{"id":"{self.id}","at_s":{int(self.at_s * 1e6)}e-6,{pool.record_names},"alias":"{self.alias}",'
-            f'"status":"{self.status}","error":"{self.error}","http_status":{self.http_status},'
-            f'"start_kind":"{self.start_kind}","instance":"{instance}","waterfall":{self._waterfall_json()},'
-            f'"duration_ms":{self.duration_ns}e-6,"memory_peak_bytes":{self.peak_kib * 1024},"cpu_s":{self.cpu_us}e-6,'
-            f'"billed_gb_s":{billed_gb_s},"request_bytes":{self.request_bytes},"response_bytes":{self.response_bytes}}}'
-        )
-
-    def _waterfall_json(self) -> str:
+    def row(self, billed_gb_s: float) -> Row:
+        """Its record; call when it is done."""
+        member = self.member
+        answered_ns = self.answered_ns or clock.mono_ns()
+        found = Row(
+            self.id, int(self.at_s * 1e6), self.pool.number, self.alias, self.status, self.error, self.http_status,
+            self.report.kind, member.instance.id if member is not None else "", self.started_ns - self.at_ns,
+            max(0, answered_ns - self.started_ns), max(0, self.sent_ns - answered_ns), self.duration_ns,
+            self.peak_kib * 1024, self.cpu_us, billed_gb_s, self.request_bytes, self.response_bytes,
+        )  # fmt: skip
         if self.report is not _WARM or not self.started_ns:
-            return _encode(self.waterfall()).decode()
-        queue_ns, answered_ns = self.started_ns - self.at_ns, self.answered_ns or clock.mono_ns()
-        run_ns, send_ns = max(0, answered_ns - self.started_ns), max(0, self.sent_ns - answered_ns)
-        return f'{{"queue":{queue_ns}e-6,"run":{run_ns}e-6,"send":{send_ns}e-6}}'
+            fall = self.waterfall()
+            found.queue_ns, found.run_ns, found.send_ns = (
+                int(fall.queue * 1e6),
+                int(fall.run * 1e6),
+                int(fall.send * 1e6),
+            )
+            found.place_ns, found.start_ns, found.init_ns = (
+                int(fall.place * 1e6),
+                int(fall.start * 1e6),
+                int(fall.init * 1e6),
+            )
+        return found
 
 
 def _trace(headers: list[tuple[str, str]]) -> str:
