@@ -14,6 +14,7 @@ from fuyun.domain.tenants import Quotas
 from fuyun.services.dispatching import Dispatcher
 from fuyun.services.flights import LiveFlight
 from fuyun.services.measures import Measures
+from fuyun.services.requests import Request
 from fuyun.services.routes import RouteTable
 from fuyun.testing import times
 from fuyun.testing.hosts import FakeCall, FakeHost
@@ -204,9 +205,8 @@ class Platform:
         self.callers.append(caller)
         route = self.dispatcher.resolve(namespace, name, qualifier)
         caller.flight = self.dispatcher.begin(
-            route, kind="event", method="POST", path="/", query="", headers=list(headers.items()), source="",
-            scheme="http", body=body, end=end, responder=caller,
-        )  # fmt: skip
+            route, Request("event", "POST", "/", "", list(headers.items()), "", "http"), body, end, caller
+        )
         return caller
 
     async def inside(self, count: int) -> list[FakeCall]:

@@ -56,7 +56,7 @@ class Invocation(Wire, frozen=True, kw_only=True):
 
 class Row(msgspec.Struct, gc=False, array_like=True):
     """An `Invocation` as it is stored, without the function's names: in whole numbers, and as JSON an array, because
-    every call has one (decision 0013). Made by position."""
+    every call has one (decision 0020). Made by position."""
 
     id: str
     at_us: int

@@ -23,6 +23,7 @@ from fuyun.services.invoking import Responder
 from fuyun.services.measures import Measures
 from fuyun.services.members import Tenant
 from fuyun.services.pools import Pool
+from fuyun.services.requests import Request
 from fuyun.services.routes import Route, RouteTable
 
 _log = structlog.get_logger("fuyun.dispatch")
@@ -139,30 +140,18 @@ class Dispatcher:
     def begin(
         self,
         route: Route,
-        kind: str,
-        method: str,
-        path: str,
-        query: str,
-        headers: list[tuple[str, str]],
-        source: str,
-        scheme: str,
+        request: Request,
         body: bytes,
         end: bool,
         responder: Responder,
     ) -> LiveFlight:
         """Start an invocation (see `invoking.Invoker.begin`)."""
         pools = route.pools
-        pool = pools[0][1] if len(pools) == 1 else self._choose(route, headers)
+        pool = pools[0][1] if len(pools) == 1 else self._choose(route, request.headers)
         error: FuyunError | None = None
         if pool.retired:
-            pool, error = self._fresh(route, headers, pool)
-        flight = LiveFlight(pool, route.alias, route.base, responder, headers, body, end)
-        flight.kind = kind
-        flight.method = method
-        flight.path = path
-        flight.query = query
-        flight.source = source
-        flight.scheme = scheme
+            pool, error = self._fresh(route, request.headers, pool)
+        flight = LiveFlight(pool, route.alias, route.base, responder, request, body, end)
         if self._closing:
             error = Unavailable("the platform is going down", hint="retry in a few seconds", retry_after_s=2)
         if error is not None:

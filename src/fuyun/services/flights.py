@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
-import msgspec
-
 from fuyun.base import clock, ids
 from fuyun.decide import billing
 from fuyun.domain.errors import FuyunError, InstanceLost, ResponseTooLarge
 from fuyun.domain.invocations import LogLine, Row, Status, Waterfall
-from fuyun.ports.instances import Asked, Call, StartReport
+from fuyun.ports.instances import Call, StartReport
+from fuyun.services.requests import Request
 
 if TYPE_CHECKING:
     from fuyun.services.invoking import Responder
     from fuyun.services.members import Member
     from fuyun.services.pools import Pool
 
-_encode: Final = msgspec.json.Encoder().encode
 _WARM: Final = StartReport(kind="warm")
-_NO_HEADERS: Final[list[tuple[str, str]]] = []
 
 # Where a flight is.
 WAITING: Final = 0
@@ -34,32 +31,22 @@ _FRACTIONS: Final = [f".{n:03d}" for n in range(1000)]
 @final
 class LiveFlight:
     """Implements `services.invoking.Flight` for the caller and `ports.instances.ReplySink` for the instance.
-    What the caller sent (`kind` to `end`) is kept until the instance is done with it."""
+    What the caller sent is kept until the instance is done with it."""
 
     __slots__ = (
         "_call", "_early", "_streamed", "admitted", "ahead", "alias", "answered_ns", "at_ns", "at_s", "base", "body",
-        "cpu_us", "cut", "end", "error", "headers", "http_status", "id", "kind", "mark", "member", "method", "path",
-        "peak_kib", "pool", "query", "report", "request_bytes", "responder", "response_bytes", "run_us", "scheme",
-        "sent_ns", "source", "started_ns", "state",
+        "cpu_us", "cut", "end", "error", "http_status", "id", "mark", "member", "peak_kib", "pool", "report",
+        "request", "request_bytes", "responder", "response_bytes", "run_us", "sent_ns", "started_ns", "state",
     )  # fmt: skip
 
-    kind: str
-    method: str
-    path: str
-    query: str
-    source: str
-    scheme: str
-
     def __init__(
-        self, pool: Pool, alias: str, base: str, responder: Responder, headers: list[tuple[str, str]],
-        body: bytes, end: bool,
-    ) -> None:  # fmt: skip
-        """`kind`, `method`, `path`, `query`, `source` and `scheme` are set by who makes it, before it goes."""
+        self, pool: Pool, alias: str, base: str, responder: Responder, request: Request, body: bytes, end: bool
+    ) -> None:
         self.id = ids.new_id()
         self.pool = pool
         self.alias = alias
         self.base = base
-        self.headers = headers
+        self.request = request
         self.body = body
         self.end = end  # the request is here to its end
         self.responder: Responder | None = responder
@@ -97,16 +84,15 @@ class LiveFlight:
         self.state = RUNNING
         self.started_ns = now_ns
         # `ports.instances.Head` in two parts, because every call has one: only what callers wrote needs escapes.
+        request = self.request
         deadline_ms = int((self.at_s + (now_ns - self.at_ns) / 1e9 + pool.timeout_s) * 1000)
         known = (
-            f'{{"id":"{self.id}","kind":"{self.kind}","deadline_ms":{deadline_ms},'
+            f'{{"id":"{self.id}","kind":"{request.kind}","deadline_ms":{deadline_ms},'
             f'{pool.head_names},"alias":"{self.alias}",'
         )
-        asked = Asked(
-            self.method, self.path, self.base, self.query, self.headers, self.source, self.scheme, _trace(self.headers)
+        call = self._call = member.instance.invoke(
+            known.encode() + request.text(self.base), self.body, self.end, self, hold
         )
-        head = known.encode() + _encode(asked)[1:]
-        call = self._call = member.instance.invoke(head, self.body, self.end, self, hold)
         if self._early is not None:
             for chunk, end in self._early:
                 call.send_body(chunk, end)
@@ -237,7 +223,7 @@ class LiveFlight:
         self.run_us, self.cpu_us, self.peak_kib = usage
         self.state = ANSWERED
         self._call = None
-        self.headers, self.body = _NO_HEADERS, b""
+        self.body = b""
         self.pool.landed(self)
 
     def expire(self, error: FuyunError) -> None:
@@ -373,10 +359,3 @@ class LiveFlight:
                 int(fall.init * 1e6),
             )
         return found
-
-
-def _trace(headers: list[tuple[str, str]]) -> str:
-    for name, value in headers:
-        if name == "traceparent":
-            return value
-    return ""
