@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _WARM: Final = StartReport(kind="warm")
 
+
 # Where a flight is.
 WAITING: Final = 0
 RUNNING: Final = 1
@@ -42,7 +43,8 @@ class LiveFlight:
     def __init__(
         self, pool: Pool, alias: str, base: str, responder: Responder, request: Request, body: bytes, end: bool
     ) -> None:
-        self.id = ids.new_id()
+        self.at_s = at_s = clock.wall_s()
+        self.id = ids.new_id(at_s)
         self.pool = pool
         self.alias = alias
         self.base = base
@@ -54,7 +56,6 @@ class LiveFlight:
         self.report = _WARM
         self.state = WAITING
         self.at_ns = clock.mono_ns()
-        self.at_s = clock.wall_s()
         self.started_ns = 0
         self.answered_ns = 0
         self.sent_ns = 0
