@@ -133,7 +133,8 @@ def _show(version: Version) -> None:
             ),
             *(("trigger", trigger) for trigger in triggers),
             ("code", f"{version.code.digest[:12]} ({format_size(version.code.size_bytes)})"),
-            ("layers", ", ".join(layer.digest[:12] for layer in version.layers)),
+            ("layers", ", ".join(spec.layers)),
+            ("mounted", ", ".join(layer.digest[:12] for layer in version.layers)),
             ("created", output.when(version.created_s)),
         ]
     )

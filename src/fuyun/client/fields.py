@@ -92,7 +92,7 @@ FUNCTION_FIELDS = (
           choices=("auto", "template", "blank")),
     Field("env", "mapping", "environment variables"),
     Field("secrets", "secrets", "secrets as environment variables: names, or ENV_NAME: secret-name"),
-    Field("layers", "names", "layers mounted read-only, in order"),
+    Field("layers", "names", "layers mounted read-only, searched in this order: NAME:NUMBER, or NAME for the newest"),
     Field("initializer", "hook", "run once when an instance starts", fields=HOOK_FIELDS),
     Field("pre_freeze", "hook", "run before an idle instance is frozen", fields=HOOK_FIELDS),
     Field("pre_stop", "hook", "run before an instance ends", fields=HOOK_FIELDS),

@@ -9,9 +9,11 @@ import msgspec
 
 from fuyun.base.units import format_duration, format_size
 from fuyun.domain.errors import BadRequest
-from fuyun.domain.names import LATEST, check_name, check_qualifier
+from fuyun.domain.names import LATEST, check_layers, check_name, check_qualifier
 
 MIB = 1024 * 1024
+#: Mount points a sandbox prepares, less the one for dependencies (`runtime.sandbox.LAYER_SLOTS`).
+MOST_LAYERS = 11
 
 Isolation = Literal["sandbox", "process"]
 Auth = Literal["public", "key"]
@@ -82,7 +84,7 @@ class FunctionSpec(Wire, frozen=True, kw_only=True):
     start: StartPolicy = "auto"
     env: dict[str, str] = {}
     secrets: dict[str, str] = {}  # environment name -> name of a secret of the namespace
-    layers: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()  # NAME:NUMBER, searched in this order; NAME alone until a deployment freezes it
     hooks: Hooks = Hooks()
     tags: dict[str, str] = {}
     triggers: tuple[Trigger, ...] = ()
@@ -212,6 +214,7 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
     for name, value in spec.env.items():
         _require("\0" not in value, f"env.{name}", "the value holds a NUL character", "environment values are text")
         _require(name not in spec.secrets, f"env.{name}", "a secret has the same name", "name one of them differently")
+    check_layers(spec.layers, MOST_LAYERS)
     for index, trigger in enumerate(spec.triggers):
         path = f"triggers[{index}].http"
         _require(trigger.http is not None, path, "the trigger has no kind", "add http: {path: /...}")
