@@ -31,6 +31,7 @@ from fuyun.drivers.catalog.tenants import SqlTenants
 from fuyun.drivers.instances.host import HostOptions, LocalHost
 from fuyun.drivers.instances.interpreters import Interpreters
 from fuyun.drivers.records.folder import FolderRecords
+from fuyun.services import calendar
 from fuyun.services.collecting import Collector
 from fuyun.services.deploying import Deployer, DeployParts
 from fuyun.services.dispatching import Dispatcher
@@ -184,6 +185,7 @@ async def _make_services(
         queue_length=settings.queue_length, queue_wait_s=settings.queue_wait_s,
     )  # fmt: skip
     await dispatcher.open()
+    calendar.start(scope, dispatcher.provision)
     functions = Functions(catalog, tenants, dispatcher.reload, host.forget)
     storage = Storage(catalog, drivers.layers, tenants)
     layers = Layers(drivers.layers, blobs, storage, tenants)

@@ -121,6 +121,10 @@ def _show(version: Version) -> None:
                 "instances",
                 f"{spec.min_instances} to {spec.max_instances}, idle for {format_duration(spec.idle_timeout_s)}",
             ),
+            *(
+                ("provisioned", f"{w.instances} at {w.schedule!r} {w.timezone} for {format_duration(w.duration_s)}")
+                for w in spec.provisioned
+            ),
             ("isolation", spec.isolation),
             ("initializer", spec.hooks.initializer),
             ("env", ", ".join(sorted(spec.env))),

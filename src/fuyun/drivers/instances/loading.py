@@ -43,7 +43,7 @@ def task_of(
         "code": "/code" if sandboxed else f"{store}/{parts[0]}",
         "layers": layers,
         "mount": parts[0], "mounts": parts[1:], "template": template,
-        "rlimits": {} if cgroups else _rlimits(spec),
+        "rlimits": {} if cgroups else _rlimits(spec, template),
     }  # fmt: skip
 
 
@@ -56,8 +56,13 @@ def layer_variables(spec: FunctionSpec, folders: list[str]) -> dict[str, str]:
     }
 
 
-def _rlimits(spec: FunctionSpec) -> dict[str, int]:
-    return {"memory": spec.memory_bytes, **({"pids": spec.pids} if spec.isolation == "sandbox" else {})}
+def _rlimits(spec: FunctionSpec, template: bool) -> dict[str, int]:
+    limits = {"memory": spec.memory_bytes}
+    if spec.isolation == "sandbox":
+        limits["pids"] = spec.pids
+        if template:
+            limits["all_pids"] = spec.pids * (spec.max_instances + 1)
+    return limits
 
 
 async def wait_ready(process: Process, kind: StartKind, began: float, place_ms: float) -> None:
