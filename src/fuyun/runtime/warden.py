@@ -9,7 +9,7 @@ Messages from the platform (JSON, `descriptors.py`), each with an `id`:
   spawn   {zygote, limits} [channel, output]  a blank; answered by `ready` [pidfd]
   fork    {template, limits, tmp_bytes, task} [channel, output]
                                               an instance of a template; answered by `ready` [pidfd]
-  limits  {limits}                            set a blank's limits and let it go on
+  limits  {limits, room}                      set a blank's limits and let it go on; `room`: a template's, which does
   run     {plan, argv, env, cwd, limits} [output]
                                               run a program in a sandbox (dependency builds); answered by `gone`
   freeze  {frozen} | kill {} | stats {}
@@ -201,6 +201,8 @@ class Warden:
         if child is None or child.control is None:
             return
         self._limit(child, message["limits"])
+        if message.get("room"):
+            return
         try:
             child.control.send(b"l")
         except OSError:
@@ -236,8 +238,7 @@ class Warden:
         self._children[child.id] = child
         if self._tree:
             child.group = self._tree.create(child.id)
-            self._limit(child, message["limits"])
-        child.memory_bytes = message["limits"]["memory"]
+        self._limit(child, message["limits"])
         self._listen(ours.fileno(), lambda: self._on_hello(child))
         return child, theirs
 
