@@ -10,8 +10,7 @@ Messages from the platform (JSON, `descriptors.py`), each with an `id`:
   fork    {template, limits, tmp_bytes, task} [channel, output]
                                               an instance of a template; answered by `ready` [pidfd]
   limits  {limits, room}                      set a blank's limits and let it go on; `room`: a template's, which does
-  run     {plan, argv, env, cwd, limits} [output]
-                                              run a program in a sandbox (dependency builds); answered by `gone`
+  run     {plan, argv, env, cwd, limits} [output]  a build in a sandbox; answered by `gone`
   freeze  {frozen} | kill {} | stats {}
 To the platform: hello, zygote, ready, failed {message, again?}, gone {status, oom, peak, cpu_us}, stats.
 """
