@@ -17,12 +17,16 @@ from fuyun.drivers.builds.isolated import ProcessRunner
 from fuyun.drivers.builds.modules import ModuleBuilder
 from fuyun.drivers.builds.uv import UvBuilder, UvOptions
 from fuyun.drivers.catalog.functions import SqlCatalog
+from fuyun.drivers.catalog.layers import SqlLayers
 from fuyun.drivers.catalog.sqlite import Database
 from fuyun.drivers.catalog.tenants import SqlTenants
 from fuyun.drivers.instances.interpreters import Interpreters
 from fuyun.ports.instances import Instance, StartReport
+from fuyun.services.collecting import Collector
 from fuyun.services.deploying import Deployer, DeployParts, DeployRequest
 from fuyun.services.functions import Functions
+from fuyun.services.layers import Layers
+from fuyun.services.storage import Storage
 from fuyun.services.tenants import Tenants
 from fuyun.testing.contracts.blobs import pieces
 
@@ -76,6 +80,8 @@ class Bench:
     modules: ModuleBuilder
     deployer: Deployer
     functions: Functions
+    layers: Layers
+    collector: Collector
 
     def __init__(self) -> None:
         self.host = RememberingHost()
@@ -128,6 +134,10 @@ async def bench(root: Path) -> AsyncIterator[Bench]:
     options = UvOptions(args=("--no-index", "--find-links", str(root / "wheels")), env={})
     b.builder = UvBuilder(b.blobs, ProcessRunner(), INTERPRETERS.by_path, root / "builds", options)
     b.modules = ModuleBuilder(b.blobs, ProcessRunner(), INTERPRETERS.by_path, root / "modules")
+    store = SqlLayers(database)
+    storage = Storage(b.catalog, store, b.tenants)
+    b.layers = Layers(store, b.blobs, storage, b.tenants)
+    b.collector = Collector(b.catalog, store, b.blobs)
     b.deployer = Deployer(
         DeployParts(
             catalog=b.catalog,
@@ -136,6 +146,8 @@ async def bench(root: Path) -> AsyncIterator[Bench]:
             modules=b.modules,
             host=b.host,
             tenants=b.tenants,
+            layers=b.layers,
+            storage=storage,
             interpreter_of=lambda runtime: (
                 PYTHON if runtime == "python3" else Path(INTERPRETERS.by_runtime(runtime).executable)
             ),

@@ -19,7 +19,7 @@ from fuyun.client.reading import WRONG, FieldReader
 from fuyun.client.requirements import Requirements, find_requirements
 from fuyun.client.yamlfile import Filling, Problems, Reader, Table, Text, Value, load_tree
 from fuyun.domain.errors import BadRequest
-from fuyun.domain.functions import FunctionSpec, check_function_name, check_spec
+from fuyun.domain.functions import MODULES, FunctionSpec, check_function_name, check_spec
 from fuyun.domain.names import check_name, nearest
 
 FILE_NAMES = ("fuyun.yaml", "fuyun.yml")
@@ -261,7 +261,7 @@ class _Loader:
 
     def _check_handler(self, spec: FunctionSpec, code: Path, line: int, requirements: Requirements) -> None:
         """A handler's module is in the code folder, unless dependencies or layers may bring it."""
-        if spec.runtime == "wasm":
+        if spec.runtime in MODULES:
             self._check_module(spec.handler, code, line)
             return
         if requirements.text or spec.layers:
