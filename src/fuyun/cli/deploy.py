@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fuyun.cli import output
+from fuyun.cli.names import project_functions
 from fuyun.cli.progress import Progress
 from fuyun.cli.session import JsonOption, NamespaceOption, command, connect
 from fuyun.domain.errors import BadRequest, NotFound
@@ -25,7 +26,8 @@ SOURCE_TAG = "fuyun.source"
 
 PathArgument = Annotated[Path, typer.Argument(metavar="[PATH]", help="Project file, or the folder that holds it.")]
 FunctionOption = Annotated[
-    list[str] | None, typer.Option("--function", "-f", help="Only this function; may be repeated.")
+    list[str] | None,
+    typer.Option("--function", "-f", help="Only this function; may be repeated.", autocompletion=project_functions),
 ]
 StageOption = Annotated[str, typer.Option("--stage", "-s", help="Stage of the project file.")]
 
@@ -174,7 +176,6 @@ def _carry_out(platform: Platform, plan: Plan, wish: Wish, progress: Progress) -
     uploading = f"uploading {_about(size)}"
     progress.step(uploading)
     uploaded = platform.upload(plan.archive, lambda sent: progress.part(uploading, sent, size))
-    progress.step("building")
     release = Release(
         spec=plan.spec,
         code=uploaded.digest,

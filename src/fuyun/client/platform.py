@@ -43,7 +43,8 @@ class Release:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """A function's answer. `timing` is the waterfall: phase -> milliseconds, in order."""
+    """A function's answer. `timing` is the waterfall: phase -> milliseconds, in order. `status` is the one that an
+    application (WSGI, ASGI) answered with; 200 for every other function."""
 
     body: bytes
     content_type: str
@@ -51,6 +52,7 @@ class Outcome:
     version: str
     start_kind: str
     timing: dict[str, float] = field(default_factory=dict)
+    status: int = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,6 +299,7 @@ class Platform(Caller):
             version=answer.headers.get("fuyun-version", ""),
             start_kind=answer.headers.get("fuyun-start", ""),
             timing=parse_timing(answer.headers.get("server-timing", "")),
+            status=int(answer.headers.get("fuyun-status", "200")),
         )
 
     def list_invocations(

@@ -52,6 +52,9 @@ class Trigger(Wire, frozen=True, kw_only=True):
     http: HttpTrigger | None = None
 
 
+HOOKS = ("initializer", "pre_freeze", "pre_stop")
+
+
 class Hooks(Wire, frozen=True, kw_only=True):
     """Lifecycle hooks as `module.callable`, each with a limit in seconds."""
 
@@ -166,7 +169,12 @@ class Function(Wire, frozen=True, kw_only=True):
 _PATH = re.compile(r"/[^\s?#\x00-\x1f\x7f]*")
 _METHOD = re.compile(r"[A-Za-z]{1,20}")
 
-RUNTIMES = ("python3", "python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
+PYTHONS = ("python3", "python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
+#: Runtimes whose code is a program: started in an instance, never forked from a template.
+PROGRAMS = ("custom",)
+RUNTIMES = (*PYTHONS, *PROGRAMS)
+#: What a program's keeper takes of an instance's processes and threads, with some for the program.
+_LEAST_PIDS = 16
 
 
 def _require(ok: bool, path: str, detail: str, hint: str) -> None:
@@ -189,14 +197,10 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
     _require(
         spec.runtime in RUNTIMES, "runtime", f"{spec.runtime!r} is not a runtime", f"use one of {', '.join(RUNTIMES)}"
     )
-    callables = {"handler": spec.handler}
-    for hook in ("initializer", "pre_freeze", "pre_stop"):
-        callables[f"hooks.{hook}"] = getattr(spec.hooks, hook)
-    for path, name in callables.items():
-        if path == "handler" or name:
-            module, _, attribute = name.replace(":", ".").rpartition(".")
-            ok = bool(module) and all(part.isidentifier() for part in [*module.replace("/", ".").split("."), attribute])
-            _require(ok, path, f"{name!r} is not MODULE.CALLABLE", "write app.handler, pkg/mod.fn or app:app")
+    if spec.runtime in PROGRAMS:
+        _check_program(spec)
+    else:
+        _check_callables(spec)
     _between("memory_bytes", spec.memory_bytes, 16 * MIB, 64 * 1024 * MIB, "bytes")
     _between("timeout_s", spec.timeout_s, 0.1, 86400, "seconds")
     _between("concurrency", spec.concurrency, 1, 1000, "")
@@ -211,7 +215,7 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
     _between("payload_bytes", spec.payload_bytes, 0, 1024 * MIB, "bytes")
     _between("output_bytes", spec.output_bytes, 0, 1024 * MIB, "bytes")
     _between("log_bytes", spec.log_bytes, 0, 64 * MIB, "bytes")
-    for hook in ("initializer", "pre_freeze", "pre_stop"):
+    for hook in HOOKS:
         _between(f"hooks.{hook}_timeout_s", getattr(spec.hooks, f"{hook}_timeout_s"), 0.1, 900, "seconds")
     for name in [*spec.env, *spec.secrets]:
         _require(
@@ -233,6 +237,34 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
         if trigger.http is not None:
             _check_http(path, trigger.http)
     return spec
+
+
+def _check_callables(spec: FunctionSpec) -> None:
+    callables = {"handler": spec.handler}
+    for hook in HOOKS:
+        callables[f"hooks.{hook}"] = getattr(spec.hooks, hook)
+    for path, name in callables.items():
+        if path == "handler" or name:
+            module, _, attribute = name.replace(":", ".").rpartition(".")
+            ok = bool(module) and all(part.isidentifier() for part in [*module.replace("/", ".").split("."), attribute])
+            _require(ok, path, f"{name!r} is not MODULE.CALLABLE", "write app.handler, pkg/mod.fn or app:app")
+
+
+def _check_program(spec: FunctionSpec) -> None:
+    name = f"runtime {spec.runtime}"
+    for hook in HOOKS:
+        found = getattr(spec.hooks, hook)
+        _require(
+            not found, f"hooks.{hook}", f"{found!r} cannot be called in {name}", "a program gets SIGTERM before it ends"
+        )
+    _require(
+        len(spec.handler) <= 1000 and spec.handler.isprintable(),
+        "handler", f"{spec.handler[:80]!r} is no handler of {name}", "use up to 1000 printable characters",
+    )  # fmt: skip
+    _require(
+        spec.start != "template", "start", f"{name} has no templates", "leave start out: programs start from blanks"
+    )
+    _between("pids", spec.pids, _LEAST_PIDS, 32768, "")
 
 
 def _check_provisioned(spec: FunctionSpec) -> None:

@@ -158,9 +158,9 @@ class Deployer:
         """Code with bytecode, and the layers in mount order: dependencies first, then `shared`."""
         interpreter = await asyncio.to_thread(self._parts.interpreter_of, request.spec.runtime)
         uploaded = await self._find_artifact("code", request.code)
-        progress(f"packaging: {_readable(uploaded.size_bytes)} of code")
+        progress(f"building: {_readable(uploaded.size_bytes)} of code")
         builder = self._parts.builder
-        code = await builder.compile(uploaded, interpreter, lambda line: progress(f"packaging: {line}"))
+        code = await builder.compile(uploaded, interpreter, lambda line: progress(f"building: {line}"))
         if lines_of(check_requirements(request.requirements)):
             built = await builder.build(
                 request.requirements, interpreter, lambda line: progress(f"dependencies: {line}")

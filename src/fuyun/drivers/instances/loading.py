@@ -9,7 +9,7 @@ import msgspec
 
 from fuyun.base import clock
 from fuyun.domain.errors import FunctionInitFailed, FuyunError
-from fuyun.domain.functions import FunctionSpec, Version
+from fuyun.domain.functions import PROGRAMS, FunctionSpec, Version
 from fuyun.domain.invocations import StartKind
 from fuyun.drivers.instances import plans
 from fuyun.drivers.instances.process import Process
@@ -33,6 +33,7 @@ def task_of(
     parts = [f"{a.digest[:2]}/{a.digest}" for a in (version.code, *version.layers)]
     layers = [f"/layers/{i}" if sandboxed else f"{store}/{part}" for i, part in enumerate(parts[1:])]
     return {
+        "runtime": spec.runtime,
         "namespace": version.namespace, "function": version.function, "version": version.qualifier,
         "instance": instance, "handler": spec.handler, "concurrency": spec.concurrency,
         "cpu": spec.cpu,
@@ -75,9 +76,14 @@ async def wait_ready(process: Process, kind: StartKind, began: float, place_ms: 
         ready = await asyncio.wait_for(asyncio.shield(process.channel.started), limit_s + grace_s)
     except TimeoutError as error:
         process.kill("it did not finish loading")
+        spec = process.version.spec
+        if spec.runtime in PROGRAMS:
+            detail, slow = f"the program ({spec.runtime}) was not ready within {limit_s:g} s", "its start"
+        else:
+            detail, slow = f"loading {spec.handler} took longer than {limit_s:g} s", "the module's top level"
         raise FunctionInitFailed(
-            f"loading {process.version.spec.handler} took longer than {limit_s:g} s",
-            hint="move slow work out of the module's top level, or raise `initializer_timeout`",
+            detail,
+            hint=f"move slow work out of {slow}, or raise `initializer_timeout`",
             timeout_s=limit_s,
         ) from error
     except FuyunError:

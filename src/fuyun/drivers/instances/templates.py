@@ -228,6 +228,9 @@ class Templates:
         process, template.spare = template.spare, None
         if process is None or process.gone:
             return None
+        if process.stopped:
+            process.kill("it was stopped from outside")
+            return None
         began = clock.mono_s()
         process.kind = "instance"
         process.on_end = partial(self._on_instance_end, template)

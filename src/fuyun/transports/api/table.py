@@ -98,6 +98,7 @@ HEADERS = {
     "Allow": "methods this path has",
     "Fuyun-Version": "version that answered",
     "Fuyun-Start": "how the instance came to be: warm, blank, template, zygote or none",
+    "Fuyun-Status": "status that an application answered with, where it is not 200",
     "Server-Timing": "waterfall of the invocation in milliseconds",
     "Location": "where the new thing is",
 }
