@@ -70,6 +70,19 @@ def test_what_fails_is_told_apart_and_the_next_call_is_answered(either_platform:
     platform.remove("wasm-loop")
 
 
+def test_started_from_a_template_and_without_isolation(platform: Platform) -> None:
+    """[R 18.12]"""
+    deploy(platform, "wasm-copied", LOOPS_IF_ASKED, start="template", timeout_s=1.0)
+    answer = platform.http.get(platform.url("wasm-copied"))
+    assert (answer.text, answer.headers["fuyun-start"]) == ("42", "template")
+    looped = platform.http.post(platform.url("wasm-copied"), content=b"x")
+    assert looped.json()["code"] == "function_timed_out", "a copy has a timer of its own"
+    platform.remove("wasm-copied")
+    deploy(platform, "wasm-open", ECHO, isolation="process")
+    assert platform.http.post(platform.url("wasm-open"), content=b"hello").text == "hello"
+    platform.remove("wasm-open")
+
+
 def test_deployments_that_cannot_work_say_why(platform: Platform) -> None:
     """[R 18.1]"""
     refusals = [
