@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.runtime.driver import Reply, http_head, template, worker
 from tests.runtime.modules import ECHO, ENVIRONMENT, LOOP, compiled, saying, text
@@ -350,3 +353,27 @@ def test_loops_end_with_the_platform(tmp_path: Path) -> None:
         w.begin({"id": "1", "kind": "event", "headers": []})
         w.sock.close()
         assert w.wait_exit() == 0
+
+
+def test_no_pointer_leads_out_of_the_module(tmp_path: Path) -> None:
+    """[R 18.11]: whatever numbers a module hands to WASI, it gets a code, and the instance lives."""
+    a, b, c, d = (f"(i32.load (i32.const {1024 + 4 * n}))" for n in range(4))
+    calls = [
+        f"(call $fd_write (i32.const 2) {a} {b} {c})", f"(call $fd_read (i32.const 0) {a} {b} {c})",
+        f"(call $environ_get {a} {b})", f"(call $environ_sizes_get {a} {b})", f"(call $args_get {c} {d})",
+        f"(call $random_get {a} {d})", f"(call $poll_oneoff {a} {b} (i32.and {c} (i32.const 2047)) {d})",
+        f"(call $fd_fdstat_get {d} {a})", f"(call $clock_time_get {d} (i64.const 0) {a})",
+    ]  # fmt: skip
+    # The numbers are put back before each call: the one before may have written over them.
+    again = "(memory.copy (i32.const 1024) (i32.const 512) (i32.const 16))"
+    start = "(drop (call $hear (i32.const 512) (i32.const 16)))" + "".join(f"{again} (drop {one})" for one in calls)
+    edges = st.sampled_from([0, 1, 8, 512, 1024, 131064, 131071, 131072, 2**31 - 1, 2**31, 2**32 - 8, 2**32 - 1])
+    numbers = st.tuples(*[edges | st.integers(0, 2**32 - 1)] * 4)
+    with worker(tmp_path, "", log_bytes=1000, timeout_s=5.0, **compiled(tmp_path, text(start))) as w:
+
+        @given(values=numbers)
+        def attempt(values: tuple[int, int, int, int]) -> None:
+            reply = w.http("/", struct.pack("<4I", *values), method="POST")
+            assert reply.error is None or reply.error["error_type"] == "Trap", reply.error
+
+        attempt()
