@@ -121,9 +121,25 @@ def make_plan(platform: Platform, project: Project, function: ProjectFunction) -
         plan.current = platform.get_version(function.name)
     except NotFound:
         return plan
-    plan.changes = _changes(spec, plan.current.spec)
+    plan.changes = _changes(_pinned(platform, spec), plan.current.spec)
     plan.state = "changed" if plan.changes else "unchanged"
     return plan
+
+
+def _pinned(platform: Platform, spec: FunctionSpec) -> FunctionSpec:
+    """The spec with its layers as a deployment would freeze them now; one that is absent stays as it is written."""
+    import msgspec
+
+    from fuyun.domain.names import parse_layer
+
+    references = []
+    for reference in spec.layers:
+        name, number = parse_layer(reference)
+        try:
+            references.append(reference if number else platform.get_layer(name).reference)
+        except NotFound:
+            references.append(reference)
+    return msgspec.structs.replace(spec, layers=tuple(references))
 
 
 def _changes(wanted: FunctionSpec, found: FunctionSpec) -> list[str]:

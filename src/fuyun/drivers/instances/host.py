@@ -12,9 +12,9 @@ import msgspec
 import structlog
 
 from fuyun.base import clock
-from fuyun.decide import starts
+from fuyun.decide import provisioning, starts
 from fuyun.domain.errors import FuyunError, InstanceLost, Unavailable
-from fuyun.domain.functions import Version
+from fuyun.domain.functions import PROGRAMS, Version
 from fuyun.domain.interpreters import Interpreter
 from fuyun.domain.invocations import LogLine, StartKind
 from fuyun.drivers.instances import loading, memory
@@ -128,6 +128,7 @@ class LocalHost:
         """Load the version once; keep it as a template where that pays."""
         family = self._blanks.family(self._interpreter_of(version.spec.runtime), version.spec.isolation)
         wants = version.spec.isolation == "sandbox" and version.spec.start != "blank"
+        wants = wants and version.spec.runtime not in PROGRAMS
         process = await self._loaded(family, version, env, template=wants)
         report = process.report
         if wants and self._worth_template(version, report):
@@ -222,7 +223,7 @@ class LocalHost:
 
     def _has_several(self, version: Version) -> bool:
         """Whether it has, or is to keep, so many instances that they had better share a template's memory."""
-        if version.spec.min_instances >= _SEVERAL:
+        if provisioning.most(version.spec) >= _SEVERAL:
             return True
         alive = (p.version.key for p in self._ground.processes.values() if p.kind == "instance" and p.version)
         return sum(key == version.key for key in alive) >= _SEVERAL
