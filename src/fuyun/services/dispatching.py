@@ -218,8 +218,11 @@ class Dispatcher:
 
     def wake(self) -> None:
         """Make sure that time is looked after."""
+        self._set_timer(_TICK_S)
+
+    def _set_timer(self, delay_s: float) -> None:
         if self._ticker is None and not self._closing:
-            self._ticker = self._loop.call_later(_TICK_S, self._tick)
+            self._ticker = self._loop.call_later(delay_s, self._tick)
 
     def _tick(self) -> None:
         self._ticker = None
@@ -240,10 +243,10 @@ class Dispatcher:
             self._scaled_s = now_s
             self._requota()
             self._bury()
-        # Answering what waited too long may have woken it already: never two timers.
-        if (alive or busy or self._retired) and not self._closing and self._ticker is None:
-            delay_s = _TICK_S if busy else _SCALE_S
-            self._ticker = self._loop.call_later(delay_s, self._tick)
+        # Answering what waited too long may have woken it already: never two timers. In a function of its own, which
+        # asks anew: the compiler takes the timer for what it was set to above.
+        if alive or busy or self._retired:
+            self._set_timer(_TICK_S if busy else _SCALE_S)
 
     def _bury(self) -> None:
         """Forget retired pools that have nothing left, and what the host kept for them since."""

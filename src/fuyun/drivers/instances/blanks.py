@@ -72,7 +72,7 @@ class Blanks:
 
     def refill(self, family: Family) -> None:
         """Make the blanks that are wanted: one for every waiter, and the usual reserve."""
-        if self._ground.closing or family.pause is not None:
+        if self._ground.closing or family.pause is not None or family not in self._families.values():
             return
         if not family.up.is_set():
             if not family.launching:
