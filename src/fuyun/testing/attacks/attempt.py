@@ -117,3 +117,12 @@ def first_that_opens(paths: list[str], flags: int = os.O_RDONLY) -> str:
             continue
         return path
     raise Nothing
+
+
+def family() -> tuple[str, str]:
+    """This process and its parent, the instance, as /proc numbers them: in a template's child that is not the number
+    that getpid(2) gives."""
+    own = os.readlink("/proc/self")
+    with open("/proc/self/status") as status:
+        parent = next((line.split()[1] for line in status if line.startswith("PPid:")), "0")
+    return own, parent

@@ -241,17 +241,9 @@ def ownership(facts: Facts) -> object:
 
 
 @attempt(_WRITE, "flush of the host's disks", "make the host write back the file system that its code is on, again and "
-         "again (syncfs)", "nothing", "answered without doing it: nothing the instance can write is on a disk",
-         NEVER)  # fmt: skip
+         "again (syncfs)", "EPERM", "seccomp: nothing the instance can write is on a disk")  # fmt: skip
 def flush(facts: Facts) -> object:
-    descriptor = os.open(os.path.dirname(_code()), os.O_RDONLY)
-    if syscall("syncfs", descriptor) == 0:
-        # A real one refuses what is no descriptor (syncfs(2)).
-        try:
-            syscall("syncfs", 9999)
-        except OSError:
-            return descriptor
-    raise Nothing
+    return syscall("syncfs", os.open(os.path.dirname(_code()), os.O_RDONLY))
 
 
 @attempt(_SETUID, "setuid program", "run a program of the host that is root's and setuid", "nothing",
@@ -263,7 +255,9 @@ def setuid_program(facts: Facts) -> object:
             continue
         reader, writer = os.pipe()
         with subprocess.Popen([path, "-h"], stdin=reader, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
-            with open(f"/proc/{run.pid}/status") as status:  # of another user, it would not be shown
+            with open(f"/proc/self/fdinfo/{syscall('pidfd_open', run.pid, 0)}") as info:  # its number as /proc has it
+                shown = next(line.split()[1] for line in info if line.startswith("Pid:"))
+            with open(f"/proc/{shown}/status") as status:  # of another user, it would not be there
                 text = status.read()
             os.close(writer)
         os.close(reader)

@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 
-from .attempt import NEVER, Nothing, attempt, syscall
+from .attempt import NEVER, Nothing, attempt, family, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,20 +142,13 @@ def socket_file(facts: Facts) -> object:
         return s.connect(facts["socket"])
 
 
-@attempt(_UNIX, "warden", "find the socket of the warden, or of a zygote, that it was started with", "nothing",
-         "closed before the code loads", NEVER)  # fmt: skip
+@attempt(_UNIX, "warden", "find the socket to the warden that it was started with", "nothing",
+         "closed before the code loads: the channel is the only socket", NEVER)  # fmt: skip
 def warden(facts: Facts) -> object:
-    found = []
-    for fd in os.listdir(f"/proc/{os.getppid()}/fd"):
-        if os.readlink(f"/proc/{os.getppid()}/fd/{fd}").startswith("socket:"):
-            found.append(fd)
-    if len(found) > 2:
+    folder = f"/proc/{family()[1]}/fd"
+    found = [fd for fd in os.listdir(folder) if os.readlink(f"{folder}/{fd}").startswith("socket:")]
+    if len(found) > 1:
         return found
-    # The one left is the channel; sequenced packets would be the warden's.
-    with open("/proc/net/unix") as table:
-        for line in table:
-            if line.split()[4:5] == ["0005"]:
-                return line
     raise Nothing
 
 
@@ -165,7 +158,8 @@ def segment(facts: Facts) -> object:
     return syscall("shmget", facts["shm_key"], 0, 0)
 
 
-@attempt(_IPC, "message queue", "open a POSIX message queue of the host's", "ENOENT", "an IPC namespace of its own")
+@attempt(_IPC, "message queue", "open a POSIX message queue of the host's", "EPERM", "seccomp: they are counted for all "
+         "instances together; and an IPC namespace of its own")  # fmt: skip
 def queue(facts: Facts) -> object:
     return syscall("mq_open", facts["queue"].encode(), os.O_RDWR, 0, None)
 
@@ -175,7 +169,8 @@ def queue(facts: Facts) -> object:
 def inherited(facts: Facts) -> object:
     with open("/proc/self/maps") as maps:
         for line in maps:
-            if line.split()[1][3] == "s":
+            mode = line.split()[1]
+            if mode[1] == "w" and mode[3] == "s":
                 return line
     raise Nothing
 

@@ -67,7 +67,7 @@ def traceme(facts: Facts) -> object:
 
 def _vector(size: int) -> tuple[ctypes.Array[ctypes.c_char], bytes]:
     held = ctypes.create_string_buffer(size)
-    return held, struct.pack("=PQ", ctypes.addressof(held), size)
+    return held, struct.pack("PN", ctypes.addressof(held), size)
 
 
 @attempt(_TRACE, "process_vm_readv", "read its parent's memory", "EPERM", "seccomp: no process_vm_readv")

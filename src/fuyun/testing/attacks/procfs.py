@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from .attempt import NEVER, Nothing, attempt, first_that_opens, syscall
+from .attempt import NEVER, Nothing, attempt, family, first_that_opens, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,11 +21,10 @@ def _read(path: str, size: int = 64) -> bytes:
 
 def _others() -> list[str]:
     """Processes that are neither this one nor its parent, the instance."""
-    own = {os.getpid(), os.getppid()}
-    return [name for name in os.listdir("/proc") if name.isdigit() and int(name) not in own]
+    return [name for name in os.listdir("/proc") if name.isdigit() and name not in family()]
 
 
-@attempt(_PROC, "kcore", "read the kernel's memory from /proc/kcore", "EACCES EPERM", _OWNER)
+@attempt(_PROC, "kcore", "read the kernel's memory from /proc/kcore", "EACCES EPERM ENOENT", _OWNER, NEVER)
 def kcore(facts: Facts) -> object:
     return _read("/proc/kcore")
 
@@ -45,7 +44,8 @@ def kallsyms(facts: Facts) -> object:
     raise Nothing
 
 
-@attempt(_PROC, "sysrq", "open /proc/sysrq-trigger, which restarts a machine, for writing", "EACCES EPERM", _OWNER)
+@attempt(_PROC, "sysrq", "open /proc/sysrq-trigger, which restarts a machine, for writing", "EACCES EPERM ENOENT", _OWNER,
+         NEVER)  # fmt: skip
 def sysrq(facts: Facts) -> object:
     return os.open("/proc/sysrq-trigger", os.O_WRONLY)
 
@@ -62,9 +62,10 @@ def sysctls(facts: Facts) -> object:
     for folder, _, names in os.walk("/proc/sys"):
         for name in names:
             path = os.path.join(folder, name)
-            # Two that anyone may write, and that mean the writer alone (Linux `kernel/sysctl.c`, `ns_last_pid`: no).
             try:
-                os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+                descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+                if name == "ns_last_pid":  # anyone may open it; writing is another matter
+                    os.write(descriptor, b"100")
             except OSError:
                 continue
             return path
@@ -121,35 +122,33 @@ def uid_map(facts: Facts) -> object:
 
 
 @attempt(_PROC, "oom_score_adj", "make the kernel spare it when memory runs out", "EACCES",
-         "lowering the score needs CAP_SYS_RESOURCE")  # fmt: skip
+         "lowering the score needs CAP_SYS_RESOURCE", NEVER)  # fmt: skip
 def oom_score(facts: Facts) -> object:
     descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
     return os.write(descriptor, b"-1000")
 
 
-@attempt(_PROC, "host's descriptors", "find descriptors of files, folders or sockets that came from the host",
+@attempt(_PROC, "host's descriptors", "find descriptors of files or folders that came from the host",
          "nothing", "all but the channel, the output and the runtime's own are closed before the code loads",
          NEVER)  # fmt: skip
 def descriptors(facts: Facts) -> object:
-    sockets = 0
-    for fd in os.listdir(f"/proc/{os.getppid()}/fd"):
-        target = os.readlink(f"/proc/{os.getppid()}/fd/{fd}")
-        sockets += target.startswith("socket:")
+    folder = f"/proc/{family()[1]}/fd"
+    for fd in os.listdir(folder):
+        target = os.readlink(f"{folder}/{fd}")
         if not target.startswith(("socket:", "pipe:", "anon_inode:", "/dev/null", "/proc/")):
             return target
-    if sockets > 2:  # the channel, and the output if that is one
-        return f"{sockets} sockets"
     raise Nothing
 
 
 @attempt(_PROC, "folder descriptor", "climb to the host's files from a descriptor of a folder", "nothing",
-         "no descriptor of a folder is open")  # fmt: skip
+         "no folder above its root can be named")  # fmt: skip
 def folder_descriptors(facts: Facts) -> object:
-    up = "/.." * 40
-    here = "/proc/self/fd"
-    return first_that_opens([f"{here}/{fd}{up}{facts['marker']}" for fd in os.listdir(here)] + [
-        f"/proc/{os.getppid()}/fd/{fd}{up}{facts['marker']}" for fd in os.listdir(f"/proc/{os.getppid()}/fd")
-    ] + ([facts["marker"]] if os.path.exists(facts["marker"]) else []))  # fmt: skip
+    up = "/.." * 40 + facts["marker"]
+    kept = os.open("/", os.O_RDONLY)  # what a process holds on to when its root changes
+    folders = ("/proc/self/fd", f"/proc/{family()[1]}/fd")
+    found = first_that_opens([f"{folder}/{fd}{up}" for folder in folders for fd in os.listdir(folder)])
+    os.close(kept)
+    return found
 
 
 @attempt(_SYS, "sysfs", "list /sys", "ENOENT", "sysfs is not mounted")
