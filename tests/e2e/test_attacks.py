@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
 import pytest
 
 from fuyun.testing.attacks.attempt import DONE, NEVER, all_attempts
+from fuyun.testing.attacks.pressure import PRESSURES
 from tests.e2e import attacking
 from tests.running import Platform
 
@@ -50,3 +57,65 @@ def test_the_same_succeeds_without_a_sandbox(either_platform: Platform) -> None:
     if not either_platform.account.uid:
         refused = {name: outcome for name, outcome in outcomes.items() if outcome != DONE}
         assert refused == {}, "the attempt cannot show that a refusal is the sandbox's doing"
+
+
+@pytest.fixture(scope="module")
+def beside(either_platform: Platform) -> Iterator[Platform]:
+    """A platform with a neighbour at work."""
+    with attacking.scene(either_platform, "sandbox"):
+        yield either_platform
+
+
+@pytest.mark.parametrize("name", PRESSURES)
+def test_what_it_takes_is_bounded_and_its_neighbour_does_not_notice(beside: Platform, name: str) -> None:
+    pressure, answers = PRESSURES[name], list[httpx.Response]()
+    beside.deploy("greedy", attacking.code("pressure"), **pressure.spec)
+    try:
+        call = threading.Thread(target=lambda: answers.append(beside.invoke("greedy", {"name": name})))
+        call.start()
+        attacking.greet(beside)
+        while call.is_alive():
+            attacking.greet(beside)
+            call.join(0.02)
+        told = answers[0].json()
+        outcome, count = told.get("code") or told["outcome"], told.get("count", 0)
+        attacking.note(attacking.column(beside, "sandbox"), name, outcome)
+        assert outcome in pressure.met, answers[0].text
+        assert count <= pressure.most
+        beside.deploy("after", "def handler(event, context):\n    return 'started'\n")
+        try:
+            assert beside.invoke("after").json() == "started"
+        finally:
+            beside.remove("after")
+    finally:
+        beside.remove("greedy")
+
+
+def test_the_neighbour_keeps_its_share_of_a_core(beside: Platform) -> None:
+    """Sixteen processes against one on the same core, for the same second and a half: of what is counted, half is the
+    neighbour's fair share. The best of three counts, for the machine may be busy otherwise."""
+    for name in ("greedy", "modest"):
+        beside.deploy(name, attacking.code("pressure"), timeout_s=30.0)
+    try:
+        shares = []
+        for _ in range(3):
+            since = time.monotonic() + 1.0
+            order: dict[str, Any] = {"since": since, "until": since + 1.5}
+            counts: dict[str, int] = {}
+
+            def count(name: str, processes: int, order: dict[str, Any] = order, counts: Any = counts) -> None:
+                counts[name] = beside.invoke(name, {**order, "processes": processes}).json()["count"]
+
+            calls = [threading.Thread(target=count, args=one) for one in (("greedy", 16), ("modest", 1))]
+            for call in calls:
+                call.start()
+            for call in calls:
+                call.join()
+            shares.append(counts["modest"] / (sum(counts.values()) / 2))
+            if shares[-1] >= 0.8:
+                break
+        assert max(shares) >= 0.8, shares
+        attacking.note(attacking.column(beside, "sandbox"), "CPU time", "at least 80 % of a fair share")
+    finally:
+        beside.remove("greedy")
+        beside.remove("modest")

@@ -99,6 +99,9 @@ class GroupV1(Group):
         for path in order:
             if os.path.exists(path):
                 _write(path, memory_bytes)
+        sockets = memory + "/memory.kmem.tcp.limit_in_bytes"  # until it is set, buffers of TCP count for nobody
+        if os.path.exists(sockets):
+            _write(sockets, memory_bytes)
         _write(self._paths["pids"] + "/pids.max", pids)
         if "cpu" in self._paths:
             _write(self._paths["cpu"] + "/cpu.shares", _shares(memory_bytes))

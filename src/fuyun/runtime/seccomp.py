@@ -153,11 +153,19 @@ def _search(ranges: list[list[int]]) -> list[bytes]:
     return [_op(_JGE, ranges[middle][0], len(left)), *left, *right]
 
 
-class Filter:
-    """A filter in memory, made before a process that installs it is forked. `template` as in `program`."""
+def uncounted() -> bytes:
+    """A filter for where no control group counts memory: refuses what is memory of no process (files without a name,
+    System V segments) and allows everything else; `program` goes on top."""
+    names = ("memfd_create", "shmget")
+    blocks = [_op(_JEQ, syscalls.NUMBERS[name], 0, 1) + _op(_RETURN, _EPERM) for name in names]
+    return b"".join([_op(_LOAD, _ARCH), _op(_JEQ, _AUDIT_ARCH, 1), _op(_RETURN, _KILL), _op(_LOAD, _NR), *blocks,
+                     _op(_RETURN, _ALLOW)])  # fmt: skip
 
-    def __init__(self, template: bool) -> None:
-        code = program(template)
+
+class Filter:
+    """A filter in memory, made before a process that installs it is forked. `code` as `program` gives it."""
+
+    def __init__(self, code: bytes) -> None:
         self._held = ctypes.create_string_buffer(code, len(code))
         self._header = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(self._held))
 

@@ -41,7 +41,7 @@ _NR = {
     "pidfd_send_signal": (424, 424), "move_mount": (429, 429), "fsopen": (430, 430),
     "fsconfig": (431, 431), "fsmount": (432, 432), "pidfd_open": (434, 434), "mount_setattr": (442, 442),
     "socket": (41, 198), "ioctl": (16, 29), "setresuid": (117, 147), "setresgid": (119, 149),
-    "sched_setscheduler": (144, 119), "prlimit64": (302, 261),
+    "sched_setscheduler": (144, 119), "prlimit64": (302, 261), "memfd_create": (319, 279), "shmget": (29, 194),
     "landlock_create_ruleset": (444, 444), "landlock_add_rule": (445, 445), "landlock_restrict_self": (446, 446),
 }  # fmt: skip
 NUMBERS = {name: pair[_ARM] for name, pair in _NR.items()}
