@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from fuyun.runtime import cgroups
 from fuyun.testing import attacks
 from fuyun.testing.attacks.attempt import syscall
 from tests.running import Platform
@@ -147,3 +148,35 @@ def greet(platform: Platform) -> None:
     assert answer.json() == 42
 
 
+
+
+@contextmanager
+def delegated_group(uid: int) -> Iterator[None]:
+    """For the time of the block what this process starts is in control groups that belong to `uid`, one in every
+    hierarchy, as a service manager would delegate them."""
+    name, mine = f"fuyun-rig-{os.getpid()}-delegated", os.getpid()
+    points: dict[str, str] = {}
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, point, kind, options = line.split()[:4]
+        if kind.startswith("cgroup"):
+            points |= dict.fromkeys(options.split(",") if kind == "cgroup" else [""], point)
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            home = Path(f"{points.get(controllers.split(',')[0])}{path}")
+            if controllers not in ("", *cgroups.V1_CONTROLLERS) or not (home / "cgroup.procs").exists():
+                continue
+            group = home / name
+            group.mkdir()
+            moved.append((home, group))
+            for each in (group, *(group / file for file in ("cgroup.procs", "cgroup.subtree_control"))):
+                if each.exists():
+                    os.chown(each, uid, uid)
+            (group / "cgroup.procs").write_text(str(mine))
+        yield
+    finally:
+        for home, group in moved:
+            (home / "cgroup.procs").write_text(str(mine))
+            for folder in [*sorted(group.rglob("*/"), reverse=True), group]:
+                folder.rmdir()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 
+import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -14,7 +16,8 @@ import pytest
 from fuyun.testing.attacks.attempt import DONE, NEVER, all_attempts
 from fuyun.testing.attacks.pressure import PRESSURES
 from tests.e2e import attacking
-from tests.running import Platform
+from tests import running
+from tests.running import Account, Platform
 
 pytestmark = pytest.mark.e2e
 
@@ -91,11 +94,23 @@ def test_what_it_takes_is_bounded_and_its_neighbour_does_not_notice(beside: Plat
         beside.remove("greedy")
 
 
-def test_the_neighbour_keeps_its_share_of_a_core(beside: Platform) -> None:
+@pytest.fixture(scope="module", params=["root", "rootless"])
+def grouped(request: pytest.FixtureRequest, nobody: Account) -> Iterator[Platform]:
+    """A platform with control groups: as root, and without any right in groups delegated to it."""
+    if request.param == "root":
+        yield request.getfixturevalue("platform")
+        return
+    with ExitStack() as stack:
+        if os.getuid() == 0:
+            stack.enter_context(attacking.delegated_group(running.NOBODY))
+        yield stack.enter_context(running.running(nobody))
+
+
+def test_the_neighbour_keeps_its_share_of_a_core(grouped: Platform) -> None:
     """Sixteen processes against one on the same core, for the same second and a half: of what is counted, half is the
     neighbour's fair share. The best of three counts, for the machine may be busy otherwise."""
     for name in ("greedy", "modest"):
-        beside.deploy(name, attacking.code("pressure"), timeout_s=30.0)
+        grouped.deploy(name, attacking.code("pressure"), timeout_s=30.0)
     try:
         shares = []
         for _ in range(3):
@@ -104,7 +119,7 @@ def test_the_neighbour_keeps_its_share_of_a_core(beside: Platform) -> None:
             counts: dict[str, int] = {}
 
             def count(name: str, processes: int, order: dict[str, Any] = order, counts: Any = counts) -> None:
-                counts[name] = beside.invoke(name, {**order, "processes": processes}).json()["count"]
+                counts[name] = grouped.invoke(name, {**order, "processes": processes}).json()["count"]
 
             calls = [threading.Thread(target=count, args=one) for one in (("greedy", 16), ("modest", 1))]
             for call in calls:
@@ -115,7 +130,7 @@ def test_the_neighbour_keeps_its_share_of_a_core(beside: Platform) -> None:
             if shares[-1] >= 0.8:
                 break
         assert max(shares) >= 0.8, shares
-        attacking.note(attacking.column(beside, "sandbox"), "CPU time", "at least 80 % of a fair share")
+        attacking.note(attacking.column(grouped, "sandbox"), "CPU time", "at least 80 % of a fair share")
     finally:
-        beside.remove("greedy")
-        beside.remove("modest")
+        grouped.remove("greedy")
+        grouped.remove("modest")
