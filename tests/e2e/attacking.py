@@ -148,8 +148,6 @@ def greet(platform: Platform) -> None:
     assert answer.json() == 42
 
 
-
-
 @contextmanager
 def delegated_group(uid: int) -> Iterator[None]:
     """For the time of the block what this process starts is in control groups that belong to `uid`, one in every

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-
 import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,8 +15,8 @@ import pytest
 
 from fuyun.testing.attacks.attempt import DONE, NEVER, all_attempts
 from fuyun.testing.attacks.pressure import PRESSURES
-from tests.e2e import attacking
 from tests import running
+from tests.e2e import attacking
 from tests.running import Account, Platform
 
 pytestmark = pytest.mark.e2e
@@ -134,3 +134,36 @@ def test_the_neighbour_keeps_its_share_of_a_core(grouped: Platform) -> None:
     finally:
         grouped.remove("greedy")
         grouped.remove("modest")
+
+
+#: docs/contracts/isolation.md, section 5: what the warden and a zygote may hold.
+KEPT = {
+    "warden": {"CAP_DAC_OVERRIDE", "CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_SYS_ADMIN", "CAP_SETFCAP"},
+    "zygote": {"CAP_SETGID", "CAP_SETUID", "CAP_SETFCAP"},
+}
+_BITS = {1: "CAP_DAC_OVERRIDE", 5: "CAP_KILL", 6: "CAP_SETGID", 7: "CAP_SETUID", 21: "CAP_SYS_ADMIN", 31: "CAP_SETFCAP"}
+
+
+def test_the_privileged_part_holds_what_it_is_listed_to_hold(either_platform: Platform) -> None:
+    host = either_platform.host()
+    warden = host["warden"]["pid"]
+    own = os.readlink(f"/proc/{warden}/ns/user")  # class `process` shares it
+    sandboxed = [one["pid"] for one in host["zygotes"] if os.readlink(f"/proc/{one['pid']}/ns/user") != own]
+    assert sandboxed
+    found = [("warden", warden), *(("zygote", pid) for pid in sandboxed)]
+    for kind, pid in found:
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        for name in ("CapEff", "CapPrm"):
+            bits = int(status[name], 16)
+            assert {_BITS.get(bit, str(bit)) for bit in range(64) if bits >> bit & 1} == KEPT[kind]
+        assert int(status["CapInh"], 16) == int(status["CapAmb"], 16) == 0
+        held = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+        kinds = {target.partition(":")[0] for target in held}
+        if kind == "zygote":  # its socket to the warden
+            assert int(status["CapBnd"], 16) == 0
+            assert int(status["NoNewPrivs"]) == 1
+            assert kinds == {"/dev/null", "socket"}
+            assert len([one for one in held if one.startswith("socket:")]) == 1
+        else:  # its selector, sockets and pidfds of its children, its standard error
+            assert kinds <= {"/dev/null", "socket", "pipe", "anon_inode"}
+            assert len([one for one in held if one.startswith("pipe:")]) <= 1

@@ -183,7 +183,8 @@ def test_limits_of_version_1(tmp_path: Path) -> None:
     read = {path.name: path.read_text() for path in tmp_path.glob("*/*") if path.name != "cgroup.procs"}
     assert read == {
         "memory.limit_in_bytes": str(GIB // 2), "memory.memsw.limit_in_bytes": str(GIB // 2),
-        "memory.kmem.tcp.limit_in_bytes": str(GIB // 2), "pids.max": "64", "cpu.shares": "512", "cpu.cfs_quota_us": "25000", "freezer.state": "",
+        "memory.kmem.tcp.limit_in_bytes": str(GIB // 2),
+        "pids.max": "64", "cpu.shares": "512", "cpu.cfs_quota_us": "25000", "freezer.state": "",
     }  # fmt: skip
     group.freeze(True)
     assert (tmp_path / "freezer/freezer.state").read_text() == "FROZEN"

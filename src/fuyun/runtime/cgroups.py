@@ -184,6 +184,7 @@ class Tree:
                 self._open_v1(name, points, own)
         except OSError as error:
             self.version, self.reason = 0, f"{error.filename}: {error.strerror}"
+            self.close()
         if not self.version and not self.reason:
             self.reason = "no mounted hierarchy has the controllers memory and pids"
 

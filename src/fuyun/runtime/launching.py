@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 _BUILD_S = 10.0
 #: Open files and sockets a program may have unless it asks for more: what select(2) can hold.
 _DESCRIPTORS = 1024
-#: And unless it raises that limit itself: at most so many, and half of what the platform may have. A user's descriptors
-#: under way over Unix sockets are counted together, against the limit of whoever sends (Linux `net/core/scm.c`): without
-#: root, an instance allowed as many as the platform could keep it from passing any.
+#: And where it raises that limit itself: at most so many, and half of what the platform may have. Descriptors under way
+#: over Unix sockets are counted by user, against the limit of whoever sends (Linux `net/core/scm.c`): without root, an
+#: instance allowed as many as the platform could keep it from passing any.
 _MOST_DESCRIPTORS = 16384
 #: What a zygote's interpreter is given to run: its path, its options. Hooks are collected before any other import.
 ZYGOTE = (

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from collections.abc import Callable
+    from typing import Any
 
     #: What the run tells attempts of the host: paths, process numbers, ports, names (`tests/e2e/test_attacks.py`).
     Facts = dict[str, Any]
@@ -70,17 +71,16 @@ _NR = {
     "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "kcmp": (312, 272), "init_module": (175, 105),
     "finit_module": (313, 273), "delete_module": (176, 106), "kexec_load": (246, 104), "add_key": (248, 217),
     "request_key": (249, 218), "keyctl": (250, 219), "bpf": (321, 280), "perf_event_open": (298, 241),
-    "io_uring_setup": (425, 425), "io_uring_register": (427, 427), "userfaultfd": (323, 282),
-    "open_by_handle_at": (304, 265), "name_to_handle_at": (303, 264), "swapon": (167, 224), "reboot": (169, 142),
-    "sethostname": (170, 161), "setdomainname": (171, 162), "clock_settime": (227, 112), "settimeofday": (164, 170),
-    "adjtimex": (159, 171), "acct": (163, 89), "quotactl": (179, 60), "syslog": (103, 116), "fsopen": (430, 430),
-    "move_mount": (429, 429), "open_tree": (428, 428), "mount_setattr": (442, 442), "fanotify_init": (300, 262),
-    "personality": (135, 92), "io_setup": (206, 0), "inotify_init1": (294, 26), "vhangup": (153, 58),
-    "pidfd_open": (434, 434), "pidfd_getfd": (438, 438), "process_madvise": (440, 440), "seccomp": (317, 277),
-    "migrate_pages": (256, 238), "move_pages": (279, 239), "capset": (126, 91), "mq_open": (240, 180),
-    "shmget": (29, 194), "shmctl": (31, 195), "mq_unlink": (241, 181), "memfd_create": (319, 279), "syncfs": (306, 267), "sched_setscheduler": (144, 119),
-    "socket": (41, 198), "lookup_dcookie": (212, 18), "kexec_file_load": (320, 294), "getpid": (39, 172),
-    "statmount": (457, 457), "listmount": (458, 458), "mseal": (462, 462),
+    "io_uring_setup": (425, 425), "userfaultfd": (323, 282), "open_by_handle_at": (304, 265),
+    "name_to_handle_at": (303, 264), "swapon": (167, 224), "reboot": (169, 142), "sethostname": (170, 161),
+    "setdomainname": (171, 162), "clock_settime": (227, 112), "settimeofday": (164, 170), "adjtimex": (159, 171),
+    "acct": (163, 89), "quotactl": (179, 60), "syslog": (103, 116), "fsopen": (430, 430), "move_mount": (429, 429),
+    "open_tree": (428, 428), "mount_setattr": (442, 442), "fanotify_init": (300, 262), "personality": (135, 92),
+    "io_setup": (206, 0), "inotify_init1": (294, 26), "vhangup": (153, 58), "pidfd_open": (434, 434),
+    "pidfd_getfd": (438, 438), "process_madvise": (440, 440), "seccomp": (317, 277), "move_pages": (279, 239),
+    "capset": (126, 91), "mq_open": (240, 180), "shmget": (29, 194), "shmctl": (31, 195), "mq_unlink": (241, 181),
+    "memfd_create": (319, 279), "syncfs": (306, 267), "socket": (41, 198), "listmount": (458, 458),
+    "mseal": (462, 462),
 }  # fmt: skip
 
 libc: Any = ctypes.CDLL(None, use_errno=True)
@@ -92,12 +92,12 @@ def number(name: str) -> int:
     return _NR[name][_ARM]
 
 
-def syscall(name: str, *arguments: int | bytes | None | Any) -> int:
+def syscall(name: str, *arguments: int | bytes | Any | None) -> int:
     """The system call `name`; OSError on failure."""
     return by_number(number(name), *arguments)
 
 
-def by_number(call: int, *arguments: int | bytes | None | Any) -> int:
+def by_number(call: int, *arguments: int | bytes | Any | None) -> int:
     """The system call of that number; OSError on failure."""
     passed = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
     ctypes.set_errno(0)

@@ -71,21 +71,21 @@ def looser_filter(facts: Facts) -> object:
 
 
 @attempt(_IDS, "setuid", "become root (setuid 0)", "EINVAL EPERM", "root is not mapped")
-def setuid(facts: Facts) -> object:
-    return os.setresuid(0, 0, 0)
+def setuid(facts: Facts) -> None:
+    os.setresuid(0, 0, 0)
 
 
 @attempt(_IDS, "another user", "become the user of a neighbour's instance", "EINVAL EPERM", "no other id is mapped")
-def another_user(facts: Facts) -> object:
-    return os.setresuid(1001, 1001, 1001)
+def another_user(facts: Facts) -> None:
+    os.setresuid(1001, 1001, 1001)
 
 
 @attempt(_IDS, "groups", "join another group", "EPERM", "setgroups is denied in its user namespace")
-def groups(facts: Facts) -> object:
-    return os.setgroups([4, 6])
+def groups(facts: Facts) -> None:
+    os.setgroups([4, 6])
 
 
-@attempt(_IDS, "forged credentials", "claim to be process 1 and root on a Unix socket (SCM_CREDENTIALS)", "EPERM EINVAL",
+@attempt(_IDS, "forged credentials", "claim to be process 1 and root on a socket (SCM_CREDENTIALS)", "EPERM EINVAL",
          "the kernel checks them, and root is not mapped")  # fmt: skip
 def forged(facts: Facts) -> object:
     ours, theirs = socket.socketpair(socket.AF_UNIX)
@@ -94,7 +94,7 @@ def forged(facts: Facts) -> object:
 
 
 @attempt(_IDS, "ids on the host", "be root, or the platform's own user, on the host", "nothing",
-         "as root of the host every instance is a user of its own there; without root there is only one user")  # fmt: skip
+         "with root every instance is a user of its own on the host; without, there is only one")  # fmt: skip
 def host_ids(facts: Facts) -> object:
     with open("/proc/self/uid_map") as found:
         inside, outside, count = (int(word) for word in found.read().split())

@@ -58,7 +58,9 @@ def homes(facts: Facts) -> object:
     return first_that_opens(["/root", "/home", "/var/lib", "/var/log", "/etc/ssh", "/boot"])
 
 
-@attempt(_READ, "neighbour's /tmp", "find the file a neighbour left in /tmp", "ENOENT", "every instance has its own /tmp")
+@attempt(
+    _READ, "neighbour's /tmp", "find the file a neighbour left in /tmp", "ENOENT", "every instance has its own /tmp"
+)
 def neighbours_tmp(facts: Facts) -> object:
     return _open(facts["neighbour_tmp"])
 
@@ -89,7 +91,9 @@ def shared_memory(facts: Facts) -> object:
     return _open(f"/dev/shm/{facts['shm']}")
 
 
-@attempt(_READ, "file handle", "open a file of the host by a guessed handle", "EPERM", "seccomp: no file handles", NEVER)
+@attempt(
+    _READ, "file handle", "open a file of the host by a guessed handle", "EPERM", "seccomp: no file handles", NEVER
+)
 def file_handle(facts: Facts) -> object:
     handle = (16).to_bytes(4, "little") + (1).to_bytes(4, "little") + (2).to_bytes(8, "little") + bytes(8)
     return syscall("open_by_handle_at", -100, handle, os.O_RDONLY)
@@ -189,9 +193,9 @@ def root_folder(facts: Facts) -> object:
     raise Nothing
 
 
-@attempt(_WRITE, "interpreter", "open /bin/sh for writing", "EROFS EACCES", _RO)
+@attempt(_WRITE, "standard library", "open a module of the interpreter's for writing", "EROFS EACCES", _RO)
 def interpreter(facts: Facts) -> object:
-    return os.open("/bin/sh", os.O_WRONLY)
+    return os.open(os.__file__, os.O_WRONLY)
 
 
 def _code() -> str:
@@ -204,10 +208,10 @@ def own_code(facts: Facts) -> object:
 
 
 @attempt(_WRITE, "own code's mode", "change mode and time of the function's code", "EROFS EPERM EACCES", _RO)
-def code_mode(facts: Facts) -> object:
+def code_mode(facts: Facts) -> None:
     mode = os.stat(_code()).st_mode
     os.utime(_code())
-    return os.chmod(_code(), mode & 0o7777)
+    os.chmod(_code(), mode & 0o7777)
 
 
 @attempt(_WRITE, "own code's name", "delete the function's code, or rename it", "EROFS EACCES", _RO, NEVER)
@@ -268,7 +272,9 @@ def setuid_program(facts: Facts) -> object:
     raise RuntimeError("no setuid program is installed in /usr/bin to try this with: install the package util-linux")
 
 
-@attempt(_SETUID, "own setuid file", "make a program in /tmp setuid and root's", "EPERM EINVAL", "no other id is mapped")
+@attempt(
+    _SETUID, "own setuid file", "make a program in /tmp setuid and root's", "EPERM EINVAL", "no other id is mapped"
+)
 def setuid_file(facts: Facts) -> object:
     path = f"/tmp/suid-{os.getpid()}"
     shutil.copy("/bin/sh", path)

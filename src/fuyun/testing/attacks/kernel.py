@@ -107,7 +107,9 @@ def personality(facts: Facts) -> object:
     return syscall("personality", 0x0040000)
 
 
-@attempt(_SURFACE, "terminal injection", "type into the terminal it was started from (TIOCSTI)", "EPERM", _SECCOMP, NEVER)
+@attempt(
+    _SURFACE, "terminal injection", "type into the terminal it was started from (TIOCSTI)", "EPERM", _SECCOMP, NEVER
+)
 def injection(facts: Facts) -> object:
     import fcntl
 

@@ -19,7 +19,9 @@ _KINDS = {"mnt": 0x00020000, "cgroup": 0x02000000, "uts": 0x04000000, "ipc": 0x0
 
 
 def _unshare(kind: str) -> None:
-    @attempt(_SPACES, f"unshare {kind}", f"make a {kind} namespace of its own (unshare)", "EPERM", "seccomp: no unshare")
+    @attempt(
+        _SPACES, f"unshare {kind}", f"make a {kind} namespace of its own (unshare)", "EPERM", "seccomp: no unshare"
+    )
     def run(facts: Facts) -> object:
         return syscall("unshare", _KINDS[kind])
 

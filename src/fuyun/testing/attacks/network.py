@@ -33,7 +33,9 @@ def control_api(facts: Facts) -> object:
     return _connect("127.0.0.1", facts["api_port"])
 
 
-@attempt(_NETWORK, "host's address", "connect to a server on an address of the host's", "ENETUNREACH ECONNREFUSED", _OWN)
+@attempt(
+    _NETWORK, "host's address", "connect to a server on an address of the host's", "ENETUNREACH ECONNREFUSED", _OWN
+)
 def hosts_address(facts: Facts) -> object:
     return _connect(facts["address"], facts["listener_port"])
 
@@ -81,19 +83,19 @@ def buffers(facts: Facts) -> object:
 
 
 @attempt(_RAW, "raw socket", "open a raw IPv4 socket", "EPERM", "needs CAP_NET_RAW")
-def raw(facts: Facts) -> object:
-    return socket.socket(socket.AF_INET, socket.SOCK_RAW, 1).close()
+def raw(facts: Facts) -> None:
+    socket.socket(socket.AF_INET, socket.SOCK_RAW, 1).close()
 
 
 @attempt(_RAW, "raw IPv6 socket", "open a raw IPv6 socket", "EPERM", "needs CAP_NET_RAW")
-def raw6(facts: Facts) -> object:
-    return socket.socket(socket.AF_INET6, socket.SOCK_RAW, 58).close()
+def raw6(facts: Facts) -> None:
+    socket.socket(socket.AF_INET6, socket.SOCK_RAW, 58).close()
 
 
 def _family(name: str, tries: str, family: int, kind: int, protocol: int, outside: str = NEVER) -> None:
     @attempt(_RAW, name, f"open a socket that {tries}", "EAFNOSUPPORT", _FAMILY, outside)
-    def run(facts: Facts) -> object:
-        return os.close(syscall("socket", family, kind, protocol))
+    def run(facts: Facts) -> None:
+        os.close(syscall("socket", family, kind, protocol))
 
 
 _family("packet socket", "sees every packet of an interface", 17, 3, 0x0300, "open")
@@ -110,22 +112,22 @@ _family("XDP socket", "bypasses the network stack (AF_XDP)", 44, 3, 0)
 
 @attempt(_RAW, "every family", "open a socket of any family but Unix and IP", "nothing", _FAMILY)
 def every_family(facts: Facts) -> object:
-    for family in range(64):
+    for domain in range(64):
         for kind in (1, 2, 3, 5):
-            if family in (1, 2, 10):
+            if domain in (1, 2, 10):
                 continue
             try:
-                os.close(syscall("socket", family, kind, 0))
+                os.close(syscall("socket", domain, kind, 0))
             except OSError:
                 continue
-            return family
+            return domain
     raise Nothing
 
 
 @attempt(_UNIX, "abstract socket", "connect to an abstract socket of the host", "ECONNREFUSED EPERM", _OWN)
-def abstract(facts: Facts) -> object:
+def abstract(facts: Facts) -> None:
     with socket.socket(socket.AF_UNIX) as s:
-        return s.connect(b"\0" + facts["abstract"].encode())
+        s.connect(b"\0" + facts["abstract"].encode())
 
 
 @attempt(_UNIX, "host's abstract names", "learn the names of the host's abstract sockets", "nothing", _OWN)
@@ -137,9 +139,9 @@ def abstract_names(facts: Facts) -> object:
 
 
 @attempt(_UNIX, "socket file", "connect to a socket in the host's file system", "ENOENT", "the file is not in its root")
-def socket_file(facts: Facts) -> object:
+def socket_file(facts: Facts) -> None:
     with socket.socket(socket.AF_UNIX) as s:
-        return s.connect(facts["socket"])
+        s.connect(facts["socket"])
 
 
 @attempt(_UNIX, "warden", "find the socket to the warden that it was started with", "nothing",
@@ -152,13 +154,13 @@ def warden(facts: Facts) -> object:
     raise Nothing
 
 
-@attempt(_IPC, "shared memory", "attach to a segment of the host's System V shared memory", "ENOENT EINVAL",
-         "an IPC namespace of its own")  # fmt: skip
+@attempt(_IPC, "host's segment", "attach to a segment of the host's System V shared memory", "ENOENT EPERM",
+         "an IPC namespace of its own; seccomp, without control groups")  # fmt: skip
 def segment(facts: Facts) -> object:
     return syscall("shmget", facts["shm_key"], 0, 0)
 
 
-@attempt(_IPC, "message queue", "open a POSIX message queue of the host's", "EPERM", "seccomp: they are counted for all "
+@attempt(_IPC, "message queue", "open a POSIX message queue of the host's", "EPERM", "seccomp: counted for all "
          "instances together; and an IPC namespace of its own")  # fmt: skip
 def queue(facts: Facts) -> object:
     return syscall("mq_open", facts["queue"].encode(), os.O_RDWR, 0, None)
@@ -173,5 +175,3 @@ def inherited(facts: Facts) -> object:
             if mode[1] == "w" and mode[3] == "s":
                 return line
     raise Nothing
-
-

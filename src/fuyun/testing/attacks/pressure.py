@@ -10,14 +10,15 @@ import resource
 import signal
 import socket
 import threading
-import time
 from dataclasses import dataclass
+from time import monotonic, sleep  # noqa: TID251  (runs as a function's code, without fuyun.base)
 
 from .attempt import syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterator
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
 MIB = 1024 * 1024
 
@@ -71,7 +72,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     return {"outcome": "done", "count": count}
 
 
-@pressure("processes", "fork until it may not", "EAGAIN", 24, "the control group's number of processes, or RLIMIT_NPROC",
+@pressure("processes", "fork until it may not", "EAGAIN", 24, "the control group's number, or RLIMIT_NPROC",
           pids=24)  # fmt: skip
 def processes() -> Iterator[object]:
     children = []
@@ -232,7 +233,7 @@ def socket_buffers() -> Iterator[object]:
             continue
 
 
-@pressure("log volume", "print 32 MiB", "done", 512, "beyond a rate the instance waits, beyond `log_bytes` lines are cut",
+@pressure("log volume", "print 32 MiB", "done", 512, "beyond a rate it waits, beyond `log_bytes` lines are cut",
           log_bytes=65536)  # fmt: skip
 def log_volume() -> Iterator[object]:
     for _ in range(512):
@@ -254,8 +255,8 @@ def spin(processes: int, since: float, until: float) -> int:
                 except OSError:
                     pass
                 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-                time.sleep(max(0.0, since - time.monotonic()))
-                while time.monotonic() < until:
+                sleep(max(0.0, since - monotonic()))
+                while monotonic() < until:
                     count += 1
                 os.write(writer, str(count).encode())
             finally:

@@ -24,9 +24,9 @@ def _unknown(pid: int) -> None:
 
 def _signal(name: str, tries: str) -> None:
     @attempt(_SIGNALS, f"signal {name}", f"signal {tries} by its number on the host", "ESRCH nothing", _PIDS, NEVER)
-    def run(facts: Facts) -> object:
+    def run(facts: Facts) -> None:
         _unknown(facts["pids"][name])
-        return os.kill(facts["pids"][name], 0)
+        os.kill(facts["pids"][name], 0)
 
 
 for _name, _tries in (("platform", "the platform"), ("warden", "the warden"), ("zygote", "its zygote"),
@@ -36,8 +36,8 @@ for _name, _tries in (("platform", "the platform"), ("warden", "the warden"), ("
 
 @attempt(_SIGNALS, "signal everyone", "signal every process there is (kill -1), with signal 0", "ESRCH EPERM",
          "nobody but process 1, the instance itself, is there")  # fmt: skip
-def signal_everyone(facts: Facts) -> object:
-    return os.kill(-1, 0)
+def signal_everyone(facts: Facts) -> None:
+    os.kill(-1, 0)
 
 
 @attempt(_SIGNALS, "pidfd", "open a pidfd of the warden", "ESRCH nothing EINVAL", _PIDS, NEVER)
@@ -104,22 +104,22 @@ def move(facts: Facts) -> object:
 
 
 @attempt(_PRIORITY, "nice", "be scheduled before others (nice -10)", "EACCES EPERM", "needs CAP_SYS_NICE")
-def nice(facts: Facts) -> object:
-    return os.setpriority(os.PRIO_PROCESS, 0, -10)
+def nice(facts: Facts) -> None:
+    os.setpriority(os.PRIO_PROCESS, 0, -10)
 
 
 @attempt(_PRIORITY, "real time", "be scheduled before everyone (SCHED_FIFO)", "EPERM", "needs CAP_SYS_NICE", NEVER)
-def real_time(facts: Facts) -> object:
-    return os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+def real_time(facts: Facts) -> None:
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
 
 
 @attempt(_PRIORITY, "limits", "raise a limit above what it was given (RLIMIT_CORE)", "EPERM",
          "needs CAP_SYS_RESOURCE", NEVER)  # fmt: skip
-def limits(facts: Facts) -> object:
+def limits(facts: Facts) -> None:
     import resource
 
     try:
-        return resource.setrlimit(resource.RLIMIT_CORE, (1 << 20, 1 << 20))
+        resource.setrlimit(resource.RLIMIT_CORE, (1 << 20, 1 << 20))
     except ValueError:
         raise PermissionError(1, "not allowed to raise the maximum limit") from None
 
@@ -136,7 +136,7 @@ def limits_of_others(facts: Facts) -> object:
 
 
 @attempt(_PRIORITY, "core dump", "leave a core file when it crashes", "nothing",
-         "the limit of core files is 0, hard")  # fmt: skip
+         "the limit of core files is 0, hard", NEVER)  # fmt: skip
 def core_dump(facts: Facts) -> object:
     import resource
 

@@ -44,8 +44,8 @@ def kallsyms(facts: Facts) -> object:
     raise Nothing
 
 
-@attempt(_PROC, "sysrq", "open /proc/sysrq-trigger, which restarts a machine, for writing", "EACCES EPERM ENOENT", _OWNER,
-         NEVER)  # fmt: skip
+@attempt(_PROC, "sysrq", "open /proc/sysrq-trigger, which restarts a machine, for writing", "EACCES EPERM ENOENT",
+         _OWNER, NEVER)  # fmt: skip
 def sysrq(facts: Facts) -> object:
     return os.open("/proc/sysrq-trigger", os.O_WRONLY)
 

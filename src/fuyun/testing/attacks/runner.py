@@ -20,8 +20,8 @@ _NEWNS, _NEWUTS, _NEWIPC, _PRIVATE = 0x00020000, 0x04000000, 0x08000000, 0x4000 
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, str]:
-    """`{name: outcome}`. event: `facts`; `outside`: there is no sandbox, so leave out what would do harm; `only`: names,
-    to be tried alone."""
+    """`{name: outcome}`. event: `facts`; `outside`: there is no sandbox, so leave out what would do harm; `only`: the
+    names of those to try."""
     outcomes = {}
     for one in all_attempts().values():
         if event.get("only") and one.name not in event["only"]:
