@@ -9,9 +9,8 @@ Messages from the platform (JSON, `descriptors.py`), each with an `id`:
   spawn   {zygote, limits} [channel, output]  a blank; answered by `ready` [pidfd]
   fork    {template, limits, tmp_bytes, task} [channel, output]
                                               an instance of a template; answered by `ready` [pidfd]
-  limits  {limits}                            set a blank's limits and let it go on
-  run     {plan, argv, env, cwd, limits} [output]
-                                              run a program in a sandbox (dependency builds); answered by `gone`
+  limits  {limits, room}                      set a blank's limits and let it go on; `room`: a template's, which does
+  run     {plan, argv, env, cwd, limits} [output]  a build in a sandbox; answered by `gone`
   freeze  {frozen} | kill {} | stats {}
 To the platform: hello, zygote, ready, failed {message, again?}, gone {status, oom, peak, cpu_us}, stats.
 """
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
 _SO_PASSCRED, _SCM_CREDENTIALS = 16, 2
+_BY_SIGKILL = (None, -signal.SIGKILL, 128 + signal.SIGKILL)  # not known, seen, told by the keeper of a program
 
 
 class Warden:
@@ -206,6 +206,8 @@ class Warden:
         if child is None or child.control is None:
             return
         self._limit(child, message["limits"])
+        if message.get("room"):
+            return
         try:
             child.control.send(b"l")
         except OSError:
@@ -241,8 +243,7 @@ class Warden:
         self._children[child.id] = child
         if self._tree:
             child.group = self._tree.create(child.id)
-            self._limit(child, message["limits"])
-        child.memory_bytes = message["limits"]["memory"]
+        self._limit(child, message["limits"])
         self._listen(ours.fileno(), lambda: self._on_hello(child))
         return child, theirs
 
@@ -326,7 +327,7 @@ class Warden:
             self._fail(child, child.killed or f"the zygote ended before it was ready, with status {status}")
             return
         stats = child.group.stats() if child.group is not None else {}
-        oom = (stats.get("oom_kills", 0) > 0 and status in (None, -signal.SIGKILL)) or child.killed == "memory"
+        oom = (stats.get("oom_kills", 0) > 0 and status in _BY_SIGKILL) or child.killed == "memory"
         self._tell({"ev": "gone", "id": child.id, "status": status, "oom": oom, "killed": child.killed,
                     "peak": stats.get("peak", 0), "cpu_us": stats.get("cpu_us", 0)})  # fmt: skip
         self._forget(child.id)
