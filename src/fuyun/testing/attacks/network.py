@@ -56,6 +56,12 @@ def neighbours_port(facts: Facts) -> object:
     return _connect("127.0.0.1", facts["neighbour_port"])
 
 
+@attempt(_NETWORK, "neighbour's Runtime API", "ask the Runtime API of a neighbour for its next event", "ECONNREFUSED",
+         "every instance has its own, on its own loopback", NEVER)  # fmt: skip
+def runtime_api(facts: Facts) -> object:
+    return _connect("127.0.0.1", 9001)
+
+
 @attempt(_NETWORK, "interface", "change an interface's address (SIOCSIFADDR)", "EPERM", "needs CAP_NET_ADMIN", NEVER)
 def interface(facts: Facts) -> object:
     request = struct.pack("16sHH4s8x", b"lo", 2, 0, socket.inet_aton("10.1.2.3")) + bytes(8)
