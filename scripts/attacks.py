@@ -25,11 +25,12 @@ _NOTE = """<!-- Written by `make attacks` from a run. Change the attempts, then 
 # What became of every attempt
 
 Each attempt of `src/fuyun/testing/attacks` was made inside instances of class `sandbox`, one that was a blank and one
-forked from a template, and of class `process`, by a platform started as root and one started without any right. An outcome
-is the error the kernel gave, `nothing` (what was looked for is not there), an error code of the platform, or **done**:
-it succeeded. Class `process` isolates nothing, so there it should: that is what shows that a refusal is the sandbox's. A
-dash: not tried there, because it would harm the host, or because kernels refuse it everywhere. The test fails where an
-outcome is not one that the attempt states ([contract](isolation.md)).
+forked from a template, and of class `process`, by a platform started as root and one started without any right. An
+outcome is the error the kernel gave, `nothing` (what was looked for is not there), an error code of the platform, or
+**done**: it succeeded. Class `process` isolates nothing, so as root it must: that is what shows that a refusal is the
+sandbox's. A dash: not tried there, because it would harm the host, or because every kernel refuses it. `not tried`:
+it would change the host, and cannot be kept from that without root. The test fails where an outcome is not one that the
+attempt states ([contract](isolation.md)).
 """
 
 

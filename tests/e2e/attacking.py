@@ -41,7 +41,9 @@ def handler(event, context):
 def code(handler: str) -> dict[str, str | bytes]:
     """The attacks as a function's code; `handler` is the module of theirs that holds it."""
     folder = Path(attacks.__file__).parent
-    files: dict[str, str | bytes] = {f"attacks/{path.name}": path.read_text() for path in folder.glob("*.py")}
+    # Inside, `fuyun` is the runtime's: the package stands beside it, under its last name.
+    texts = {path.name: path.read_text().replace("fuyun.testing.attacks", "attacks") for path in folder.glob("*.py")}
+    files: dict[str, str | bytes] = {f"attacks/{name}": text for name, text in texts.items()}
     return {**files, "handler.py": f"from attacks.{handler} import handler\n"}
 
 

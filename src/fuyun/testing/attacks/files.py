@@ -8,11 +8,11 @@ import shutil
 import subprocess
 import tempfile
 
-from .attempt import NEVER, Nothing, attempt, first_that_opens, syscall
+from fuyun.testing.attacks.attempt import NEVER, Nothing, attempt, first_that_opens, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .attempt import Facts
+    from fuyun.testing.attacks.attempt import Facts
 
 _READ, _LINKS, _WRITE, _SETUID = "files of others", "links and races", "writing", "setuid"
 _ROOT = "the root holds the interpreter, the function's code and its layers, nothing else"

@@ -8,11 +8,11 @@ import os
 import platform
 import struct
 
-from .attempt import NEVER, attempt, by_number, number, syscall
+from fuyun.testing.attacks.attempt import NEVER, attempt, by_number, number, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .attempt import Facts
+    from fuyun.testing.attacks.attempt import Facts
 
 _KEYS, _SURFACE, _CALLS = "keyrings", "kernel interfaces", "system call numbers"
 _SECCOMP = "seccomp"

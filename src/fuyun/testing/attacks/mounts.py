@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import struct
 
-from .attempt import FENCED, NEVER, attempt, syscall
+from fuyun.testing.attacks.attempt import FENCED, NEVER, attempt, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .attempt import Facts
+    from fuyun.testing.attacks.attempt import Facts
 
 _MOUNTS = "mounts"
 _SECCOMP = "seccomp, and no capability"

@@ -6,11 +6,11 @@ import fcntl
 import os
 import struct
 
-from .attempt import FENCED, NEVER, Nothing, attempt, by_number, number, syscall
+from fuyun.testing.attacks.attempt import FENCED, NEVER, Nothing, attempt, by_number, number, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .attempt import Facts
+    from fuyun.testing.attacks.attempt import Facts
 
 _SPACES, _CLOCK, _NAME = "namespaces", "time", "the host's name"
 _SECCOMP = "seccomp: no namespace flags"

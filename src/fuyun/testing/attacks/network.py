@@ -7,11 +7,11 @@ import os
 import socket
 import struct
 
-from .attempt import NEVER, Nothing, attempt, family, syscall
+from fuyun.testing.attacks.attempt import NEVER, Nothing, attempt, family, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .attempt import Facts
+    from fuyun.testing.attacks.attempt import Facts
 
 _NETWORK, _RAW, _UNIX, _IPC = "network", "raw and packet sockets", "Unix sockets", "System V and POSIX IPC"
 _OWN = "a network namespace of its own"

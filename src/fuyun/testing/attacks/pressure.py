@@ -13,7 +13,7 @@ import threading
 from dataclasses import dataclass
 from time import monotonic, sleep  # noqa: TID251  (runs as a function's code, without fuyun.base)
 
-from .attempt import syscall
+from fuyun.testing.attacks.attempt import syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def nameless_files() -> Iterator[object]:
 def shared_memory() -> Iterator[object]:
     import ctypes
 
-    from .attempt import libc
+    from fuyun.testing.attacks.attempt import libc
 
     libc.shmat.restype = ctypes.c_void_p
     while True:

@@ -6,11 +6,11 @@ import ctypes
 import os
 import struct
 
-from .attempt import NEVER, Nothing, attempt, syscall
+from fuyun.testing.attacks.attempt import NEVER, Nothing, attempt, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .attempt import Facts
+    from fuyun.testing.attacks.attempt import Facts
 
 _SIGNALS, _TRACE, _PRIORITY = "signals", "tracing", "priorities"
 _PIDS = "a process namespace of its own: the number means nobody, or itself"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from .attempt import NEVER, Nothing, attempt, family, first_that_opens, syscall
+from fuyun.testing.attacks.attempt import NEVER, Nothing, attempt, family, first_that_opens, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .attempt import Facts
+    from fuyun.testing.attacks.attempt import Facts
 
 _PROC, _SYS, _DEV = "procfs", "sysfs and control groups", "device nodes"
 _OWNER = "the file belongs to the host's root, whom no id inside maps to"

@@ -8,7 +8,7 @@ import os
 import select
 import signal
 
-from .attempt import DONE, FENCED, NEVER, NOTHING, Attempt, Nothing, all_attempts, syscall
+from fuyun.testing.attacks.attempt import DONE, FENCED, NEVER, NOTHING, Attempt, Nothing, all_attempts, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
