@@ -19,7 +19,7 @@ from tests import running
 from tests.e2e import attacking
 from tests.running import Account, Platform
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 ATTEMPTS = all_attempts()
 
