@@ -16,7 +16,7 @@ export UV_CACHE_DIR ?= $(CURDIR)/.state/uv
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CACHE_DIR ?= $(CURDIR)/.state/pip
 
-.PHONY: help demo test lint format docs bench clean tools
+.PHONY: help demo test lint format docs attacks bench clean tools
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -45,6 +45,9 @@ format: $(READY)  ## ruff's own fixes and format
 
 docs: $(READY)  ## write docs/reference from the code
 	@$(BIN)/python -m scripts.docs
+
+attacks: $(READY)  ## try every way out of a sandbox; writes docs/contracts/isolation-results.md
+	@$(BIN)/python -m scripts.attacks
 
 tools: $(READY)  ## system tools that only the benchmarks need (wrk)
 	@command -v wrk >/dev/null || bash scripts/packages.sh wrk

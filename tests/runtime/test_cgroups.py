@@ -174,15 +174,17 @@ def _files(folder: Path, *names: str) -> None:
 def test_limits_of_version_1(tmp_path: Path) -> None:
     names = ("memory", "pids", "cpu", "freezer")
     group = GroupV1({name: str(tmp_path / name) for name in names})
-    _files(tmp_path / "memory", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "cgroup.procs")
+    _files(tmp_path / "memory", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes",
+           "memory.kmem.tcp.limit_in_bytes", "cgroup.procs")  # fmt: skip
     _files(tmp_path / "pids", "pids.max", "cgroup.procs")
     _files(tmp_path / "cpu", "cpu.shares", "cpu.cfs_quota_us", "cgroup.procs")
     _files(tmp_path / "freezer", "freezer.state", "cgroup.procs")
     group.limits(GIB // 2, 0.25, 64)
     read = {path.name: path.read_text() for path in tmp_path.glob("*/*") if path.name != "cgroup.procs"}
     assert read == {
-        "memory.limit_in_bytes": str(GIB // 2), "memory.memsw.limit_in_bytes": str(GIB // 2), "pids.max": "64",
-        "cpu.shares": "512", "cpu.cfs_quota_us": "25000", "freezer.state": "",
+        "memory.limit_in_bytes": str(GIB // 2), "memory.memsw.limit_in_bytes": str(GIB // 2),
+        "memory.kmem.tcp.limit_in_bytes": str(GIB // 2),
+        "pids.max": "64", "cpu.shares": "512", "cpu.cfs_quota_us": "25000", "freezer.state": "",
     }  # fmt: skip
     group.freeze(True)
     assert (tmp_path / "freezer/freezer.state").read_text() == "FROZEN"

@@ -124,7 +124,8 @@ X86_NUMBERS = {
     "fanotify_init": 300, "mknod": 133, "mknodat": 259, "reboot": 169, "syslog": 103, "acct": 163, "chroot": 161,
     "iopl": 172, "ioperm": 173, "lookup_dcookie": 212, "vhangup": 153, "pidfd_getfd": 438, "process_madvise": 440,
     "open_tree": 428, "fspick": 433, "setdomainname": 171, "migrate_pages": 256, "move_pages": 279, "uselib": 134,
-    "modify_ldt": 154,
+    "modify_ldt": 154, "io_setup": 206, "inotify_init": 253, "inotify_init1": 294, "mq_open": 240, "sync": 162,
+    "syncfs": 306,
 }  # fmt: skip
 
 
@@ -200,6 +201,14 @@ def test_every_call_gets_a_verdict(program: bytes, number: int, arguments: list[
     assert steps <= 48
 
 
+def test_what_no_control_group_counts_is_refused_and_nothing_else() -> None:
+    code = seccomp.uncounted()
+    refused = {syscalls.NUMBERS["memfd_create"], syscalls.NUMBERS["shmget"]}
+    for number in range(1024):
+        assert run(code, number)[0] == (EPERM if number in refused else ALLOW)
+    assert run(code, LISTED["read"], arch=0x40000003)[0] == KILL
+
+
 def test_the_programs_are_within_what_the_kernel_takes() -> None:
     for program in (STRICT, TEMPLATE):
         assert len(program) % 8 == 0
@@ -261,7 +270,7 @@ def call(name, number, *arguments):
     result = libc.syscall(number, *[ctypes.c_ulong(a) for a in arguments])
     found[name] = errno.errorcode.get(ctypes.get_errno(), "ok") if result < 0 else "ok"
 syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-seccomp.Filter({template}).install()
+seccomp.Filter(seccomp.program({template})).install()
 {textwrap.dedent(code)}
 print(json.dumps(found))
 """
@@ -330,7 +339,7 @@ def test_the_strict_filter_goes_on_top_of_a_templates() -> None:
     found = attempt(
         f"""
         call("before", {syscalls.NUMBERS["unshare"]}, {syscalls.NEWCGROUP})
-        seccomp.Filter(False).install()
+        seccomp.Filter(seccomp.program(False)).install()
         call("after", {syscalls.NUMBERS["unshare"]}, {syscalls.NEWCGROUP})
         call("move_mount", {syscalls.NUMBERS["move_mount"]}, 0, 0, 0, 0, 0)
         """,

@@ -112,7 +112,7 @@ def test_a_clone_that_is_not_allowed_leaves_everything_as_it_was() -> None:
     assert run(
         """
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-        seccomp.Filter(False).install()
+        seccomp.Filter(seccomp.program(False)).install()
         attempt("clone", lambda: syscalls.clone(syscalls.INSTANCE_NAMESPACES))
         pid = os.fork()
         if pid == 0:

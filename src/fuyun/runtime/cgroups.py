@@ -99,6 +99,9 @@ class GroupV1(Group):
         for path in order:
             if os.path.exists(path):
                 _write(path, memory_bytes)
+        sockets = memory + "/memory.kmem.tcp.limit_in_bytes"  # until it is set, buffers of TCP count for nobody
+        if os.path.exists(sockets):
+            _write(sockets, memory_bytes)
         _write(self._paths["pids"] + "/pids.max", pids)
         if "cpu" in self._paths:
             _write(self._paths["cpu"] + "/cpu.shares", _shares(memory_bytes))
@@ -181,6 +184,7 @@ class Tree:
                 self._open_v1(name, points, own)
         except OSError as error:
             self.version, self.reason = 0, f"{error.filename}: {error.strerror}"
+            self.close()
         if not self.version and not self.reason:
             self.reason = "no mounted hierarchy has the controllers memory and pids"
 

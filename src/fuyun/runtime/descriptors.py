@@ -45,7 +45,8 @@ def send_packed(
 
 
 def receive(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
-    """The next message and its descriptors, ours to close; (None, []) at the end of the connection.
+    """The next message and its descriptors, ours to close; (None, []) at the end of the connection. ValueError when it
+    is no JSON object; nothing is left open then.
 
     A template does this between two forks. A page that it writes to here and its children do not write to is a page
     that each child keeps for itself: hence nothing but what an instance does, too."""
@@ -62,4 +63,12 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
         for descriptor in found:
             os.close(descriptor)
         return None, []
-    return loads(str(data, "utf-8")), found
+    try:
+        message = loads(str(data, "utf-8"))
+        if type(message) is not dict:
+            raise ValueError("it is no object")
+    except (ValueError, RecursionError) as error:
+        for descriptor in found:
+            os.close(descriptor)
+        raise ValueError(f"a message of {len(data)} bytes is no JSON object: {error}") from None
+    return message, found

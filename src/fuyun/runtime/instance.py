@@ -80,8 +80,12 @@ def live(isolated: bool, channel_fd: int, output: int, control_fd: int) -> int:
         return 0
     if not control.recv(1):  # the limits are set
         return 0
-    sandbox.resource_limits(task.get("rlimits", {}))
+    limits = task.get("rlimits", {})
+    sandbox.resource_limits(limits)
     if isolated:
+        if limits:
+            sandbox.small_buffers()
+            sandbox.refuse_uncounted()
         sandbox.mount_code(task["mount"], task["mounts"], task["tmp_bytes"])
         sandbox.seal(ruleset, template=task["template"])
     if not task["template"]:
@@ -173,6 +177,8 @@ def born(passed: list[int], app: App, task: dict[str, Any]) -> int:
     os.close(control_fd)
     limits = app.task.get("rlimits", {})
     sandbox.resource_limits({name: limits[name] for name in limits if name != "all_pids"})
+    if limits:
+        sandbox.small_buffers()
     sandbox.seal(ruleset)
     worker.after_fork()
     channel = socket.socket(fileno=channel_fd)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 _BUILD_S = 10.0
 #: Open files and sockets a program may have unless it asks for more: what select(2) can hold.
 _DESCRIPTORS = 1024
+#: And where it raises that limit itself: at most so many, and half of what the platform may have. Descriptors under way
+#: over Unix sockets are counted by user, against the limit of whoever sends (Linux `net/core/scm.c`): without root, an
+#: instance allowed as many as the platform could keep it from passing any.
+_MOST_DESCRIPTORS = 16384
 #: What a zygote's interpreter is given to run: its path, its options. Hooks are collected before any other import.
 ZYGOTE = (
     "import sys;sys.path.insert(0,%r);from fuyun.runtime import forkhooks;forkhooks.collect();"
@@ -128,8 +132,9 @@ def _exec(argv: list[str], env: dict[str, str], kept: dict[int, int], cwd: str) 
     os.closerange(max([3, *[target + 1 for target in kept]]), 4096)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_DESCRIPTORS if hard < 0 else min(_DESCRIPTORS, hard), hard))
+    found = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    hard = _MOST_DESCRIPTORS if found < 0 else min(_MOST_DESCRIPTORS, found // 2)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(_DESCRIPTORS, hard), hard))
     os.chdir(cwd)
     os.execve(argv[0], argv, env)
 

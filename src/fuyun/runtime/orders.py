@@ -95,6 +95,10 @@ class Orders:
             del self._open[id_]
             self._since_s = now_s
 
+    def gave(self, id_: object) -> bool:
+        """Whether that is an order not carried out yet."""
+        return type(id_) is str and id_ in self._open
+
     def why_stalled(self, now_s: float) -> str:
         """Why the zygote is to be ended; "" when it works."""
         quiet_s = now_s - self._since_s

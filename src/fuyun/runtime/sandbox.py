@@ -182,7 +182,24 @@ def raise_pids() -> None:
     resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
 
 
-_STRICT, _TEMPLATE = seccomp.Filter(False), seccomp.Filter(True)
+_STRICT, _TEMPLATE = seccomp.Filter(seccomp.program(False)), seccomp.Filter(seccomp.program(True))
+_UNCOUNTED = seccomp.Filter(seccomp.uncounted())
+#: Bytes a buffer of TCP has at least, at first and at most.
+_SMALL_BUFFERS = b"4096 16384 65536"
+
+
+def small_buffers() -> None:
+    """Where no control group counts the buffers of TCP, they are small in this network namespace. Needs the
+    capabilities that `seal` gives up."""
+    for name in ("tcp_rmem", "tcp_wmem"):
+        descriptor = os.open(f"/proc/sys/net/ipv4/{name}", os.O_WRONLY)
+        os.write(descriptor, _SMALL_BUFFERS)
+        os.close(descriptor)
+
+
+def refuse_uncounted() -> None:
+    """Where no control group counts it, memory of no process is refused; copies inherit this."""
+    _UNCOUNTED.install()
 
 
 def seal(ruleset: int, template: bool = False) -> None:

@@ -32,6 +32,8 @@ MS_REC, MS_PRIVATE = 16384, 1 << 18
 MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
 
+#: capability.h: what the warden and a zygote keep.
+CAP_DAC_OVERRIDE, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN, CAP_SETFCAP = 1, 5, 6, 7, 21, 31
 #: struct __user_cap_header_struct (version 3, this process) and struct __user_cap_data_struct, twice.
 _CAP_HEADER, _NO_CAPABILITIES = struct.pack("=Ii", 0x20080522, 0), bytes(24)
 _ARM = platform.machine() == "aarch64"
@@ -41,7 +43,7 @@ _NR = {
     "pidfd_send_signal": (424, 424), "move_mount": (429, 429), "fsopen": (430, 430),
     "fsconfig": (431, 431), "fsmount": (432, 432), "pidfd_open": (434, 434), "mount_setattr": (442, 442),
     "socket": (41, 198), "ioctl": (16, 29), "setresuid": (117, 147), "setresgid": (119, 149),
-    "sched_setscheduler": (144, 119), "prlimit64": (302, 261),
+    "sched_setscheduler": (144, 119), "prlimit64": (302, 261), "memfd_create": (319, 279), "shmget": (29, 194),
     "landlock_create_ruleset": (444, 444), "landlock_add_rule": (445, 445), "landlock_restrict_self": (446, 446),
 }  # fmt: skip
 NUMBERS = {name: pair[_ARM] for name, pair in _NR.items()}
@@ -199,6 +201,14 @@ def empty_bounding_set() -> None:
     for capability in range(64):
         if _prctl(PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0) < 0:
             return
+
+
+def keep_capabilities(kept: tuple[int, ...]) -> None:
+    """Give up every permitted and effective capability but these. What a new user namespace gives its first process,
+    and what root gets back when it executes a program, are other matters (user_namespaces(7), capabilities(7))."""
+    bits = sum(1 << capability for capability in kept)
+    low, high = bits & 0xFFFFFFFF, bits >> 32
+    call("capset", _CAP_HEADER, struct.pack("=6I", low, low, 0, high, high, 0))
 
 
 def drop_capabilities() -> None:

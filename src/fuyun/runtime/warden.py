@@ -25,9 +25,8 @@ import socket
 import struct
 import sys
 import time
-import traceback
 
-from fuyun.runtime import cgroups, descriptors, launching, reaping, sandbox, syscalls, watchdog
+from fuyun.runtime import cgroups, descriptors, launching, messages, reaping, syscalls, watchdog
 from fuyun.runtime.children import Child
 from fuyun.runtime.orders import Orders
 
@@ -130,12 +129,19 @@ class Warden:
             self._going = False
 
     def _on_platform(self) -> None:
-        message, passed = descriptors.receive(self._platform)
+        try:
+            message, passed = descriptors.receive(self._platform)
+        except ValueError as error:
+            self._tell({"ev": "failed", "id": "", "message": str(error)})
+            return
         if message is None:
             self._going = False
             return
         try:
+            messages.check(message, len(passed), self._children.__contains__)
             getattr(self, "_do_" + message["op"])(message, passed)
+        except messages.Malformed as error:  # nothing was done
+            self._tell({"ev": "failed", "id": str(message.get("id"))[:64], "message": str(error)})
         except (OSError, KeyError) as error:
             self._tell({"ev": "failed", "id": message["id"], "message": "{}: {}".format(message["op"], error)})
             self._forget(message["id"])
@@ -254,7 +260,7 @@ class Warden:
         try:
             data, ancillary, _, _ = control.recvmsg(64, socket.CMSG_SPACE(12))
             pid = next((struct.unpack("iII", p)[0] for _, kind, p in ancillary if kind == _SCM_CREDENTIALS), 0)
-            if not data or pid <= 1:
+            if data != b"hello" or pid <= 1:
                 raise ProcessLookupError(errno.ESRCH, "it ended before it was ready")
             child.pid = pid
             self._watch(child)
@@ -280,19 +286,27 @@ class Warden:
         self._forget(child.id)
 
     def _on_zygote(self, child: Child) -> None:
+        """It may say that it is ready, and of what it was told to make that it failed. One that says anything else is
+        not what was started."""
         assert child.control is not None
-        message, _ = descriptors.receive(child.control)
+        assert child.orders is not None
+        try:
+            message, passed = descriptors.receive(child.control)
+        except ValueError:
+            message, passed = {}, []
+        for descriptor in passed:
+            os.close(descriptor)
         if message is None:
             self._ignore(child.control.fileno())
             child.control.close()
             child.control = None
-        elif message["ev"] == "zygote":
-            assert child.orders is not None
+        elif message.get("ev") == "zygote" and not child.orders.up:
             child.orders.first_word(time.monotonic())
             self._tell({"ev": "zygote", "id": child.id}, (child.pidfd,))
-        else:
-            self._tell(message)
-            self._forget(message["id"])
+        elif message.get("ev") == "failed" and child.orders.gave(message.get("id")):
+            self._fail(self._children[message["id"]], str(message.get("message"))[:1000])
+        elif not child.killed:
+            self._kill(child, "the zygote broke its protocol")
 
     def _watch(self, child: Child) -> None:
         child.pidfd = syscalls.pidfd_open(child.pid)
@@ -366,35 +380,3 @@ class Warden:
             self._strays = False
             reaping.end_strays(watched)
         reaping.reap_orphans(watched)
-
-
-def main(platform_fd: int, options: dict[str, Any]) -> int:
-    """Called by the launcher with the socket to the platform: move into own namespaces and serve. The launcher
-    ends; the warden is a child of the platform."""
-    platform = socket.socket(fileno=platform_fd)
-    options["root"] = os.getuid() == 0
-    if not options["namespaces"]:
-        return Warden(platform, options).run()
-    if not options["root"]:
-        uid, gid = os.getuid(), os.getgid()
-        syscalls.call("unshare", syscalls.NEWUSER)
-        sandbox.write_maps("self", 0, (uid, gid))
-    told, teller = os.pipe()
-    pid = syscalls.clone(syscalls.NEWPID | syscalls.NEWNS | syscalls.CLONE_PARENT)
-    if pid:
-        descriptors.send(platform, {"ev": "launched", "pid": pid}, (syscalls.pidfd_open(pid),))
-        return 0
-    status = 70
-    try:
-        os.close(teller)
-        os.read(told, 1)  # ends with the launcher: who this is has been said before its own first word
-        os.close(told)
-        syscalls.mount("", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
-        syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        status = Warden(platform, options).run()
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(status)

@@ -78,6 +78,10 @@ def main(control_fd: int, options: dict[str, Any]) -> int:
     preload()
     gc.collect()
     gc.freeze()
+    if options["isolation"] == "sandbox":
+        # Mapping a child's ids is all that takes one; whoever maps root of the namespace above needs the last.
+        syscalls.empty_bounding_set()
+        syscalls.keep_capabilities((syscalls.CAP_SETUID, syscalls.CAP_SETGID, syscalls.CAP_SETFCAP))
     descriptors.send(control, {"ev": "zygote"})
     while True:
         message, passed = descriptors.receive(control)

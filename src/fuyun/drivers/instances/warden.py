@@ -21,7 +21,9 @@ from fuyun.domain.errors import HostUnable, Unavailable
 from fuyun.runtime import cgroups, descriptors
 
 _log = structlog.get_logger("fuyun.warden")
-_CODE = "import sys;sys.path.insert(0,{path!r});from fuyun.runtime.warden import main;sys.exit(main({fd},{options!r}))"
+_CODE = (
+    "import sys;sys.path.insert(0,{path!r});from fuyun.runtime.founding import main;sys.exit(main({fd},{options!r}))"
+)
 
 Message = dict[str, Any]
 #: How long a new warden has for its first word.
@@ -292,6 +294,7 @@ def _launch(code: str, descriptor: int) -> subprocess.Popen[bytes]:
         [sys.executable, "-I", "-S", "-c", code],
         pass_fds=(descriptor,),
         stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
         env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
