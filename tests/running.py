@@ -59,7 +59,7 @@ def nobody_account(site: Path) -> Account:
 
 def copy_site(target: Path) -> None:
     """Copy Fuyun, what it needs at run time and pytest to `target`, readable by everyone (/root is usually not)."""
-    todo, seen = ["fuyun", "pytest"], set[str]()
+    todo, seen = ["fuyun", "pytest", "wasmtime"], set[str]()
     while todo:
         name = re.sub(r"[-_.]+", "-", todo.pop()).lower()
         if name in seen:
@@ -245,6 +245,15 @@ class Platform:
     def instances_of(self, name: str, namespace: str = "default") -> list[dict[str, Any]]:
         """Living instances of one function."""
         return [one for one in self.instances() if one["version"].startswith(f"{namespace}/{name}@")]
+
+    def kill_instances(self, name: str, most: int | None = None) -> int:
+        """SIGKILL to the function's instances; how many were hit: one that is not needed any more may end before."""
+        killed = 0
+        for one in self.instances_of(name)[:most]:
+            with suppress(ProcessLookupError):
+                os.kill(one["pid"], signal.SIGKILL)
+                killed += 1
+        return killed
 
     def kill(self) -> None:
         """SIGKILL the platform process alone, and reap it."""

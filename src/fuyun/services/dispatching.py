@@ -218,10 +218,11 @@ class Dispatcher:
 
     def wake(self) -> None:
         """Make sure that time is looked after."""
-        self._set_timer(_TICK_S)
+        if not self._closing:
+            self._tick_in(_TICK_S)
 
-    def _set_timer(self, delay_s: float) -> None:
-        if self._ticker is None and not self._closing:
+    def _tick_in(self, delay_s: float) -> None:
+        if self._ticker is None:
             self._ticker = self._loop.call_later(delay_s, self._tick)
 
     def _tick(self) -> None:
@@ -243,10 +244,10 @@ class Dispatcher:
             self._scaled_s = now_s
             self._requota()
             self._bury()
-        # Answering what waited too long may have woken it already: never two timers. In a function of its own, which
-        # asks anew: the compiler takes the timer for what it was set to above.
-        if alive or busy or self._retired:
-            self._set_timer(_TICK_S if busy else _SCALE_S)
+        # Answering what waited too long may have woken it already: never two timers. The timer is looked at in a method
+        # of its own: here compiled code takes it for None still, because it was set to that above.
+        if (alive or busy or self._retired) and not self._closing:
+            self._tick_in(_TICK_S if busy else _SCALE_S)
 
     def _bury(self) -> None:
         """Forget retired pools that have nothing left, and what the host kept for them since."""
