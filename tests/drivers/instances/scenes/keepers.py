@@ -17,9 +17,9 @@ from tests.leaks import state_of
 API = 'url="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime"\n'
 #: Takes an invocation into $event, its id into $id.
 NEXT = """
-event=$(curl -sS -D /tmp/headers.$$ "$url/invocation/next") || exit 9
-id=$(tr -d '\\r' < /tmp/headers.$$ | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //p')
-rm /tmp/headers.$$
+all=$(curl -sS -i "$url/invocation/next" | tr -d '\\r') || exit 9
+id=$(echo "$all" | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //p')
+event=$(echo "$all" | sed '1,/^$/d')
 """
 ANSWER = 'curl -sS -o /dev/null --data-binary @- "$url/invocation/$id/response"\n'
 ECHO = f'{API}while true; do\n{NEXT}printf %s "$event" | {ANSWER}done\n'
