@@ -279,9 +279,9 @@ def test_what_the_function_sets_and_what_it_cannot(tmp_path: Path) -> None:
 
 
 def test_a_bootstrap_in_a_layer(tmp_path: Path) -> None:
-    layer = driver.write_code(tmp_path / "shared", {"bootstrap": BOOTSTRAP})
+    layer = driver.write_code(tmp_path / "shared", {"bootstrap": BOOTSTRAP, "bin/tool": "#!/bin/sh\necho used\n"})
     with driver.worker(tmp_path, {"x": ""}, "app.handler", runtime="custom", layers=[str(layer)]) as worker:
-        assert do(worker, "respond(2)").json == 2
+        assert do(worker, "import subprocess; respond(subprocess.getoutput('tool'))").json == "used"
 
 
 @pytest.mark.parametrize(

@@ -166,14 +166,14 @@ class Extensions:
 
 
 def find(task: dict[str, Any]) -> list[str]:
-    """Executables in the `extensions` folders of /opt, the layers and the code, by name; the last of each name."""
+    """Executables in the `extensions` folders of the code, the layers and /opt, by name; the first of each name."""
     found: dict[str, str] = {}
-    for folder in ("/opt", *task["layers"], task["code"]):
+    for folder in (task["code"], *task["layers"], "/opt"):
         place = os.path.join(folder, FOLDER)
         if not os.path.isdir(place):
             continue
         for name in os.listdir(place):
             path = os.path.join(place, name)
             if os.path.isfile(path) and os.access(path, os.X_OK):
-                found[name] = path
+                found.setdefault(name, path)
     return [found[name] for name in sorted(found)]

@@ -36,7 +36,7 @@ def environment(task: dict[str, Any], address: str) -> dict[str, str]:
     layers = list(task["layers"])
     python = [os.path.join(each, "python") for each in layers]
     libraries = [os.path.join(each, "lib") for each in (task["code"], *layers)]
-    binaries = [os.path.join(each, "bin") for each in layers]
+    binaries = [folder for each in layers if os.path.isdir(folder := os.path.join(each, "bin"))]
     mib = str(int(task["memory_bytes"]) // 2**20)
     region = task["env"].get("AWS_REGION", "us-east-1")
     return {
@@ -47,7 +47,7 @@ def environment(task: dict[str, Any], address: str) -> dict[str, str]:
         "AWS_REGION": region,
         "AWS_DEFAULT_REGION": region,
         **task["env"],
-        "PATH": os.pathsep.join([task["env"].get("PATH", "/usr/local/bin:/usr/bin:/bin"), *binaries]),
+        "PATH": os.pathsep.join([*binaries, task["env"].get("PATH", "/usr/local/bin:/usr/bin:/bin")]),
         "AWS_LAMBDA_RUNTIME_API": address,
         "AWS_LAMBDA_FUNCTION_NAME": task["function"],
         "AWS_LAMBDA_FUNCTION_VERSION": task["version"],

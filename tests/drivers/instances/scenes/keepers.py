@@ -17,8 +17,9 @@ from tests.leaks import state_of
 API = 'url="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime"\n'
 #: Takes an invocation into $event, its id into $id.
 NEXT = """
-event=$(curl -sS -D /tmp/headers "$url/invocation/next") || exit 9
-id=$(tr -d '\\r' < /tmp/headers | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //p')
+all=$(curl -sS -i "$url/invocation/next" | tr -d '\\r') || exit 9
+id=$(echo "$all" | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //p')
+event=$(echo "$all" | sed '1,/^$/d')
 """
 ANSWER = 'curl -sS -o /dev/null --data-binary @- "$url/invocation/$id/response"\n'
 ECHO = f'{API}while true; do\n{NEXT}printf %s "$event" | {ANSWER}done\n'
@@ -143,3 +144,13 @@ async def it_is_shut_in() -> None:
         assert await host.ask(instance) == [
             "CapEff: 0000000000000000", "CapBnd: 0000000000000000", "NoNewPrivs: 1", "Seccomp: 2", "0 1 2 3 ",
         ]  # fmt: skip
+
+
+async def two_without_isolation() -> None:
+    async with rig() as host:
+        version = host.program(f'{API}echo "$AWS_LAMBDA_RUNTIME_API"\nsleep 60 &\n{ECHO}', isolation="process")
+        first, second = await host.start(version), await host.start(version)
+        assert [await host.ask(first, 1), await host.ask(second, 2)] == [1, 2]
+        assert len({line.text for line in host.lines}) == 2  # an address each
+        await first.stop(5)  # what it has left behind goes with it, as the end of every scene checks
+        assert await host.ask(second, 3) == 3
