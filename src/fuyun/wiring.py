@@ -20,7 +20,7 @@ import structlog
 
 from fuyun.base.tasks import Scope
 from fuyun.domain.errors import HostUnable
-from fuyun.domain.functions import Version
+from fuyun.domain.functions import Version, kind_of
 from fuyun.drivers.blobs.folder import FolderBlobs
 from fuyun.drivers.builds.isolated import ProcessRunner
 from fuyun.drivers.builds.uv import UvBuilder, UvOptions
@@ -28,7 +28,8 @@ from fuyun.drivers.catalog.functions import SqlCatalog
 from fuyun.drivers.catalog.sqlite import Database
 from fuyun.drivers.catalog.tenants import SqlTenants
 from fuyun.drivers.instances.host import HostOptions, LocalHost
-from fuyun.drivers.instances.interpreters import Interpreters
+from fuyun.drivers.instances.interpreters import Interpreter, Interpreters
+from fuyun.drivers.instances.nodes import Nodes
 from fuyun.drivers.records.folder import FolderRecords
 from fuyun.services.collecting import Collector
 from fuyun.services.deploying import Deployer, DeployParts
@@ -151,7 +152,12 @@ async def _open_drivers(settings: Settings, stack: AsyncExitStack) -> _Drivers:
     stack.push_async_callback(store.close)
     interpreters = Interpreters(settings.interpreters)
     await asyncio.to_thread(interpreters.discover)
-    host = LocalHost(_host_options(settings, data), interpreters.by_runtime, store.append_nowait)
+    nodes = Nodes(interpreters.newest, settings.interpreters)
+
+    def interpreter_of(runtime: str) -> Interpreter:
+        return nodes.keeper(runtime) if kind_of(runtime) == "nodejs" else interpreters.by_runtime(runtime)
+
+    host = LocalHost(_host_options(settings, data), interpreter_of, store.append_nowait)
     stack.push_async_callback(host.close)
     notes = await _open_host(host, interpreters)
     run = host.run if host.sandboxed else ProcessRunner()

@@ -153,7 +153,28 @@ class Function(Wire, frozen=True, kw_only=True):
 _PATH = re.compile(r"/[^\s?#\x00-\x1f\x7f]*")
 _METHOD = re.compile(r"[A-Za-z]{1,20}")
 
-RUNTIMES = ("python3", "python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
+RUNTIMES = (
+    "python3", "python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14",
+    "nodejs", "nodejs18", "nodejs20", "nodejs22", "nodejs24",
+)  # fmt: skip
+#: Least memory of a runtime's functions, where it is more than any function's.
+_LEAST_BYTES = {"nodejs": 64 * MIB}
+_FILE = re.compile(r"[\w@+-][\w@.+-]*")
+
+
+def kind_of(runtime: str) -> str:
+    """The runtime without its version: `python3` of `python3.12`, `nodejs` of `nodejs20`."""
+    return "nodejs" if runtime.startswith("nodejs") else runtime.partition(".")[0]
+
+
+def _names_callable(name: str, kind: str) -> bool:
+    """Whether a handler's or hook's name has the form that the runtime's kind understands."""
+    module, _, attribute = name.replace(":", ".").rpartition(".")
+    if not module or not attribute.isidentifier():
+        return False
+    if kind == "nodejs":
+        return all(_FILE.fullmatch(part) for part in module.split("/"))
+    return all(part.isidentifier() for part in module.replace("/", ".").split("."))
 
 
 def _require(ok: bool, path: str, detail: str, hint: str) -> None:
@@ -176,15 +197,15 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
     _require(
         spec.runtime in RUNTIMES, "runtime", f"{spec.runtime!r} is not a runtime", f"use one of {', '.join(RUNTIMES)}"
     )
+    kind = kind_of(spec.runtime)
     callables = {"handler": spec.handler}
     for hook in ("initializer", "pre_freeze", "pre_stop"):
         callables[f"hooks.{hook}"] = getattr(spec.hooks, hook)
     for path, name in callables.items():
         if path == "handler" or name:
-            module, _, attribute = name.replace(":", ".").rpartition(".")
-            ok = bool(module) and all(part.isidentifier() for part in [*module.replace("/", ".").split("."), attribute])
+            ok = _names_callable(name, kind)
             _require(ok, path, f"{name!r} is not MODULE.CALLABLE", "write app.handler, pkg/mod.fn or app:app")
-    _between("memory_bytes", spec.memory_bytes, 16 * MIB, 64 * 1024 * MIB, "bytes")
+    _between("memory_bytes", spec.memory_bytes, _LEAST_BYTES.get(kind, 16 * MIB), 64 * 1024 * MIB, "bytes")
     _between("timeout_s", spec.timeout_s, 0.1, 86400, "seconds")
     _between("concurrency", spec.concurrency, 1, 1000, "")
     _between("max_instances", spec.max_instances, 1, 10000, "")

@@ -30,7 +30,7 @@ from fuyun.domain.names import check_name
 from fuyun.domain.requirements import check_requirements, lines_of
 from fuyun.domain.tenants import AuditEntry, Principal
 from fuyun.ports.blobs import BlobStore
-from fuyun.ports.builds import Builder
+from fuyun.ports.builds import Builder, PackageBuilder
 from fuyun.ports.catalog import Catalog
 from fuyun.ports.instances import InstanceHost, StartReport
 from fuyun.services.environments import environment_of
@@ -73,6 +73,7 @@ class DeployParts:
     catalog: Catalog
     blobs: BlobStore
     builder: Builder
+    packages: PackageBuilder
     host: InstanceHost
     tenants: Tenants
     interpreter_of: Callable[[str], Path]
@@ -155,21 +156,44 @@ class Deployer:
         self, namespace: str, request: DeployRequest, progress: Progress
     ) -> tuple[Artifact, tuple[Artifact, ...]]:
         """Code with bytecode, and the layers in mount order: dependencies first."""
-        interpreter = await asyncio.to_thread(self._parts.interpreter_of, request.spec.runtime)
         uploaded = await self._find_artifact("code", request.code)
         shared = [await self._find_artifact("layers", digest) for digest in request.spec.layers]
         if len(shared) > LAYERS:
             raise BadRequest(f"layers: {len(shared)} layers", hint=f"use at most {LAYERS}", path="layers")
         progress(f"packaging: {_readable(uploaded.size_bytes)} of code")
-        builder = self._parts.builder
-        code = await builder.compile(uploaded, interpreter, lambda line: progress(f"packaging: {line}"))
-        if lines_of(check_requirements(request.requirements)):
-            built = await builder.build(
-                request.requirements, interpreter, lambda line: progress(f"dependencies: {line}")
-            )
+        if kind_of(request.spec.runtime) == "nodejs":
+            code, built = await self._build_node(uploaded, request, progress)
+        else:
+            code, built = await self._build_python(uploaded, request, progress)
+        if built is not None:
             shared.insert(0, built)
         await self._check_storage(namespace, (code, *shared))
         return code, tuple(shared)
+
+    async def _build_python(
+        self, uploaded: Artifact, request: DeployRequest, progress: Progress
+    ) -> tuple[Artifact, Artifact | None]:
+        """Code with bytecode, and the layer of its requirements."""
+        interpreter = await asyncio.to_thread(self._parts.interpreter_of, request.spec.runtime)
+        builder = self._parts.builder
+        code = await builder.compile(uploaded, interpreter, lambda line: progress(f"packaging: {line}"))
+        if not lines_of(check_requirements(request.requirements)):
+            return code, None
+        tell = partial(_tell, progress, "dependencies")
+        return code, await builder.build(request.requirements, interpreter, tell)
+
+    async def _build_node(
+        self, uploaded: Artifact, request: DeployRequest, progress: Progress
+    ) -> tuple[Artifact, Artifact | None]:
+        """The code as it is, and the layer of what its package.json asks for."""
+        if lines_of(check_requirements(request.requirements)):
+            raise BadRequest(
+                "requirements: they are Python's, the runtime is Node's",
+                hint='list packages under "dependencies" in package.json',
+                path="requirements",
+            )
+        tell = partial(_tell, progress, "dependencies")
+        return uploaded, await self._parts.packages.build(uploaded, request.spec.runtime, tell)
 
     async def _find_artifact(self, kind: str, digest: str) -> Artifact:
         if not _DIGEST.fullmatch(digest):
@@ -332,6 +356,10 @@ async def _versions(catalog: Catalog, namespace: str, function: str, after: int)
 
 def _sizes(version: Version) -> Iterable[tuple[str, int]]:
     return ((artifact.digest, artifact.size_bytes) for artifact in (version.code, *version.layers))
+
+
+def _tell(progress: Progress, step: str, line: str) -> None:
+    progress(f"{step}: {line}")
 
 
 def _readable(size_bytes: float) -> str:

@@ -127,7 +127,8 @@ class LocalHost:
     async def prepare(self, version: Version, env: dict[str, str]) -> StartReport:
         """Load the version once; keep it as a template where that pays."""
         family = self._blanks.family(self._interpreter_of(version.spec.runtime), version.spec.isolation)
-        wants = version.spec.isolation == "sandbox" and version.spec.start != "blank"
+        sandboxed = version.spec.isolation == "sandbox"
+        wants = sandboxed and version.spec.start != "blank" and not family.interpreter.node
         process = await self._loaded(family, version, env, template=wants)
         report = process.report
         if wants and self._worth_template(version, report):

@@ -9,7 +9,7 @@ import msgspec
 
 from fuyun.base import clock
 from fuyun.domain.errors import FunctionInitFailed, FuyunError
-from fuyun.domain.functions import FunctionSpec, Version
+from fuyun.domain.functions import FunctionSpec, Version, kind_of
 from fuyun.domain.invocations import StartKind
 from fuyun.drivers.instances import plans
 from fuyun.drivers.instances.process import Process
@@ -34,7 +34,7 @@ def task_of(
     return {
         "namespace": version.namespace, "function": version.function, "version": version.qualifier,
         "instance": instance, "handler": spec.handler, "concurrency": spec.concurrency,
-        "cpu": spec.cpu,
+        "cpu": spec.cpu, "runtime": kind_of(spec.runtime),
         "timeout_s": spec.timeout_s, "memory_bytes": spec.memory_bytes, "output_bytes": spec.output_bytes,
         "log_bytes": spec.log_bytes, "env": plans.environment(env), "tmp_bytes": spec.tmp_bytes,
         "hooks": msgspec.to_builtins(spec.hooks),
