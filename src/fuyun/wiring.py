@@ -20,9 +20,10 @@ import structlog
 
 from fuyun.base.tasks import Scope
 from fuyun.domain.errors import HostUnable
-from fuyun.domain.functions import Version, kind_of
+from fuyun.domain.functions import NODES, Version
 from fuyun.drivers.blobs.folder import FolderBlobs
 from fuyun.drivers.builds.isolated import ProcessRunner
+from fuyun.drivers.builds.npm import NpmBuilder, NpmOptions
 from fuyun.drivers.builds.uv import UvBuilder, UvOptions
 from fuyun.drivers.catalog.functions import SqlCatalog
 from fuyun.drivers.catalog.sqlite import Database
@@ -102,6 +103,7 @@ class _Drivers:
     interpreters: Interpreters
     host: LocalHost
     builder: UvBuilder
+    packages: NpmBuilder
     notes: list[str]
 
 
@@ -155,7 +157,7 @@ async def _open_drivers(settings: Settings, stack: AsyncExitStack) -> _Drivers:
     nodes = Nodes(interpreters.newest, settings.interpreters)
 
     def interpreter_of(runtime: str) -> Interpreter:
-        return nodes.keeper(runtime) if kind_of(runtime) == "nodejs" else interpreters.by_runtime(runtime)
+        return nodes.keeper(runtime) if runtime in NODES else interpreters.by_runtime(runtime)
 
     host = LocalHost(_host_options(settings, data), interpreter_of, store.append_nowait)
     stack.push_async_callback(host.close)
@@ -164,9 +166,11 @@ async def _open_drivers(settings: Settings, stack: AsyncExitStack) -> _Drivers:
     options = UvOptions(isolated=host.sandboxed)
     builder = UvBuilder(blobs, run, interpreters.by_path, data / "builds", options)
     stack.push_async_callback(builder.close)
+    packages = NpmBuilder(blobs, run, nodes.get, data / "builds/npm", NpmOptions(isolated=host.sandboxed))
+    stack.push_async_callback(packages.close)
     return _Drivers(
         database=database, catalog=SqlCatalog(database), blobs=blobs, store=store, interpreters=interpreters, host=host,
-        builder=builder, notes=notes,
+        builder=builder, packages=packages, notes=notes,
     )  # fmt: skip
 
 
@@ -189,7 +193,7 @@ async def _make_services(
     functions = Functions(catalog, tenants, dispatcher.reload, host.forget)
     deployer = Deployer(
         DeployParts(
-            catalog=catalog, blobs=blobs, builder=drivers.builder, host=host, tenants=tenants,
+            catalog=catalog, blobs=blobs, builder=drivers.builder, packages=drivers.packages, host=host, tenants=tenants,
             on_change=dispatcher.reload, upload_bytes=settings.upload_bytes,
             interpreter_of=lambda runtime: Path(drivers.interpreters.by_runtime(runtime).executable),
         )

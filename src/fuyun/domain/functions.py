@@ -49,6 +49,9 @@ class Trigger(Wire, frozen=True, kw_only=True):
     http: HttpTrigger | None = None
 
 
+HOOKS = ("initializer", "pre_freeze", "pre_stop")
+
+
 class Hooks(Wire, frozen=True, kw_only=True):
     """Lifecycle hooks as `module.callable`, each with a limit in seconds."""
 
@@ -153,28 +156,18 @@ class Function(Wire, frozen=True, kw_only=True):
 _PATH = re.compile(r"/[^\s?#\x00-\x1f\x7f]*")
 _METHOD = re.compile(r"[A-Za-z]{1,20}")
 
-RUNTIMES = (
-    "python3", "python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14",
-    "nodejs", "nodejs18", "nodejs20", "nodejs22", "nodejs24",
-)  # fmt: skip
-#: Least memory of a runtime's functions, where it is more than any function's.
-_LEAST_BYTES = {"nodejs": 64 * MIB}
+PYTHONS = ("python3", "python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
+NODES = ("nodejs", "nodejs18", "nodejs20", "nodejs22", "nodejs24")
+#: Runtimes whose code is a program: started in an instance, never forked from a template.
+PROGRAMS = ("custom",)
+#: Runtimes that another process keeps (`runtime/becoming.py`): no templates, and ends as a shell would tell them.
+KEPT = (*PROGRAMS, *NODES)
+RUNTIMES = (*PYTHONS, *NODES, *PROGRAMS)
+#: What a program's keeper takes of an instance's processes and threads, with some for the program.
+_LEAST_PIDS = 16
+#: What Node and its keeper take themselves.
+_LEAST_NODE_BYTES = 64 * MIB
 _FILE = re.compile(r"[\w@+-][\w@.+-]*")
-
-
-def kind_of(runtime: str) -> str:
-    """The runtime without its version: `python3` of `python3.12`, `nodejs` of `nodejs20`."""
-    return "nodejs" if runtime.startswith("nodejs") else runtime.partition(".")[0]
-
-
-def _names_callable(name: str, kind: str) -> bool:
-    """Whether a handler's or hook's name has the form that the runtime's kind understands."""
-    module, _, attribute = name.replace(":", ".").rpartition(".")
-    if not module or not attribute.isidentifier():
-        return False
-    if kind == "nodejs":
-        return all(_FILE.fullmatch(part) for part in module.split("/"))
-    return all(part.isidentifier() for part in module.replace("/", ".").split("."))
 
 
 def _require(ok: bool, path: str, detail: str, hint: str) -> None:
@@ -197,15 +190,13 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
     _require(
         spec.runtime in RUNTIMES, "runtime", f"{spec.runtime!r} is not a runtime", f"use one of {', '.join(RUNTIMES)}"
     )
-    kind = kind_of(spec.runtime)
-    callables = {"handler": spec.handler}
-    for hook in ("initializer", "pre_freeze", "pre_stop"):
-        callables[f"hooks.{hook}"] = getattr(spec.hooks, hook)
-    for path, name in callables.items():
-        if path == "handler" or name:
-            ok = _names_callable(name, kind)
-            _require(ok, path, f"{name!r} is not MODULE.CALLABLE", "write app.handler, pkg/mod.fn or app:app")
-    _between("memory_bytes", spec.memory_bytes, _LEAST_BYTES.get(kind, 16 * MIB), 64 * 1024 * MIB, "bytes")
+    if spec.runtime in PROGRAMS:
+        _check_program(spec)
+    else:
+        _check_callables(spec)
+    if spec.runtime in KEPT:
+        _check_kept(spec)
+    _between("memory_bytes", spec.memory_bytes, 16 * MIB, 64 * 1024 * MIB, "bytes")
     _between("timeout_s", spec.timeout_s, 0.1, 86400, "seconds")
     _between("concurrency", spec.concurrency, 1, 1000, "")
     _between("max_instances", spec.max_instances, 1, 10000, "")
@@ -218,7 +209,7 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
     _between("payload_bytes", spec.payload_bytes, 0, 1024 * MIB, "bytes")
     _between("output_bytes", spec.output_bytes, 0, 1024 * MIB, "bytes")
     _between("log_bytes", spec.log_bytes, 0, 64 * MIB, "bytes")
-    for hook in ("initializer", "pre_freeze", "pre_stop"):
+    for hook in HOOKS:
         _between(f"hooks.{hook}_timeout_s", getattr(spec.hooks, f"{hook}_timeout_s"), 0.1, 900, "seconds")
     for name in [*spec.env, *spec.secrets]:
         _require(
@@ -239,6 +230,57 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
         if trigger.http is not None:
             _check_http(path, trigger.http)
     return spec
+
+
+def _check_callables(spec: FunctionSpec) -> None:
+    callables = {"handler": spec.handler}
+    for hook in HOOKS:
+        callables[f"hooks.{hook}"] = getattr(spec.hooks, hook)
+    for path, name in callables.items():
+        if path == "handler" or name:
+            if spec.runtime in NODES:
+                _require(
+                    _is_export(name), path, f"{name!r} is not FILE.EXPORT", "write index.handler or folder/file.handler"
+                )
+            else:
+                _require(
+                    _is_callable(name), path, f"{name!r} is not MODULE.CALLABLE",
+                    "write app.handler, pkg/mod.fn or app:app",
+                )  # fmt: skip
+
+
+def _is_callable(name: str) -> bool:
+    module, _, attribute = name.replace(":", ".").rpartition(".")
+    return bool(module) and all(part.isidentifier() for part in [*module.replace("/", ".").split("."), attribute])
+
+
+def _is_export(name: str) -> bool:
+    file, _, attribute = name.partition(":") if ":" in name else name.rpartition(".")
+    parts = [_FILE.fullmatch(part) for part in file.split("/")]
+    return all(parts) and all(part.isidentifier() for part in attribute.replace("$", "_").split("."))
+
+
+def _check_program(spec: FunctionSpec) -> None:
+    name = f"runtime {spec.runtime}"
+    for hook in HOOKS:
+        found = getattr(spec.hooks, hook)
+        _require(
+            not found, f"hooks.{hook}", f"{found!r} cannot be called in {name}", "a program gets SIGTERM before it ends"
+        )
+    _require(
+        len(spec.handler) <= 1000 and spec.handler.isprintable(),
+        "handler", f"{spec.handler[:80]!r} is no handler of {name}", "use up to 1000 printable characters",
+    )  # fmt: skip
+
+
+def _check_kept(spec: FunctionSpec) -> None:
+    name = f"runtime {spec.runtime}"
+    _require(
+        spec.start != "template", "start", f"{name} has no templates", "leave start out: it starts from blanks"
+    )
+    _between("pids", spec.pids, _LEAST_PIDS, 32768, "")
+    if spec.runtime in NODES:
+        _between("memory_bytes", spec.memory_bytes, _LEAST_NODE_BYTES, 64 * 1024 * MIB, "bytes")
 
 
 def _check_http(path: str, http: HttpTrigger) -> None:

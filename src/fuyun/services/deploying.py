@@ -9,6 +9,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -18,6 +19,7 @@ from fuyun.base import clock
 from fuyun.decide.quotas import check_functions, check_storage
 from fuyun.domain.errors import BadRequest, FuyunError, NotFound, QuotaExceeded
 from fuyun.domain.functions import (
+    NODES,
     Artifact,
     FunctionSpec,
     Version,
@@ -161,7 +163,7 @@ class Deployer:
         if len(shared) > LAYERS:
             raise BadRequest(f"layers: {len(shared)} layers", hint=f"use at most {LAYERS}", path="layers")
         progress(f"packaging: {_readable(uploaded.size_bytes)} of code")
-        if kind_of(request.spec.runtime) == "nodejs":
+        if request.spec.runtime in NODES:
             code, built = await self._build_node(uploaded, request, progress)
         else:
             code, built = await self._build_python(uploaded, request, progress)

@@ -14,7 +14,7 @@ import structlog
 from fuyun.base import clock
 from fuyun.decide import starts
 from fuyun.domain.errors import FuyunError, InstanceLost, Unavailable
-from fuyun.domain.functions import Version
+from fuyun.domain.functions import KEPT, Version
 from fuyun.domain.interpreters import Interpreter
 from fuyun.domain.invocations import LogLine, StartKind
 from fuyun.drivers.instances import loading, memory
@@ -127,8 +127,8 @@ class LocalHost:
     async def prepare(self, version: Version, env: dict[str, str]) -> StartReport:
         """Load the version once; keep it as a template where that pays."""
         family = self._blanks.family(self._interpreter_of(version.spec.runtime), version.spec.isolation)
-        sandboxed = version.spec.isolation == "sandbox"
-        wants = sandboxed and version.spec.start != "blank" and not family.interpreter.node
+        wants = version.spec.isolation == "sandbox" and version.spec.start != "blank"
+        wants = wants and version.spec.runtime not in KEPT
         process = await self._loaded(family, version, env, template=wants)
         report = process.report
         if wants and self._worth_template(version, report):

@@ -9,7 +9,7 @@ import msgspec
 
 from fuyun.base import clock
 from fuyun.domain.errors import FunctionInitFailed, FuyunError
-from fuyun.domain.functions import FunctionSpec, Version, kind_of
+from fuyun.domain.functions import NODES, PROGRAMS, FunctionSpec, Version
 from fuyun.domain.invocations import StartKind
 from fuyun.drivers.instances import plans
 from fuyun.drivers.instances.process import Process
@@ -32,9 +32,10 @@ def task_of(
     sandboxed = spec.isolation == "sandbox"
     parts = [f"{a.digest[:2]}/{a.digest}" for a in (version.code, *version.layers)]
     return {
+        "runtime": "nodejs" if spec.runtime in NODES else spec.runtime,
         "namespace": version.namespace, "function": version.function, "version": version.qualifier,
         "instance": instance, "handler": spec.handler, "concurrency": spec.concurrency,
-        "cpu": spec.cpu, "runtime": kind_of(spec.runtime),
+        "cpu": spec.cpu,
         "timeout_s": spec.timeout_s, "memory_bytes": spec.memory_bytes, "output_bytes": spec.output_bytes,
         "log_bytes": spec.log_bytes, "env": plans.environment(env), "tmp_bytes": spec.tmp_bytes,
         "hooks": msgspec.to_builtins(spec.hooks),
@@ -59,9 +60,14 @@ async def wait_ready(process: Process, kind: StartKind, began: float, place_ms: 
         ready = await asyncio.wait_for(asyncio.shield(process.channel.started), limit_s + grace_s)
     except TimeoutError as error:
         process.kill("it did not finish loading")
+        spec = process.version.spec
+        if spec.runtime in PROGRAMS:
+            detail, slow = f"the program ({spec.runtime}) was not ready within {limit_s:g} s", "its start"
+        else:
+            detail, slow = f"loading {spec.handler} took longer than {limit_s:g} s", "the module's top level"
         raise FunctionInitFailed(
-            f"loading {process.version.spec.handler} took longer than {limit_s:g} s",
-            hint="move slow work out of the module's top level, or raise `initializer_timeout`",
+            detail,
+            hint=f"move slow work out of {slow}, or raise `initializer_timeout`",
             timeout_s=limit_s,
         ) from error
     except FuyunError:

@@ -17,7 +17,7 @@ from fuyun.domain.errors import (
     ProtocolViolated,
     Unavailable,
 )
-from fuyun.domain.functions import Version
+from fuyun.domain.functions import KEPT, Version
 from fuyun.drivers.instances.channel import LARGEST_BYTES, Channel
 from fuyun.ports.instances import StartReport
 from fuyun.runtime import wire
@@ -29,6 +29,8 @@ _STATUS_S = 0.2
 #: How long the last words of an ended process may take; only a descendant keeps the connection open longer.
 _LAST_WORDS_S = 0.1
 _LINE_BYTES = 16384
+#: A keeper that ended because signal N ended its program has this exit status plus N.
+_SHELL = 128
 
 OnOutput = Callable[["Process", str, str, str], None]  # (process, stream, level, text)
 
@@ -286,6 +288,8 @@ class Process:
             return InstanceLost("the process it was forked from was ended", hint="try again", retry_after_s=1)
         if status is None:
             return FunctionExited("the function's process ended before it answered")
+        if status > _SHELL and self.version is not None and self.version.spec.runtime in KEPT:
+            status = _SHELL - status  # as its keeper tells it
         if status < 0:
             return FunctionExited(f"the function's process was ended by signal {-status}", signal=-status)
         return FunctionExited(
