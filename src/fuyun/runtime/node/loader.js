@@ -130,13 +130,14 @@ async function importModule(name, app) {
   } catch (error) {
     const lines = trim(error, app.codeDir);
     app.log?.(lines.join('\n'));
-    const text = `importing ${name} failed: ${describe(error)}${advice(error)}`;
+    const text = `importing ${name} failed: ${describe(error).split('\n', 1)[0]}${advice(error)}`;
     throw new LoadProblem('function_load_failed', text, typeName(error), lines);
   }
 }
 
 function advice(error) {
-  if (error?.code === 'MODULE_NOT_FOUND' || error?.code === 'ERR_MODULE_NOT_FOUND') {
+  const absent = error?.code === 'MODULE_NOT_FOUND' || error?.code === 'ERR_MODULE_NOT_FOUND';
+  if (absent && !/(module|package) '(\.|\/|file:)/.test(error.message)) {
     return '; packages belong into "dependencies" of package.json';
   }
   const esm = error instanceof SyntaxError && /import statement outside|Unexpected token 'export'/.test(error.message);

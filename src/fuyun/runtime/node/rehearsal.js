@@ -8,7 +8,7 @@ const { Context } = require('./context.js');
 const { httpEvent, payload } = require('./events.js');
 
 /** Run the way of a call, without a connection, and load a module of either kind. */
-function rehearse() {
+async function rehearse() {
   const head = { id: '', kind: 'http', method: 'GET', path: '/', query: 'a=%20', headers: [['host', 'x']] };
   const task = { namespace: '', function: '', version: '', timeout_s: 1, memory_bytes: 1 };
   const event = httpEvent(head, Buffer.from('{}'), task);
@@ -19,7 +19,7 @@ function rehearse() {
   finishFrame(1, [1, 1, 1]);
   new Context(head, task).remainingTimeMs();
   require('node:module').createRequire(path.join(__dirname, 'x'))('./rehearsed.js');
-  require('node:net');
+  await import('./rehearsed.mjs');
 }
 
 module.exports = { rehearse };
