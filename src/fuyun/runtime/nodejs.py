@@ -33,8 +33,12 @@ class Prepared:
         self.pid = pid
         self.pipe = pipe
 
+    def has_ended(self) -> bool:
+        """Whether it is gone already."""
+        return os.waitpid(self.pid, os.WNOHANG)[0] != 0
+
     def tell(self, task: dict[str, Any]) -> None:
-        """Let it begin. When it has ended already, `wait` tells how."""
+        """Let it begin. When it ends meanwhile, `wait` tells how."""
         frame = memoryview(wire.frame(wire.SPECIALIZE, 0, dumps(task, "task")))
         try:
             while frame:
@@ -52,12 +56,24 @@ class Prepared:
                 return code if code >= 0 else 128 - code
 
 
-_waiting: list[Prepared] = []
+class Blank:
+    """What a blank with Node knows until it gets its task."""
+
+    node = ""
+    prepared: Optional[Prepared] = None
+
+
+_blank = Blank()
 
 
 def prepare(node: str, channel_fd: int, ruleset: Optional[int]) -> None:
     """Start the executable `node` for the task that is to come, sealed by `sandbox.seal`; unsealed without a `ruleset`.
     The caller keeps both descriptors."""
+    _blank.node = node
+    _blank.prepared = _start(node, channel_fd, ruleset)
+
+
+def _start(node: str, channel_fd: int, ruleset: Optional[int]) -> Prepared:
     reader, writer = os.pipe()
     forkhooks.arm(False)
     pid = os.fork()
@@ -68,7 +84,7 @@ def prepare(node: str, channel_fd: int, ruleset: Optional[int]) -> None:
             os._exit(70)
     forkhooks.arm()
     os.close(reader)
-    _waiting.append(Prepared(pid, writer))
+    return Prepared(pid, writer)
 
 
 def _exec(node: str, reader: int, channel_fd: int, ruleset: Optional[int]) -> None:
@@ -94,12 +110,15 @@ def _flags() -> list[str]:
 
 
 def main(channel: socket.socket, task: dict[str, Any]) -> int:
-    """Hand `task` on and wait until Node has ended; the exit status for this process."""
-    node = _waiting.pop()
+    """Hand `task` on and wait until Node has ended; the exit status for this process, which is sealed."""
+    node = _blank.prepared
+    if node is None or node.has_ended():
+        node = _start(_blank.node, channel.fileno(), None)
     pids: Optional[int] = task.get("rlimits", {}).get("pids")
     if pids is not None:
         resource.prlimit(node.pid, resource.RLIMIT_NPROC, (pids, pids))
-    prctl(PR_SET_DUMPABLE, 0)  # what Node runs belongs to the same user, who may not write to us (ptrace(2))
+    if os.getpid() == 1:
+        prctl(PR_SET_DUMPABLE, 0)  # what Node runs belongs to the same user, who may not write to us (ptrace(2))
     channel.close()
     node.tell(task)
     return node.wait()
