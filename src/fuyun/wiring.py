@@ -193,8 +193,8 @@ async def _make_services(
     functions = Functions(catalog, tenants, dispatcher.reload, host.forget)
     deployer = Deployer(
         DeployParts(
-            catalog=catalog, blobs=blobs, builder=drivers.builder, packages=drivers.packages, host=host, tenants=tenants,
-            on_change=dispatcher.reload, upload_bytes=settings.upload_bytes,
+            catalog=catalog, blobs=blobs, builder=drivers.builder, packages=drivers.packages, host=host,
+            tenants=tenants, on_change=dispatcher.reload, upload_bytes=settings.upload_bytes,
             interpreter_of=lambda runtime: Path(drivers.interpreters.by_runtime(runtime).executable),
         )
     )  # fmt: skip

@@ -30,7 +30,7 @@ def run(platform: Platform, *words: str, stdin: bytes = b"") -> str:
 def deployed(platform: Platform) -> Iterator[Platform]:
     """The platform with all examples on it."""
     projects = sorted(path.parent for path in EXAMPLES.glob("*/fuyun.yaml"))
-    assert {project.name for project in projects} >= {"hello", "watermark", "flask-app", "fastapi-app"}
+    assert {project.name for project in projects} >= {"hello", "watermark", "flask-app", "fastapi-app", "node-feed"}
     for project in projects:
         run(platform, "deploy", str(project))
     yield platform
@@ -68,6 +68,15 @@ def test_watermark(deployed: Platform) -> None:
     assert plain.content != answer.content
     refused = httpx.post(f"{deployed.gateway}/watermark", content=b"no picture")
     assert refused.status_code == 415
+
+
+def test_node_feed(deployed: Platform) -> None:
+    with httpx.stream("GET", f"{deployed.gateway}/feed/?count=2") as answer:
+        assert answer.headers["content-type"] == "text/event-stream"
+        text = "".join(answer.iter_text())
+    assert text == "id: 1\ndata: entry 1\ndata: of 2\n\nid: 2\ndata: entry 2\ndata: of 2\n\n"
+    assert httpx.get(f"{deployed.gateway}/feed/summary?count=7").json()["count"] == 7
+    assert "serving 7 entries" in run(deployed, "logs", "node-feed")
 
 
 def jpeg_size(data: bytes) -> tuple[int, int]:
@@ -109,7 +118,7 @@ def test_fastapi_application(deployed: Platform) -> None:
         assert http.get("/weather/openapi.json").json()["info"]["title"] == "Weather"
 
 
-@pytest.mark.parametrize("template", ["python-event", "python-http", "python-asgi", "python-wsgi"])
+@pytest.mark.parametrize("template", ["python-event", "python-http", "python-asgi", "python-wsgi", "nodejs"])
 def test_templates_can_be_deployed_at_once(platform: Platform, template: str) -> None:
     name = f"made-from-{template}"
     run(platform, "init", name, "--template", template)

@@ -57,7 +57,12 @@ def test_handlers_of_every_kind(tmp_path: Path, files: dict[str, str], handler: 
         ({"main.js": ECHO}, "mian.handler", "function_load_failed", ["no file mian.js", "main.js", 'mean "main"']),
         ({"index.js": "exports.handlr = () => 1;"}, "index.handler", "handler_missing", ['mean "handlr"']),
         ({"index.js": "exports.handler = 5;"}, "index.handler", "handler_missing", ["is a number"]),
-        ({"index.js": "require('left-pad-9')"}, "index.handler", "function_load_failed", ["left-pad-9", "package.json"]),
+        (
+            {"index.js": "require('left-pad-9')"},
+            "index.handler",
+            "function_load_failed",
+            ["left-pad-9", "package.json"],
+        ),
         ({"index.js": "require('./other')"}, "index.handler", "function_load_failed", ["./other"]),
         ({"index.js": "import x from 'fs'; ("}, "index.handler", "function_load_failed", ["SyntaxError"]),
         ({"index.js": "throw new TypeError('no')"}, "index.handler", "function_load_failed", ["TypeError: no"]),

@@ -19,6 +19,7 @@ TEMPLATES = {
     "python-http": "a handler that answers HTTP requests",
     "python-asgi": "a FastAPI application",
     "python-wsgi": "a Flask application",
+    "nodejs": "a Node.js handler that answers HTTP requests",
 }
 
 

@@ -19,7 +19,7 @@ from fuyun.client.reading import WRONG, FieldReader
 from fuyun.client.requirements import Requirements, find_requirements
 from fuyun.client.yamlfile import Filling, Problems, Reader, Table, Text, Value, load_tree
 from fuyun.domain.errors import BadRequest
-from fuyun.domain.functions import FunctionSpec, check_function_name, check_spec
+from fuyun.domain.functions import NODE_SUFFIXES, NODES, FunctionSpec, check_function_name, check_spec
 from fuyun.domain.names import check_name, nearest
 
 FILE_NAMES = ("fuyun.yaml", "fuyun.yml")
@@ -192,6 +192,8 @@ class _Loader:
         found = self._fields.read_object(value, FUNCTION_FIELDS, owner)
         code = self._folder(found.pop("code", "."), line)
         wanted = found.pop("requirements", None)
+        if wanted is None and found.get("runtime") in NODES:
+            wanted = False  # a requirements.txt in the folder is for something else
         asked_line = self._fields.lines.get("requirements", (line, ""))[0]
         requirements = Requirements()
         if code is not None and wanted is not WRONG:
@@ -263,6 +265,9 @@ class _Loader:
         """A handler's module is in the code folder, unless dependencies or layers may bring it."""
         if requirements.text or spec.layers:
             return
+        if spec.runtime in NODES:
+            self._check_export(spec, code, line)
+            return
         module = spec.handler.replace(":", ".").rpartition(".")[0].replace("/", ".")
         base = code.joinpath(*module.split("."))
         if base.is_dir() or base.with_name(base.name + ".py").is_file() or list(base.parent.glob(f"{base.name}.*.so")):
@@ -271,3 +276,14 @@ class _Loader:
         close = nearest(module, sorted(path.stem for path in code.glob("*.py")))
         then = f"did you mean {close!r}?" if close else "write MODULE.CALLABLE of a file in the code folder"
         self._problems.add(place, f"handler: {spec.handler!r}: there is no module {module!r} in {code}; {then}")
+
+    def _check_export(self, spec: FunctionSpec, code: Path, line: int) -> None:
+        """A Node handler's file is in the code folder."""
+        file = spec.handler.partition(":")[0] if ":" in spec.handler else spec.handler.rpartition(".")[0]
+        names = [f"{base}{suffix}" for base in (file, f"{file}/index") for suffix in NODE_SUFFIXES]
+        if any((code / name).is_file() for name in names):
+            return
+        place, _ = self._fields.lines.get("handler", (line, ""))
+        close = nearest(file, sorted(path.stem for path in code.iterdir() if path.suffix in NODE_SUFFIXES))
+        then = f"did you mean {close!r}?" if close else "write FILE.EXPORT of a file in the code folder"
+        self._problems.add(place, f"handler: {spec.handler!r}: there is no {file}.js, .mjs or .cjs in {code}; {then}")

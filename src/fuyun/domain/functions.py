@@ -158,6 +158,8 @@ _METHOD = re.compile(r"[A-Za-z]{1,20}")
 
 PYTHONS = ("python3", "python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
 NODES = ("nodejs", "nodejs18", "nodejs20", "nodejs22", "nodejs24")
+#: What the file of a Node handler may end in.
+NODE_SUFFIXES = (".js", ".mjs", ".cjs")
 #: Runtimes whose code is a program: started in an instance, never forked from a template.
 PROGRAMS = ("custom",)
 #: Runtimes that another process keeps (`runtime/becoming.py`): no templates, and ends as a shell would tell them.
@@ -275,9 +277,7 @@ def _check_program(spec: FunctionSpec) -> None:
 
 def _check_kept(spec: FunctionSpec) -> None:
     name = f"runtime {spec.runtime}"
-    _require(
-        spec.start != "template", "start", f"{name} has no templates", "leave start out: it starts from blanks"
-    )
+    _require(spec.start != "template", "start", f"{name} has no templates", "leave start out: it starts from blanks")
     _between("pids", spec.pids, _LEAST_PIDS, 32768, "")
     if spec.runtime in NODES:
         _between("memory_bytes", spec.memory_bytes, _LEAST_NODE_BYTES, 64 * 1024 * MIB, "bytes")

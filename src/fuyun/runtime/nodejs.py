@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 WORKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "node", "worker.js")
 #: What `worker.js` finds its task and its connection at.
 _TASK, _CHANNEL = 3, 4
-_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "TMPDIR": "/tmp", "LANG": "C.UTF-8", "TZ": "UTC"}
+_ENVIRONMENT = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "HOME": "/tmp",
+    "TMPDIR": "/tmp",
+    "LANG": "C.UTF-8",
+    "TZ": "UTC",
+}
 
 
 class Prepared:

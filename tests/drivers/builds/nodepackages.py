@@ -23,7 +23,9 @@ def tarball(name: str, version: str = "1.2.3", files: dict[str, str] | None = No
     return out.getvalue()
 
 
-def project(dependencies: dict[str, str], files: dict[str, str | bytes] | None = None, **manifest: Any) -> dict[str, Any]:
+def project(
+    dependencies: dict[str, str], files: dict[str, str | bytes] | None = None, **manifest: Any
+) -> dict[str, Any]:
     """Files of a project that asks for `dependencies`."""
     return {"package.json": json.dumps({"dependencies": dependencies, **manifest}), **(files or {})}
 

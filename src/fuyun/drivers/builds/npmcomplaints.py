@@ -11,13 +11,17 @@ _PREFIX = re.compile(r"^npm (?:error|ERR!) ?")
 _SPACE = re.compile(r"\bENOSPC\b|No space left on device|Disk quota exceeded")
 _CODE = re.compile(r"^code (\S+)", re.MULTILINE)
 _NO_VERSION = re.compile(r"No matching version found for (\S+?)\.?$", re.MULTILINE)
-_NO_PACKAGE = re.compile(r"404\s+'?(@?[^'\s]+?)'? is not in (?:this|the npm) registry|404 Not Found - GET \S+/([^/\s]+) ")
+_NO_PACKAGE = re.compile(
+    r"404\s+'?(@?[^'\s]+?)'? is not in (?:this|the npm) registry|404 Not Found - GET \S+/([^/\s]+) "
+)
 _MISMATCH = re.compile(r"^(Missing|Invalid): (.+)$", re.MULTILINE)
 _CONFLICT = re.compile(r"^Could not resolve dependency:\s*(.+)|^While resolving: (.+)$", re.MULTILINE)
 _FAILED_PATH = re.compile(r"^path (\S+)", re.MULTILINE)
 _COMMAND = re.compile(r"^command sh -c (.+)$", re.MULTILINE)
 _ENGINE = re.compile(r"Not compatible with your version of node/npm: (\S+)")
-_NETWORK = frozenset(("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "ENETUNREACH", "ERR_SOCKET_TIMEOUT"))
+_NETWORK = frozenset(
+    ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "ENETUNREACH", "ERR_SOCKET_TIMEOUT")
+)
 _COMPILER = re.compile(r"not found: make|gyp ERR! find Python|g\+\+: (?:not found|command not found)|cc: not found")
 
 
@@ -36,7 +40,10 @@ def _explain(said: str, doing: str, lines: Sequence[str]) -> tuple[str, str]:
         return f"no version of {found[1]} matches", "allow another version in package.json"
     if code == "E404":
         name = next((part for part in found.groups() if part), "") if (found := _NO_PACKAGE.search(said)) else ""
-        return f"the registry has no package {name or '(see the log)'}", "check the spelling of its name and the registry"
+        return (
+            f"the registry has no package {name or '(see the log)'}",
+            "check the spelling of its name and the registry",
+        )
     if code == "EUSAGE" and "in sync" in said:
         first = f": {found[1].lower()} {found[2]}" if (found := _MISMATCH.search(said)) else ""
         return f"package.json and its lock do not fit each other{first}", "run npm install and deploy the new lock"
@@ -51,7 +58,10 @@ def _explain(said: str, doing: str, lines: Sequence[str]) -> tuple[str, str]:
     if code == "ENOTCACHED" or code in _NETWORK:
         return "the registry cannot be reached", "check the host's network, proxy and certificates, then deploy again"
     if _COMPILER.search(said):
-        return "a package is compiled when it is installed, and there is no compiler", "apt install build-essential python3"
+        return (
+            "a package is compiled when it is installed, and there is no compiler",
+            "apt install build-essential python3",
+        )
     if (path := _FAILED_PATH.search(said)) and (command := _COMMAND.search(said)):
         package = path[1].rpartition("node_modules/")[2]
         return f"the install script of {package} failed: {command[1]}", "see the log for what it needs"

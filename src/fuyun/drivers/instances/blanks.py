@@ -162,7 +162,8 @@ class Blanks:
             path = plans.RUNTIME if sandboxed else str(Path(plans.__file__).parents[3])
             message: dict[str, Any] = {
                 "op": "zygote", "id": ids.new_id(), "plan": plan, "path": path, "env": plans.environment(),
-                "argv": [family.interpreter.executable, *_ZYGOTE_ARGV], "options": {"isolation": family.isolation, "node": family.interpreter.node},
+                "argv": [family.interpreter.executable, *_ZYGOTE_ARGV],
+                "options": {"isolation": family.isolation, "node": family.interpreter.node},
             }  # fmt: skip
             answer = await self._ground.warden.ask(message)
             family.zygote, family.pid = message["id"], answer["pid"]

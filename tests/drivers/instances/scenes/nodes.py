@@ -45,7 +45,9 @@ async def it_is_sealed_before_it_knows_its_code() -> None:
         code = """
             const fs = require('node:fs');
             const { execFileSync } = require('node:child_process');
-            const tried = (action) => { try { action(); return 'worked'; } catch (error) { return error.code || error.status; } };
+            const tried = (action) => {
+              try { action(); return 'worked'; } catch (error) { return error.code || error.status; }
+            };
             exports.handler = async () => ({
               status: fs.readFileSync('/proc/self/status', 'utf8').match(/^(NoNewPrivs|Seccomp|CapEff|CapBnd):.*/gm),
               code: tried(() => fs.writeFileSync('/code/x', '')),
@@ -85,7 +87,8 @@ async def how_it_ends_is_told() -> None:
         exited = await host.call(instance).error()
         assert isinstance(exited, FunctionExited), exited
         assert "process.exit(3)" in exited.detail
-        thrown = "exports.handler = async () => { setImmediate(() => { throw new TypeError('late') }); await new Promise(() => 0); };"
+        late = "setImmediate(() => { throw new TypeError('late') })"
+        thrown = f"exports.handler = async () => {{ {late}; await new Promise(() => 0); }};"
         error = await host.call(await host.start(host.node(thrown))).error()
         assert isinstance(error, FunctionRaised), error
         assert error.detail == "TypeError: late"
@@ -122,7 +125,9 @@ async def a_start_fails_and_says_why() -> None:
         assert broken.detail == "importing index failed: TypeError: no"
         assert broken.fields["traceback"][1].endswith("(/code/index.js:1:7)")
         hooks = Hooks(initializer="index.init", initializer_timeout_s=0.2)
-        endless = await failure(host.start(host.node("exports.init = async () => new Promise(() => 0); " + ECHO, hooks=hooks)))
+        endless = await failure(
+            host.start(host.node("exports.init = async () => new Promise(() => 0); " + ECHO, hooks=hooks))
+        )
         assert isinstance(endless, FunctionInitFailed), endless
         assert endless.detail == "the initializer did not end within 0.2 s"
         dead = await failure(host.start(host.node("process.kill(process.pid, 'SIGKILL'); setTimeout(() => 0, 60000);")))
