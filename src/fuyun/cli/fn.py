@@ -121,6 +121,10 @@ def _show(version: Version) -> None:
                 "instances",
                 f"{spec.min_instances} to {spec.max_instances}, idle for {format_duration(spec.idle_timeout_s)}",
             ),
+            *(
+                ("provisioned", f"{w.instances} at {w.schedule!r} {w.timezone} for {format_duration(w.duration_s)}")
+                for w in spec.provisioned
+            ),
             ("isolation", spec.isolation),
             ("initializer", spec.hooks.initializer),
             ("env", ", ".join(sorted(spec.env))),
@@ -133,7 +137,8 @@ def _show(version: Version) -> None:
             ),
             *(("trigger", trigger) for trigger in triggers),
             ("code", f"{version.code.digest[:12]} ({format_size(version.code.size_bytes)})"),
-            ("layers", ", ".join(layer.digest[:12] for layer in version.layers)),
+            ("layers", ", ".join(spec.layers)),
+            ("mounted", ", ".join(layer.digest[:12] for layer in version.layers)),
             ("created", output.when(version.created_s)),
         ]
     )

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from fuyun.base import clock
-from fuyun.decide import starts
+from fuyun.decide import provisioning, starts
 from fuyun.domain.errors import FuyunError, InstanceLost, Unavailable
 from fuyun.domain.functions import KEPT, Version
 from fuyun.domain.interpreters import Interpreter
@@ -223,7 +223,7 @@ class LocalHost:
 
     def _has_several(self, version: Version) -> bool:
         """Whether it has, or is to keep, so many instances that they had better share a template's memory."""
-        if version.spec.min_instances >= _SEVERAL:
+        if provisioning.most(version.spec) >= _SEVERAL:
             return True
         alive = (p.version.key for p in self._ground.processes.values() if p.kind == "instance" and p.version)
         return sum(key == version.key for key in alive) >= _SEVERAL

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fuyun.services.functions import Functions
     from fuyun.services.gauges import Gauges
     from fuyun.services.invoking import Invoker
+    from fuyun.services.layers import Layers
     from fuyun.services.measures import Measures
     from fuyun.services.records import Records
     from fuyun.services.tenants import Tenants
@@ -45,6 +46,7 @@ class Services:
     tenants: Tenants
     functions: Functions
     deployer: Deployer
+    layers: Layers
     records: Records
     invoker: Invoker
     measures: Measures
