@@ -14,12 +14,14 @@ from fuyun.domain.functions import FunctionSpec, Version
 from fuyun.domain.tenants import Principal
 from fuyun.drivers.blobs.folder import FolderBlobs
 from fuyun.drivers.builds.isolated import ProcessRunner
+from fuyun.drivers.builds.npm import NpmBuilder, NpmOptions
 from fuyun.drivers.builds.uv import UvBuilder, UvOptions
 from fuyun.drivers.catalog.functions import SqlCatalog
 from fuyun.drivers.catalog.layers import SqlLayers
 from fuyun.drivers.catalog.sqlite import Database
 from fuyun.drivers.catalog.tenants import SqlTenants
 from fuyun.drivers.instances.interpreters import Interpreters
+from fuyun.drivers.instances.nodes import Nodes
 from fuyun.ports.instances import Instance, StartReport
 from fuyun.services.collecting import Collector
 from fuyun.services.deploying import Deployer, DeployParts, DeployRequest
@@ -76,6 +78,7 @@ class Bench:
     tenants: Tenants
     blobs: FolderBlobs
     builder: UvBuilder
+    packages: NpmBuilder
     deployer: Deployer
     functions: Functions
     layers: Layers
@@ -131,6 +134,8 @@ async def bench(root: Path) -> AsyncIterator[Bench]:
     b.blobs = FolderBlobs.open(root / "objects")
     options = UvOptions(args=("--no-index", "--find-links", str(root / "wheels")), env={})
     b.builder = UvBuilder(b.blobs, ProcessRunner(), INTERPRETERS.by_path, root / "builds", options)
+    offline = NpmOptions(args=("--offline",), env={})
+    b.packages = NpmBuilder(b.blobs, ProcessRunner(), Nodes(INTERPRETERS.newest).get, root / "builds/npm", offline)
     store = SqlLayers(database)
     storage = Storage(b.catalog, store, b.tenants)
     b.layers = Layers(store, b.blobs, storage, b.tenants)
@@ -140,6 +145,7 @@ async def bench(root: Path) -> AsyncIterator[Bench]:
             catalog=b.catalog,
             blobs=b.blobs,
             builder=b.builder,
+            packages=b.packages,
             host=b.host,
             tenants=b.tenants,
             layers=b.layers,
@@ -155,5 +161,6 @@ async def bench(root: Path) -> AsyncIterator[Bench]:
     try:
         yield b
     finally:
+        await b.packages.close()
         await b.builder.close()
         await database.close()

@@ -61,7 +61,7 @@ def _receive_task(channel: socket.socket) -> dict[str, Any]:
     return dict(loads(str(_exactly(channel, size), "utf-8")))
 
 
-def live(isolated: bool, channel_fd: int, output: int, control_fd: int, node: str = "") -> int:
+def live(isolated: bool, channel_fd: int, output: int, control_fd: int, *, node: str = "") -> int:
     """Be a blank, then the function it is told to be, until the channel closes; the exit status. `node`: an executable
     to be started ahead."""
     forkhooks.arm()

@@ -58,7 +58,7 @@ def _spawn(message: dict[str, Any], passed: list[int], control: socket.socket, o
             mapped = os.read(gate, 1)
             os.close(gate)
             if mapped:
-                status = instance.live(isolated, *passed, options["node"])
+                status = instance.live(isolated, *passed, node=options["node"])
         finally:
             os._exit(status)
     try:

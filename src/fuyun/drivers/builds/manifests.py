@@ -59,8 +59,8 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
     files = {_MANIFEST: text}
     lock = next((name for name in _LOCKS if (folder / name).is_file()), None)
-    for name in (lock, _SETTINGS):
-        if name is not None and (content := _read(folder / name)) is not None:
+    for name in (lock or _SETTINGS, _SETTINGS):
+        if (content := _read(folder / name)) is not None:
             files[name] = content
     local = _local(folder, wanted)
     locked = files.get(lock or "", "")
