@@ -27,7 +27,7 @@ _SPAWNING = 12
 _TRIES, _PAUSE_S, _LONGEST_PAUSE_S = 5, 0.02, 5.0
 #: How long a start waits for a blank.
 _TAKE_S = 60.0
-#: Blanks with a Node process in them are large (20 MB each of their own).
+#: Blanks with a Node process in them are large (12 MB each of their own).
 _NODE_BLANKS = 2
 _BLANK_LIMITS = {"memory": 256 * 2**20, "cpu": 1.0, "pids": 128}
 
