@@ -217,8 +217,8 @@ async def _make_services(
 
     services = calls.Services(
         tenants=tenants, functions=functions, deployer=deployer, layers=layers, records=records, invoker=dispatcher,
-        measures=measures, gauges=dispatcher.gauges, inventory=inventory, unready=lambda: "starting",
-        gateway_url=lambda: "",
+        measures=measures, gauges=dispatcher.gauges, plan_of=host.plan_of, inventory=inventory,
+        unready=lambda: "starting", gateway_url=lambda: "",
         limits=calls.Limits(upload_bytes=settings.upload_bytes, body_idle_s=settings.body_idle_s),
     )  # fmt: skip
     return dispatcher, services

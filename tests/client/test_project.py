@@ -238,3 +238,17 @@ def schema_errors(document: object) -> list[str]:
     import jsonschema_rs
 
     return [error.message for error in jsonschema_rs.validator_for(json_schema()).iter_errors(document)]
+
+
+def test_a_custom_function_has_an_executable_bootstrap(tmp_path: Path) -> None:
+    text = "name: p\nfunctions:\n  f:\n    runtime: custom\n    handler: anything at all\n    pre_stop: {timeout: 9s}\n"
+    (tmp_path / "fuyun.yaml").write_text(text)
+    with pytest.raises(BadRequest, match=r"fuyun\.yaml:4: runtime: there is no .*bootstrap; runtime custom starts"):
+        load_project(tmp_path)
+    program = tmp_path / "bootstrap"
+    program.write_text("#!/bin/sh\n")
+    with pytest.raises(BadRequest, match=r"bootstrap is not executable; run chmod \+x"):
+        load_project(tmp_path)
+    program.chmod(0o755)
+    spec = load_project(tmp_path).functions["f"].spec
+    assert (spec.handler, spec.hooks.pre_stop_timeout_s) == ("anything at all", 9.0)

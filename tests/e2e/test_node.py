@@ -1,92 +1,69 @@
-"""Node functions through the real gateway, as root and without rights."""
+"""What `fuyun node` and `fuyun fn get` say of a real platform, as root and without rights."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import json
+from typing import Any
 
 import pytest
 
-from tests.drivers.builds.nodepackages import project, tarball
 from tests.running import Platform
+from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
-NODE = {"runtime": "nodejs", "handler": "index.handler"}
-HANDLER = """
-exports.handler = async (event, context) => {
-  const path = event.rawPath;
-  console.log('at %s', path);
-  if (path === '/raise') throw new TypeError('not that');
-  if (path === '/exit') process.exit(4);
-  if (path === '/hang') await new Promise(() => setTimeout(() => 0, 60000));
-  if (path === '/spin') for (;;);
-  if (path === '/large') return 'x'.repeat(7 << 20);
-  if (path === '/stream') return (async function* () { for (let i = 0; i < 40; i++) yield 'y'.repeat(100000); })();
-  const body = { got: event.body, id: context.awsRequestId };
-  return { statusCode: 201, headers: { 'x-node': process.versions.node }, body };
-};
-"""
+PLAIN = "def handler(event, context):\n    return 1\n"
+SOCKET = "import socket\nkept = socket.socket()\n" + PLAIN
+SLOW = "sum(range(3_000_000))\n" + PLAIN
 
 
-def test_requests_and_every_way_to_fail(either_platform: Platform) -> None:
+def processes(platform: Platform) -> list[dict[str, Any]]:
+    ran = platform.cli("node", "--json")
+    assert ran.returncode == 0, ran.stderr.decode()
+    found: list[dict[str, Any]] = json.loads(ran.stdout)["processes"]
+    return found
+
+
+def of(platform: Platform, function: str) -> dict[str, dict[str, Any]]:
+    """Its processes by kind."""
+    return {one["kind"]: one for one in processes(platform) if one["version"].startswith(f"default/{function}@")}
+
+
+def start_of(platform: Platform, function: str) -> dict[str, str]:
+    ran = platform.cli("fn", "get", function, "--json")
+    assert ran.returncode == 0, ran.stderr.decode()
+    found: dict[str, str] = json.loads(ran.stdout)["start"]
+    return found
+
+
+def test_the_node_shows_what_it_holds_and_what_that_saves(either_platform: Platform) -> None:
     platform = either_platform
-    platform.deploy("node", {"index.js": HANDLER}, **NODE, timeout_s=2.0)
-    try:
-        answer = platform.http.post(platform.url("node") + "/a", content="é")
-        assert (answer.status_code, answer.json()["got"]) == (201, "é")
-        assert answer.headers["x-node"]
-        assert answer.headers["fuyun-request-id"] == answer.json()["id"]
-        assert platform.http.get(platform.url("node")).headers["fuyun-start"] == "warm"
-        for path, code in (
-            ("/raise", "function_raised"), ("/exit", "function_exited"), ("/hang", "function_timed_out"),
-            ("/spin", "function_timed_out"), ("/large", "response_too_large"),
-        ):  # fmt: skip
-            assert platform.http.get(platform.url("node") + path).json()["code"] == code, path
-        assert len(platform.http.get(platform.url("node") + "/stream").content) == 4_000_000
-        assert "at /raise" in platform.cli("logs", "node").stdout.decode()
-    finally:
-        platform.remove("node")
+    platform.deploy("slow", SLOW, start="template", idle_timeout_s=3600)
+    assert platform.invoke("slow").json() == 1
+    wait_until(lambda: {"template", "instance"} <= of(platform, "slow").keys(), "a template and an instance")
+    found = of(platform, "slow")
+    for one in found.values():
+        assert 0 < one["private_bytes"] <= one["rss_bytes"]
+        assert 0 < one["pss_bytes"] <= one["rss_bytes"]
+    assert found["template"]["saved_ms"] > 0, "loading takes longer than a fork"
+    assert (found["instance"]["start"], found["instance"]["saved_ms"] > 0) == ("template", True)
+    others = {one["kind"]: one for one in processes(platform)}
+    assert {"platform", "warden", "zygote", "blank"} <= others.keys()
+    for kind in ("zygote", "blank"):
+        assert others[kind]["saved_ms"] > 0
+        assert others[kind]["pss_bytes"] > 0
+    platform.remove("slow")
 
 
-def test_packages_are_built_and_found(either_platform: Platform) -> None:
+def test_how_a_version_starts_is_chosen_by_what_its_import_did(either_platform: Platform) -> None:
     platform = either_platform
-    compiled = {"install": "node -e \"require('fs').writeFileSync('made.js', 'module.exports = 6 * 7')\""}
-    package = tarball("tiny", files={"index.js": "module.exports = require('./made.js');"}, scripts=compiled)
-    for name, code in (
-        ("index.cjs", "const tiny = require('tiny'); exports.handler = async () => tiny;"),
-        ("index.mjs", "import tiny from 'tiny'; export const handler = async () => tiny;"),
-    ):
-        files = project({"tiny": "file:tiny.tgz"}, {"tiny.tgz": package, name: code})
-        platform.deploy("node-packages", files, **NODE)
-        assert platform.invoke("node-packages").json() == 42
-    refused = platform.try_deploy("node-packages", files, **NODE, requirements="flask\n")
-    assert (refused.status_code, refused.json()["code"]) == (400, "bad_request")
-    assert "package.json" in refused.json()["hint"]
-    assert platform.invoke("node-packages").json() == 42, "what served goes on"
-    platform.remove("node-packages")
-
-
-def test_a_burst_is_answered_once_each(platform: Platform) -> None:
-    code = "exports.handler = async (event) => { await new Promise((r) => setTimeout(r, 20)); return event.n; };"
-    platform.deploy("node-burst", {"index.js": code}, **NODE, concurrency=10, max_instances=4)
-    try:
-        with ThreadPoolExecutor(16) as pool:
-            answers = list(pool.map(lambda n: platform.invoke("node-burst", {"n": n}).json(), range(200)))
-        assert answers == list(range(200))
-        assert len(platform.instances_of("node-burst")) <= 4
-    finally:
-        platform.remove("node-burst")
-
-
-@pytest.mark.parametrize(
-    ("spec", "words"),
-    [
-        ({"runtime": "nodejs9"}, "'nodejs9' is not a runtime"), ({"handler": "index"}, "is not FILE.EXPORT"),
-        ({"start": "template"}, "has no templates"), ({"memory_bytes": 2**25}, "32MiB is out of range"),
-        ({"pids": 4}, "pids"),
-    ],
-)  # fmt: skip
-def test_specs_that_cannot_be(platform: Platform, spec: dict[str, object], words: str) -> None:
-    answer = platform.try_deploy("node-wrong", {"index.js": HANDLER}, **{**NODE, **spec})
-    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
-    assert words in answer.json()["detail"]
+    platform.deploy("slow", SLOW, start="template")
+    platform.deploy("holding", SOCKET)
+    platform.deploy("asking", SLOW, start="blank")
+    assert start_of(platform, "slow")["rung"] in ("template", "spare")
+    holding, asking = start_of(platform, "holding"), start_of(platform, "asking")
+    assert "a socket is open" in holding["reason"]
+    assert holding["rung"] in ("blank", "zygote")
+    assert (asking["policy"], asking["reason"]) == ("blank", "the version asks to start from blanks")
+    for name in ("slow", "holding", "asking"):
+        platform.remove(name)

@@ -59,9 +59,11 @@ def get(
             qualifier = str(max(alias.weights, key=lambda weight: weight.weight).version or "$LATEST")
         version = platform.get_version(function, qualifier or "$LATEST")
         aliases = platform.list_aliases(function)
+        start = platform.get_start(function, version.qualifier)
     if json:
-        return output.as_json({"version": version, "aliases": aliases})
+        return output.as_json({"version": version, "aliases": aliases, "start": start})
     _show(version)
+    output.pairs([("start", f"{start['policy']}: {start['rung']} ({start['reason']})")])
     for item in aliases:
         shares = ", ".join(f"{share.version or '$LATEST'}={share.weight:g}%" for share in item.weights)
         output.pairs([(f"alias {item.name}", shares)])

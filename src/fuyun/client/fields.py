@@ -59,7 +59,7 @@ HTTP_FIELDS = (
 TRIGGERS = (Field("http", "object", "binds a path of the gateway to the function", fields=HTTP_FIELDS),)
 
 HOOK_FIELDS = (
-    Field("handler", "text", "MODULE.CALLABLE to run", required=True),
+    Field("handler", "text", "MODULE.CALLABLE to run; programs have none"),
     Field("timeout", "duration", "how long it may take"),
 )
 
@@ -72,8 +72,9 @@ PROVISIONED_FIELDS = (
 
 FUNCTION_FIELDS = (
     Field("description", "text", "what it is for, in a sentence"),
-    Field("runtime", "choice", "interpreter; python3 is the newest one found", choices=RUNTIMES),
-    Field("handler", "text", "MODULE.CALLABLE, or MODULE:APP for a WSGI or ASGI application"),
+    Field("runtime", "choice", "what runs the code; python3 is the newest one found, custom the executable bootstrap",
+          choices=RUNTIMES),
+    Field("handler", "text", "MODULE.CALLABLE, or MODULE:APP for a WSGI or ASGI application; to programs just a text"),
     Field("code", "folder", "folder with the code, relative to this file", default="."),
     Field(
         "requirements",

@@ -92,6 +92,10 @@ class Platform(Caller):
         """Nodes with their zygotes, blanks, templates, instances and queues."""
         return self._dict(self._send("GET", path_of("status")))
 
+    def get_node(self) -> dict[str, Any]:
+        """The node's processes, their memory in bytes, what each takes and saves in milliseconds. For platform keys."""
+        return self._dict(self._send("GET", path_of("node")))
+
     def get_openapi(self) -> dict[str, Any]:
         """The API's own description."""
         return self._dict(self._send("GET", path_of("openapi.json")))
@@ -213,6 +217,10 @@ class Platform(Caller):
     def get_version(self, function: str, version: str = LATEST) -> Version:
         """A version by number or `$LATEST`."""
         return self._one(self._send("GET", self._functions(function, "versions", version)), Version)
+
+    def get_start(self, function: str, version: str = LATEST) -> dict[str, Any]:
+        """`policy`, `rung` and `reason` of the next start of a version. NotFound when it is absent."""
+        return self._dict(self._send("GET", self._functions(function, "versions", version, "start")))
 
     def publish(self, function: str, description: str = "") -> Version:
         """Freeze the draft as the next version; an unchanged draft gives the version it already is."""

@@ -118,6 +118,7 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
             invoker=invoker,
             measures=measures,
             gauges=lambda: holder[0].gauges,
+            plan_of=host.plan_of,
             inventory=host.inventory,
             unready=lambda: holder[0].unready,
             limits=limits or Limits(),

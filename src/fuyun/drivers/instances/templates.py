@@ -57,6 +57,7 @@ class Template:
     size_bytes: int
     used_s: float
     fork_ms: float = 0.0
+    take_ms: float = 0.0  # how long its last spare took to become an instance
     copies: int = 0  # that its group has memory for; a spare counts as none
     lean: bool = False  # kept for the memory it saves, not for the time: it ends with its last instance
     deaf: bool = False  # it did not fork when it was asked
@@ -81,6 +82,10 @@ class Templates:
     def __contains__(self, version_key: str) -> bool:
         return version_key in self._templates
 
+    def get(self, version_key: str) -> Template | None:
+        """The version's template, as it is."""
+        return self._templates.get(version_key)
+
     def find(self, version: Version, env: dict[str, str]) -> Template | None:
         """The version's living template with this environment; an outdated one is dropped."""
         template = self._templates.get(version.key)
@@ -88,6 +93,12 @@ class Templates:
             self.forget(version.key)
             return None
         return template
+
+    def of(self, process: Process) -> Template | None:
+        """The template that the process is, or was forked from; None for one that has none."""
+        root = process if process.kind == "template" else process.template
+        known = (*self._templates.values(), *self._leaving)
+        return next((template for template in known if template.process is root), None)
 
     async def keep(self, version: Version, env: dict[str, str], process: Process) -> None:
         """Keep a loaded process; others may go for it."""
@@ -231,6 +242,7 @@ class Templates:
             _log.warning("a spare was lost", version=process.version and process.version.key, error=error.detail)
             return None
         template.losses = 0
+        template.take_ms = process.report.start_ms
         return process
 
     def _plan_spare(self, template: Template) -> None:

@@ -26,6 +26,7 @@ from fuyun.transports.api import (
     logs,
     metrics,
     namespaces,
+    node,
     secrets,
     versions,
 )
@@ -47,6 +48,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *layers.ENDPOINTS,
     *functions.ENDPOINTS,
     *versions.ENDPOINTS,
+    *node.ENDPOINTS,
     *aliases.ENDPOINTS,
     *invoke.ENDPOINTS,
     *invocations.ENDPOINTS,

@@ -17,6 +17,8 @@ from fuyun.domain.functions import Wire
 from fuyun.domain.tenants import Principal
 
 if TYPE_CHECKING:
+    from fuyun.domain.functions import Version
+    from fuyun.ports.instances import StartPlan
     from fuyun.services.deploying import Deployer
     from fuyun.services.functions import Functions
     from fuyun.services.gauges import Gauges
@@ -51,6 +53,7 @@ class Services:
     invoker: Invoker
     measures: Measures
     gauges: Callable[[], Gauges]
+    plan_of: Callable[[Version], StartPlan]
     inventory: Callable[[], Awaitable[dict[str, Any]]]
     unready: Callable[[], str]
     node: str = "local"
