@@ -144,8 +144,8 @@ class LocalHost:
         """Why a version that could be forked, as far as is known, has no template."""
         if version.spec.isolation != "sandbox":
             return f"isolation {version.spec.isolation!r} has no templates"
-        if version.spec.runtime in PROGRAMS:
-            return f"runtime {version.spec.runtime!r} starts a program, which cannot be forked"
+        if version.spec.runtime in KEPT:
+            return f"runtime {version.spec.runtime!r} runs in a process that cannot be forked"
         init_ms = self._init_ms.get(version.key)
         if init_ms is None:
             return "it has not been loaded since the platform started"

@@ -19,7 +19,6 @@ const { rehearse } = require('./rehearsal.js');
 const START_FAILED = 70;
 const RECEIVE = 64 * 1024;
 const exit = process.reallyExit;
-const leave = process.exit;
 
 function exactly(descriptor, size) {
   const data = Buffer.alloc(size);
@@ -59,20 +58,21 @@ function watchFailures(desk, isReady, socket) {
       const text = `importing ${desk.app.task.handler} failed: ${told.message}`;
       desk.send(jsonFrame(KIND.FAILED, 0, problem('function_load_failed', text, told.error_type, told.traceback)));
     }
-    socket.end(() => exit.call(process, isReady() ? 1 : START_FAILED));
+    hangUp(socket, isReady() ? 1 : START_FAILED);
   };
   process.on('uncaughtException', end);
   process.on('unhandledRejection', end);
-  process.exit = (code = process.exitCode ?? 0) => {
-    const call = desk.find();
-    const told = problem('function_exited', `the function ended its process: process.exit(${code})`, 'process.exit');
-    if (call !== null) {
-      desk.failWith(call, told);
-      // At once, so that the platform sends nothing more: to end takes Node some milliseconds.
-      if (socket.writableLength === 0) socket._handle.close();
-    }
-    leave.call(process, code);
-  };
+  // The platform answers what is open once it knows how the process has ended.
+  process.on('exit', () => desk.calls.forEach((call) => desk.spool.finish(call)));
+}
+
+/** End with `status`, the connection first, so that the platform sends nothing more. */
+function hangUp(socket, status) {
+  if (socket.writableLength === 0) {
+    socket._handle.close();
+    exit.call(process, status);
+  }
+  socket.end(() => exit.call(process, status));
 }
 
 /** Serve until the platform hangs up. */
@@ -115,7 +115,7 @@ async function main(taskDescriptor, channelDescriptor) {
     if (!(error instanceof LoadProblem)) throw error;
     desk.spool.finish(desk.spool.idle);
     desk.send(jsonFrame(KIND.FAILED, 0, error.problem));
-    socket.end(() => exit.call(process, START_FAILED));
+    hangUp(socket, START_FAILED);
     return;
   }
   ready = true;
