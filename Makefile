@@ -29,6 +29,7 @@ demo: $(READY)  ## start a platform, deploy a real function, call it cold and wa
 	@$(BIN)/python -m scripts.demo
 
 test: $(READY)  ## lint, type check, every test
+	@{ command -v node && command -v npm; } >/dev/null || bash scripts/packages.sh nodejs npm
 	@$(MAKE) lint
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 

@@ -20,17 +20,19 @@ import structlog
 
 from fuyun.base.tasks import Scope
 from fuyun.domain.errors import HostUnable
-from fuyun.domain.functions import Version
+from fuyun.domain.functions import NODES, Version
 from fuyun.drivers.blobs.folder import FolderBlobs
 from fuyun.drivers.builds.isolated import ProcessRunner
 from fuyun.drivers.builds.modules import ModuleBuilder
+from fuyun.drivers.builds.npm import NpmBuilder, NpmOptions
 from fuyun.drivers.builds.uv import UvBuilder, UvOptions
 from fuyun.drivers.catalog.functions import SqlCatalog
 from fuyun.drivers.catalog.layers import SqlLayers
 from fuyun.drivers.catalog.sqlite import Database
 from fuyun.drivers.catalog.tenants import SqlTenants
 from fuyun.drivers.instances.host import HostOptions, LocalHost
-from fuyun.drivers.instances.interpreters import Interpreters
+from fuyun.drivers.instances.interpreters import Interpreter, Interpreters
+from fuyun.drivers.instances.nodes import Nodes
 from fuyun.drivers.records.folder import FolderRecords
 from fuyun.services import calendar
 from fuyun.services.collecting import Collector
@@ -108,6 +110,7 @@ class _Drivers:
     host: LocalHost
     builder: UvBuilder
     modules: ModuleBuilder
+    packages: NpmBuilder
     notes: list[str]
 
 
@@ -158,7 +161,12 @@ async def _open_drivers(settings: Settings, stack: AsyncExitStack) -> _Drivers:
     stack.push_async_callback(store.close)
     interpreters = Interpreters(settings.interpreters)
     await asyncio.to_thread(interpreters.discover)
-    host = LocalHost(_host_options(settings, data), interpreters.by_runtime, store.append_nowait)
+    nodes = Nodes(interpreters.newest, settings.interpreters)
+
+    def interpreter_of(runtime: str) -> Interpreter:
+        return nodes.keeper(runtime) if runtime in NODES else interpreters.by_runtime(runtime)
+
+    host = LocalHost(_host_options(settings, data), interpreter_of, store.append_nowait)
     stack.push_async_callback(host.close)
     notes = await _open_host(host, interpreters)
     run = host.run if host.sandboxed else ProcessRunner()
@@ -167,9 +175,11 @@ async def _open_drivers(settings: Settings, stack: AsyncExitStack) -> _Drivers:
     stack.push_async_callback(builder.close)
     modules = await asyncio.to_thread(ModuleBuilder, blobs, run, interpreters.by_path, data / "modules")
     stack.push_async_callback(modules.close)
+    packages = NpmBuilder(blobs, run, nodes.get, data / "builds/npm", NpmOptions(isolated=host.sandboxed))
+    stack.push_async_callback(packages.close)
     return _Drivers(
         database=database, catalog=SqlCatalog(database), layers=SqlLayers(database), blobs=blobs, store=store,
-        interpreters=interpreters, host=host, builder=builder, modules=modules, notes=notes,
+        interpreters=interpreters, host=host, builder=builder, modules=modules, packages=packages, notes=notes,
     )  # fmt: skip
 
 
@@ -195,7 +205,8 @@ async def _make_services(
     layers = Layers(drivers.layers, blobs, storage, tenants)
     deployer = Deployer(
         DeployParts(
-            catalog=catalog, blobs=blobs, builder=drivers.builder, modules=drivers.modules, host=host,
+            catalog=catalog, blobs=blobs, builder=drivers.builder, modules=drivers.modules,
+            packages=drivers.packages, host=host,
             tenants=tenants, layers=layers, storage=storage, on_change=dispatcher.reload,
             upload_bytes=settings.upload_bytes,
             interpreter_of=lambda runtime: Path(drivers.interpreters.by_runtime(runtime).executable),

@@ -127,6 +127,17 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         "  g: {runtime: wasm, handler: ap.wat, code: cart}\n",
         ["6: handler: there is no ap.wat in {folder}/cart; it holds no module"],
     ),
+    "no Node file": (
+        "  g: {runtime: nodejs, handler: ap.x, code: cart}\n",
+        [
+            "6: handler: 'ap.x': there is no ap.js, .mjs or .cjs in {folder}/cart; "
+            "write FILE.EXPORT of a file in the code folder"
+        ],
+    ),
+    "Node export": (
+        "  g: {runtime: nodejs, handler: app, code: cart}\n",
+        ["6: handler: 'app' is not FILE.EXPORT; write index.handler or folder/file.handler"],
+    ),
     "no folder": (
         "  g: {handler: app.x, code: crat}\n",
         ["6: code: {folder}/crat does not exist; name the folder that holds the code, relative to this file"],

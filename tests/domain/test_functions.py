@@ -199,3 +199,27 @@ def test_an_alias_survives_the_wire_unchanged() -> None:
         namespace="n", function="f", name="live", weights=weights((1, 90), (2, 10)), previous=weights((1, 100))
     )
     assert msgspec.json.decode(msgspec.json.encode(alias), type=Alias) == alias
+
+
+@pytest.mark.parametrize("handler", ["index.handler", "src/my-file.fn", "my.file.v2:a.b", "@x/y.$f", "lib.default"])
+def test_node_handlers_people_write(handler: str) -> None:
+    spec = FunctionSpec(runtime="nodejs20", handler=handler)
+    assert check_spec(spec) is spec
+
+
+@pytest.mark.parametrize(
+    "handler", ["index", ".handler", "index.", "../x.handler", "a//b.c", "in dex.handler", ":x", "a:"]
+)
+def test_node_handlers_that_cannot_be(handler: str) -> None:
+    with pytest.raises(BadRequest, match=r"is not FILE\.EXPORT"):
+        check_spec(FunctionSpec(runtime="nodejs", handler=handler))
+
+
+@pytest.mark.parametrize(
+    ("spec", "path"),
+    [({"start": "template"}, "start"), ({"memory_bytes": 32 * MIB}, "memory_bytes"), ({"pids": 8}, "pids")],
+)
+def test_what_node_cannot_have(spec: dict[str, Any], path: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        check_spec(FunctionSpec(runtime="nodejs", handler="index.handler", **spec))
+    assert refused.value.fields["path"] == path

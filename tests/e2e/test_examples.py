@@ -35,6 +35,7 @@ def deployed(platform: Platform) -> Iterator[Platform]:
         "watermark",
         "flask-app",
         "fastapi-app",
+        "node-feed",
         "wasm-wordcount",
     }
     for project in projects:
@@ -74,6 +75,15 @@ def test_watermark(deployed: Platform) -> None:
     assert plain.content != answer.content
     refused = httpx.post(f"{deployed.gateway}/watermark", content=b"no picture")
     assert refused.status_code == 415
+
+
+def test_node_feed(deployed: Platform) -> None:
+    with httpx.stream("GET", f"{deployed.gateway}/feed/?count=2") as answer:
+        assert answer.headers["content-type"] == "text/event-stream"
+        text = "".join(answer.iter_text())
+    assert text == "id: 1\ndata: entry 1\ndata: of 2\n\nid: 2\ndata: entry 2\ndata: of 2\n\n"
+    assert httpx.get(f"{deployed.gateway}/feed/summary?count=7").json()["count"] == 7
+    assert "serving 7 entries" in run(deployed, "logs", "node-feed")
 
 
 def jpeg_size(data: bytes) -> tuple[int, int]:
@@ -138,7 +148,9 @@ def test_wordcount_in_webassembly(deployed: Platform) -> None:
     assert "280000 bytes counted" in run(deployed, "logs", "wordcount")
 
 
-@pytest.mark.parametrize("template", ["python-event", "python-http", "python-asgi", "python-wsgi", "custom", "wasm"])
+@pytest.mark.parametrize(
+    "template", ["python-event", "python-http", "python-asgi", "python-wsgi", "custom", "wasm", "nodejs"]
+)
 def test_templates_can_be_deployed_at_once(platform: Platform, template: str) -> None:
     name = f"made-from-{template}"
     run(platform, "init", name, "--template", template)
@@ -152,7 +164,7 @@ def test_templates_can_be_deployed_at_once(platform: Platform, template: str) ->
         answer = platform.http.get(platform.url(name) + "/")
         assert answer.status_code == 200, answer.text
         invoked = platform.cli("invoke", name, "-d", "{}")
-        if template == "python-http":
+        if template in ("python-http", "nodejs"):
             assert (invoked.returncode, json.loads(invoked.stdout)["statusCode"]) == (0, 200)
         else:  # they serve GET only, and the command says so
             assert (invoked.returncode, b"405 Method Not Allowed" in invoked.stderr) == (3, True)

@@ -323,6 +323,37 @@ def worker(
 
 
 @contextmanager
+def node_worker(
+    folder: Path, code: str | dict[str, str], handler: str = "index.handler", **task: Any
+) -> Iterator[Worker]:
+    """A started Node worker (not necessarily ready), as its keeper starts it; a plain text is index.js."""
+    files = {"index.js": code} if isinstance(code, str) else code
+    told = json.dumps(task_for(folder, files, handler, **task)).encode()
+    ours, theirs = socket.socketpair()
+    reader, writer = os.pipe()
+    script = ROOT / "src/fuyun/runtime/node/worker.js"
+    with ours:
+        process = subprocess.Popen(
+            ["node", str(script), str(reader), str(theirs.fileno())],
+            pass_fds=[reader, theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+        )
+        theirs.close()
+        os.close(reader)
+        try:
+            os.write(writer, wire.frame(wire.SPECIALIZE, 0, told))
+            os.close(writer)
+            yield Worker(ours, process)
+        finally:
+            ours.close()
+            try:
+                process.wait(10)
+            finally:
+                process.kill()
+                process.wait()
+
+
+@contextmanager
 def template(
     folder: Path, code: str | dict[str, str], copies: int, handler: str = "app.handler", **task: Any
 ) -> Iterator[tuple[Connection, list[Connection]]]:

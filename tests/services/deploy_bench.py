@@ -15,12 +15,14 @@ from fuyun.domain.tenants import Principal
 from fuyun.drivers.blobs.folder import FolderBlobs
 from fuyun.drivers.builds.isolated import ProcessRunner
 from fuyun.drivers.builds.modules import ModuleBuilder
+from fuyun.drivers.builds.npm import NpmBuilder, NpmOptions
 from fuyun.drivers.builds.uv import UvBuilder, UvOptions
 from fuyun.drivers.catalog.functions import SqlCatalog
 from fuyun.drivers.catalog.layers import SqlLayers
 from fuyun.drivers.catalog.sqlite import Database
 from fuyun.drivers.catalog.tenants import SqlTenants
 from fuyun.drivers.instances.interpreters import Interpreters
+from fuyun.drivers.instances.nodes import Nodes
 from fuyun.ports.instances import Instance, StartReport
 from fuyun.services.collecting import Collector
 from fuyun.services.deploying import Deployer, DeployParts, DeployRequest
@@ -78,6 +80,7 @@ class Bench:
     blobs: FolderBlobs
     builder: UvBuilder
     modules: ModuleBuilder
+    packages: NpmBuilder
     deployer: Deployer
     functions: Functions
     layers: Layers
@@ -134,6 +137,8 @@ async def bench(root: Path) -> AsyncIterator[Bench]:
     options = UvOptions(args=("--no-index", "--find-links", str(root / "wheels")), env={})
     b.builder = UvBuilder(b.blobs, ProcessRunner(), INTERPRETERS.by_path, root / "builds", options)
     b.modules = ModuleBuilder(b.blobs, ProcessRunner(), INTERPRETERS.by_path, root / "modules")
+    offline = NpmOptions(args=("--offline",), env={})
+    b.packages = NpmBuilder(b.blobs, ProcessRunner(), Nodes(INTERPRETERS.newest).get, root / "builds/npm", offline)
     store = SqlLayers(database)
     storage = Storage(b.catalog, store, b.tenants)
     b.layers = Layers(store, b.blobs, storage, b.tenants)
@@ -144,6 +149,7 @@ async def bench(root: Path) -> AsyncIterator[Bench]:
             blobs=b.blobs,
             builder=b.builder,
             modules=b.modules,
+            packages=b.packages,
             host=b.host,
             tenants=b.tenants,
             layers=b.layers,
@@ -159,6 +165,7 @@ async def bench(root: Path) -> AsyncIterator[Bench]:
     try:
         yield b
     finally:
+        await b.packages.close()
         await b.builder.close()
         await b.modules.close()
         await database.close()

@@ -21,6 +21,7 @@ TEMPLATES = {
     "python-wsgi": "a Flask application",
     "custom": "a program in any language, here a shell script, that speaks the Lambda Runtime API",
     "wasm": "a WebAssembly module that reads and writes like a CGI program",
+    "nodejs": "a Node.js handler that answers HTTP requests",
 }
 
 

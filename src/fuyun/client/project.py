@@ -19,7 +19,15 @@ from fuyun.client.reading import WRONG, FieldReader
 from fuyun.client.requirements import Requirements, find_requirements
 from fuyun.client.yamlfile import Filling, Problems, Reader, Table, Text, Value, load_tree
 from fuyun.domain.errors import BadRequest
-from fuyun.domain.functions import MODULES, PROGRAMS, FunctionSpec, check_function_name, check_spec
+from fuyun.domain.functions import (
+    MODULES,
+    NODE_SUFFIXES,
+    NODES,
+    PROGRAMS,
+    FunctionSpec,
+    check_function_name,
+    check_spec,
+)
 from fuyun.domain.names import check_name, nearest
 
 FILE_NAMES = ("fuyun.yaml", "fuyun.yml")
@@ -192,6 +200,8 @@ class _Loader:
         found = self._fields.read_object(value, FUNCTION_FIELDS, owner)
         code = self._folder(found.pop("code", "."), line)
         wanted = found.pop("requirements", None)
+        if wanted is None and found.get("runtime") in NODES:
+            wanted = False  # a requirements.txt in the folder is for something else
         asked_line = self._fields.lines.get("requirements", (line, ""))[0]
         requirements = Requirements()
         if code is not None and wanted is not WRONG:
@@ -274,6 +284,9 @@ class _Loader:
             return
         if requirements.text or spec.layers:
             return
+        if spec.runtime in NODES:
+            self._check_export(spec, code, line)
+            return
         module = spec.handler.replace(":", ".").rpartition(".")[0].replace("/", ".")
         base = code.joinpath(*module.split("."))
         if base.is_dir() or base.with_name(base.name + ".py").is_file() or list(base.parent.glob(f"{base.name}.*.so")):
@@ -291,6 +304,17 @@ class _Loader:
         close = nearest(handler, found)
         then = f"did you mean {close!r}?" if close else f"it holds {', '.join(found[:5]) or 'no module'}"
         self._problems.add(place, f"handler: there is no {handler} in {code}; {then}")
+
+    def _check_export(self, spec: FunctionSpec, code: Path, line: int) -> None:
+        """A Node handler's file is in the code folder."""
+        file = spec.handler.partition(":")[0] if ":" in spec.handler else spec.handler.rpartition(".")[0]
+        names = [f"{base}{suffix}" for base in (file, f"{file}/index") for suffix in NODE_SUFFIXES]
+        if any((code / name).is_file() for name in names):
+            return
+        place, _ = self._fields.lines.get("handler", (line, ""))
+        close = nearest(file, sorted(path.stem for path in code.iterdir() if path.suffix in NODE_SUFFIXES))
+        then = f"did you mean {close!r}?" if close else "write FILE.EXPORT of a file in the code folder"
+        self._problems.add(place, f"handler: {spec.handler!r}: there is no {file}.js, .mjs or .cjs in {code}; {then}")
 
     def _check_bootstrap(self, code: Path, line: int) -> None:
         """A custom function's program is there and can be executed, unless layers may bring it."""

@@ -170,13 +170,21 @@ _PATH = re.compile(r"/[^\s?#\x00-\x1f\x7f]*")
 _METHOD = re.compile(r"[A-Za-z]{1,20}")
 
 PYTHONS = ("python3", "python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
+NODES = ("nodejs", "nodejs18", "nodejs20", "nodejs22", "nodejs24")
+#: What the file of a Node handler may end in.
+NODE_SUFFIXES = (".js", ".mjs", ".cjs")
 #: Runtimes whose code is a program: started in an instance, never forked from a template.
 PROGRAMS = ("custom",)
+#: Runtimes that another process keeps (`runtime/becoming.py`): no templates, and ends as a shell would tell them.
+KEPT = (*PROGRAMS, *NODES)
 #: Runtimes whose code is a WebAssembly module, run anew for every call inside an instance.
 MODULES = ("wasm",)
-RUNTIMES = (*PYTHONS, *PROGRAMS, *MODULES)
+RUNTIMES = (*PYTHONS, *NODES, *PROGRAMS, *MODULES)
 #: What a program's keeper takes of an instance's processes and threads, with some for the program.
 _LEAST_PIDS = 16
+#: What Node and its keeper take themselves.
+_LEAST_NODE_BYTES = 64 * MIB
+_FILE = re.compile(r"[\w@+-][\w@.+-]*")
 
 
 def _require(ok: bool, path: str, detail: str, hint: str) -> None:
@@ -205,6 +213,8 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
         _check_module(spec)
     else:
         _check_callables(spec)
+    if spec.runtime in KEPT:
+        _check_kept(spec)
     _between("memory_bytes", spec.memory_bytes, 16 * MIB, 64 * 1024 * MIB, "bytes")
     _between("timeout_s", spec.timeout_s, 0.1, 86400, "seconds")
     _between("concurrency", spec.concurrency, 1, 1000, "")
@@ -249,9 +259,26 @@ def _check_callables(spec: FunctionSpec) -> None:
         callables[f"hooks.{hook}"] = getattr(spec.hooks, hook)
     for path, name in callables.items():
         if path == "handler" or name:
-            module, _, attribute = name.replace(":", ".").rpartition(".")
-            ok = bool(module) and all(part.isidentifier() for part in [*module.replace("/", ".").split("."), attribute])
-            _require(ok, path, f"{name!r} is not MODULE.CALLABLE", "write app.handler, pkg/mod.fn or app:app")
+            if spec.runtime in NODES:
+                _require(
+                    _is_export(name), path, f"{name!r} is not FILE.EXPORT", "write index.handler or folder/file.handler"
+                )
+            else:
+                _require(
+                    _is_callable(name), path, f"{name!r} is not MODULE.CALLABLE",
+                    "write app.handler, pkg/mod.fn or app:app",
+                )  # fmt: skip
+
+
+def _is_callable(name: str) -> bool:
+    module, _, attribute = name.replace(":", ".").rpartition(".")
+    return bool(module) and all(part.isidentifier() for part in [*module.replace("/", ".").split("."), attribute])
+
+
+def _is_export(name: str) -> bool:
+    file, _, attribute = name.partition(":") if ":" in name else name.rpartition(".")
+    parts = [_FILE.fullmatch(part) for part in file.split("/")]
+    return all(parts) and all(part.isidentifier() for part in attribute.replace("$", "_").split("."))
 
 
 def _check_module(spec: FunctionSpec) -> None:
@@ -277,10 +304,14 @@ def _check_program(spec: FunctionSpec) -> None:
         len(spec.handler) <= 1000 and spec.handler.isprintable(),
         "handler", f"{spec.handler[:80]!r} is no handler of {name}", "use up to 1000 printable characters",
     )  # fmt: skip
-    _require(
-        spec.start != "template", "start", f"{name} has no templates", "leave start out: programs start from blanks"
-    )
+
+
+def _check_kept(spec: FunctionSpec) -> None:
+    name = f"runtime {spec.runtime}"
+    _require(spec.start != "template", "start", f"{name} has no templates", "leave start out: it starts from blanks")
     _between("pids", spec.pids, _LEAST_PIDS, 32768, "")
+    if spec.runtime in NODES:
+        _between("memory_bytes", spec.memory_bytes, _LEAST_NODE_BYTES, 64 * 1024 * MIB, "bytes")
 
 
 def _check_provisioned(spec: FunctionSpec) -> None:

@@ -1,8 +1,28 @@
-"""A Python interpreter found on the host."""
+"""Interpreters found on the host."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One Node.js of the host, as it described itself. Paths are absolute and free of symbolic links. When `works` is
+    False only `name`, `executable` and `problem` mean anything."""
+
+    name: str  # "nodejs20"
+    executable: str
+    works: bool
+    problem: str = ""
+    version: tuple[int, int, int] = (0, 0, 0)
+    abi: str = ""  # what compiled packages depend on: "115-x64-glibc"
+    npm: str = ""  # its npm, as a script that it runs; "" when it has none
+    mounts: tuple[str, ...] = ()  # what a sandbox must show besides the system's folders
+
+    @property
+    def version_text(self) -> str:
+        """`20.11.1`."""
+        return ".".join(map(str, self.version))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +47,7 @@ class Interpreter:
     cache_tag: str = ""  # "cpython-312"; names the bytecode files it reads
     libpython: str = ""  # folder of a shared libpython, "" when it is linked in
     mounts: tuple[str, ...] = ()
+    node: str = ""  # executable of the Node that its blanks start ahead, "" for none
 
     @property
     def runtime(self) -> str:

@@ -67,3 +67,16 @@ class Sandboxed(Protocol):
     ) -> int:
         """The exit code (128 + signal for one killed by it); `output` gets each line of stdout and stderr, stripped."""
         ...
+
+
+class PackageBuilder(Protocol):
+    """Builds the packages that code asks for in its package.json, once per (lock, Node, platform), as `Builder` does.
+
+    Raises BuildFailed with the last lines of npm's output, BadRequest for a package.json that cannot be read, and
+    HostUnable where the host has no such runtime or no npm. Packages' scripts run in the sandbox only.
+    """
+
+    async def build(self, code: Artifact, runtime: str, progress: Callable[[str], None]) -> Artifact | None:
+        """A layer that holds `node_modules`; None when `code` (stored) asks for no package, or brings its own
+        `node_modules`. `runtime`: `nodejs` or `nodejsN`."""
+        ...

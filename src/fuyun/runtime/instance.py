@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 
-from fuyun.runtime import becoming, descriptors, forkhooks, forking, sandbox, syscalls, wire, worker
+from fuyun.runtime import becoming, descriptors, forkhooks, forking, nodejs, sandbox, syscalls, wire, worker
 from fuyun.runtime.jsontext import loads
 from fuyun.runtime.problems import LoadProblem
 
@@ -61,8 +61,9 @@ def _receive_task(channel: socket.socket) -> dict[str, Any]:
     return dict(loads(str(_exactly(channel, size), "utf-8")))
 
 
-def live(isolated: bool, channel_fd: int, output: int, control_fd: int) -> int:
-    """Be a blank, then the function it is told to be, until the channel closes; the exit status."""
+def live(isolated: bool, channel_fd: int, output: int, control_fd: int, *, node: str = "") -> int:
+    """Be a blank, then the function it is told to be, until the channel closes; the exit status. `node`: an executable
+    to be started ahead."""
     forkhooks.arm()
     forking.reseed()
     _adopt_output(output)
@@ -73,6 +74,8 @@ def live(isolated: bool, channel_fd: int, output: int, control_fd: int) -> int:
     _enrol(control_fd)
     if isolated:
         syscalls.call("unshare", syscalls.NEWCGROUP)
+    if node:
+        nodejs.prepare(node, channel_fd, ruleset if isolated else None)
     channel = socket.socket(fileno=channel_fd)
     try:
         task = _receive_task(channel)

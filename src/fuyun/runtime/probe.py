@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fuyun.runtime import pythons, syscalls
+from fuyun.runtime import nodes, pythons, syscalls
 
 NAMESPACES = {
     "user": syscalls.NEWUSER,
@@ -264,6 +264,28 @@ def interpreters(folders: str) -> Iterator[dict[str, Any]]:
     yield check("platform runs on", "ok" if fast else "limited", text, pythons.ADVICE)
 
 
+def node_runtimes(folders: str) -> Iterator[dict[str, Any]]:
+    """The Node.js that serves each runtime `nodejs` and `nodejsN`, with its npm; why others do not do."""
+    found: dict[tuple[int, ...], tuple[str, dict[str, Any]]] = {}
+    for path in nodes.candidates(folders):
+        said = nodes.ask(path)
+        if isinstance(said, str):
+            yield check(f"node {path}", "limited", said, f"install Node.js {nodes.OLDEST} or newer")
+        else:
+            found.setdefault(said["version"], (path, said))
+    todo = "apt-get install nodejs npm; only functions of runtime nodejs need it"
+    if not found:
+        yield check("runtime nodejs", "limited", "not found", todo)
+    serving = set()
+    for position, (version, (path, said)) in enumerate(sorted(found.items(), reverse=True)):
+        name = "nodejs" if position == 0 else f"nodejs{version[0]}"
+        if version[0] not in serving:
+            serving.add(version[0])
+            npm = f"npm at {said['npm']}" if said["npm"] else "no npm, so package.json cannot be built"
+            text = f"{'.'.join(map(str, version))} ({path}), {npm}"
+            yield check(f"runtime {name}", "ok" if said["npm"] else "limited", text, "apt-get install npm")
+
+
 def _built(version: str, fast: bool, path: str) -> str:
     return f"{version} ({path}), {'optimised build' if fast else 'not an optimised build'}"
 
@@ -317,7 +339,7 @@ def _taken(address: str, port: int) -> str:
 def probe(data: str, address: str, ports: list[int], folders: str) -> list[dict[str, Any]]:
     """Every check, in the order a person reads them."""
     own = [*host(), *namespaces(), *cgroups(), *kernel_features()]
-    return [*own, *interpreters(folders), *tools(), *place(data, address, ports)]
+    return [*own, *interpreters(folders), *node_runtimes(folders), *tools(), *place(data, address, ports)]
 
 
 def main() -> None:

@@ -58,7 +58,7 @@ def _spawn(message: dict[str, Any], passed: list[int], control: socket.socket, o
             mapped = os.read(gate, 1)
             os.close(gate)
             if mapped:
-                status = instance.live(isolated, *passed)
+                status = instance.live(isolated, *passed, node=options["node"])
         finally:
             os._exit(status)
     try:
@@ -72,7 +72,8 @@ def _spawn(message: dict[str, Any], passed: list[int], control: socket.socket, o
 
 
 def main(control_fd: int, options: dict[str, Any]) -> int:
-    """Serve the warden until it closes the socket. `options`: `isolation` (sandbox or process), `wide` (65,536 host ids
+    """Serve the warden until it closes the socket. `options`: `isolation` (sandbox or process), `node` (an
+    executable that its blanks start ahead, "" for none), `wide` (65,536 host ids
     are mapped, so that each instance can have its own)."""
     control = socket.socket(fileno=control_fd)
     preload()

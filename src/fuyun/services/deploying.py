@@ -9,6 +9,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -19,6 +20,7 @@ from fuyun.decide.quotas import check_functions
 from fuyun.domain.errors import BadRequest, FuyunError, NotFound
 from fuyun.domain.functions import (
     MODULES,
+    NODES,
     Artifact,
     FunctionSpec,
     Version,
@@ -32,7 +34,7 @@ from fuyun.domain.names import check_name, parse_layer
 from fuyun.domain.requirements import check_requirements, lines_of
 from fuyun.domain.tenants import AuditEntry, Principal
 from fuyun.ports.blobs import BlobStore
-from fuyun.ports.builds import Builder, Modules
+from fuyun.ports.builds import Builder, Modules, PackageBuilder
 from fuyun.ports.catalog import Catalog
 from fuyun.ports.instances import InstanceHost, StartReport
 from fuyun.services.environments import environment_of
@@ -74,6 +76,7 @@ class DeployParts:
     blobs: BlobStore
     builder: Builder
     modules: Modules
+    packages: PackageBuilder
     host: InstanceHost
     tenants: Tenants
     layers: Layers
@@ -159,30 +162,59 @@ class Deployer:
     ) -> tuple[Artifact, tuple[Artifact, ...]]:
         """Code with bytecode, and the layers in mount order: dependencies first, then `shared`."""
         spec = request.spec
-        interpreter = await asyncio.to_thread(self._parts.interpreter_of, spec.runtime)
         uploaded = await self._find_artifact("code", request.code)
         progress(f"building: {_readable(uploaded.size_bytes)} of code")
         if spec.runtime in MODULES:
-            if request.requirements:
-                raise BadRequest(
-                    "requirements: a WebAssembly module has no Python packages",
-                    hint="remove requirements, or write `requirements: false`",
-                    path="requirements",
-                )
-            code, engine = await self._parts.modules.compile_module(
-                uploaded, spec.handler, interpreter, lambda line: progress(f"building: {line}")
-            )
-            await self._parts.storage.check(namespace, (code, engine, *shared))
-            return code, (engine, *shared)
-        builder = self._parts.builder
-        code = await builder.compile(uploaded, interpreter, lambda line: progress(f"building: {line}"))
-        if lines_of(check_requirements(request.requirements)):
-            built = await builder.build(
-                request.requirements, interpreter, lambda line: progress(f"dependencies: {line}")
-            )
+            code, built = await self._build_module(uploaded, request, progress)
+        elif spec.runtime in NODES:
+            code, built = await self._build_node(uploaded, request, progress)
+        else:
+            code, built = await self._build_python(uploaded, request, progress)
+        if built is not None:
             shared.insert(0, built)
         await self._parts.storage.check(namespace, (code, *shared))
         return code, tuple(shared)
+
+    async def _build_python(
+        self, uploaded: Artifact, request: DeployRequest, progress: Progress
+    ) -> tuple[Artifact, Artifact | None]:
+        """Code with bytecode, and the layer of its requirements."""
+        interpreter = await asyncio.to_thread(self._parts.interpreter_of, request.spec.runtime)
+        builder = self._parts.builder
+        code = await builder.compile(uploaded, interpreter, lambda line: progress(f"building: {line}"))
+        if not lines_of(check_requirements(request.requirements)):
+            return code, None
+        tell = partial(_tell, progress, "dependencies")
+        return code, await builder.build(request.requirements, interpreter, tell)
+
+    async def _build_node(
+        self, uploaded: Artifact, request: DeployRequest, progress: Progress
+    ) -> tuple[Artifact, Artifact | None]:
+        """The code as it is, and the layer of what its package.json asks for."""
+        if lines_of(check_requirements(request.requirements)):
+            raise BadRequest(
+                "requirements: they are Python's, the runtime is Node's",
+                hint='list packages under "dependencies" in package.json',
+                path="requirements",
+            )
+        tell = partial(_tell, progress, "dependencies")
+        return uploaded, await self._parts.packages.build(uploaded, request.spec.runtime, tell)
+
+    async def _build_module(
+        self, uploaded: Artifact, request: DeployRequest, progress: Progress
+    ) -> tuple[Artifact, Artifact | None]:
+        """Machine code of a WebAssembly module, and the layer of the engine that made it."""
+        if lines_of(check_requirements(request.requirements)):
+            raise BadRequest(
+                "requirements: a WebAssembly module has no Python packages",
+                hint="remove requirements, or write `requirements: false`",
+                path="requirements",
+            )
+        spec = request.spec
+        interpreter = await asyncio.to_thread(self._parts.interpreter_of, spec.runtime)
+        return await self._parts.modules.compile_module(
+            uploaded, spec.handler, interpreter, partial(_tell, progress, "building")
+        )
 
     async def _attached(self, namespace: str, spec: FunctionSpec) -> list[LayerVersion]:
         """The layers that the spec names, in its order; those without a number as they are now. NotFound."""
@@ -306,6 +338,10 @@ class Deployer:
                 entry=entry("alias.set", f"{name} {version.qualifier}"),
             )  # fmt: skip
         progress(f"alias: {name} serves version {version.qualifier}")
+
+
+def _tell(progress: Progress, step: str, line: str) -> None:
+    progress(f"{step}: {line}")
 
 
 def _readable(size_bytes: float) -> str:

@@ -27,6 +27,8 @@ _SPAWNING = 12
 _TRIES, _PAUSE_S, _LONGEST_PAUSE_S = 5, 0.02, 5.0
 #: How long a start waits for a blank.
 _TAKE_S = 60.0
+#: Blanks with a Node process in them are large (12 MB each of their own).
+_NODE_BLANKS = 2
 _BLANK_LIMITS = {"memory": 256 * 2**20, "cpu": 1.0, "pids": 128}
 
 
@@ -55,7 +57,7 @@ class Blanks:
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
-        self._families: dict[tuple[str, str], Family] = {}
+        self._families: dict[tuple[str, str, str], Family] = {}
 
     def family(self, interpreter: Interpreter, isolation: str) -> Family:
         """The family of an interpreter and isolation class. HostUnable when the host cannot give the class."""
@@ -65,7 +67,7 @@ class Blanks:
                 hint="run `fuyun doctor`, or ask for `isolation: process` (no isolation) by name",
                 feature="namespaces",
             )
-        key = (interpreter.executable, isolation)
+        key = (interpreter.executable, interpreter.node, isolation)
         if key not in self._families:
             self._families[key] = Family(interpreter, isolation)
         return self._families[key]
@@ -80,6 +82,8 @@ class Blanks:
                 self._ground.scope.start(self._launch_zygote(family), "zygote")
             return
         reserve = self._ground.options.blanks if family.isolation == "sandbox" and not family.alone else 0
+        if family.interpreter.node:
+            reserve = min(reserve, _NODE_BLANKS)
         wanted = len(family.waiters) + reserve - len(family.blanks) - family.spawning
         for _ in range(min(wanted, _SPAWNING - family.spawning)):
             family.spawning += 1
@@ -119,7 +123,7 @@ class Blanks:
     async def take_alone(self, like: Family) -> tuple[Process, StartKind]:
         """A blank of a zygote that is started for it, makes no other and ends. Raises what `take` does."""
         family = Family(like.interpreter, like.isolation, alone=True)
-        key = (family.interpreter.executable, f"{family.isolation} {ids.new_id()}")
+        key = (family.interpreter.executable, family.interpreter.node, f"{family.isolation} {ids.new_id()}")
         self._families[key] = family
         try:
             return await self.take(family)
@@ -180,7 +184,8 @@ class Blanks:
             path = plans.RUNTIME if sandboxed else str(Path(plans.__file__).parents[3])
             message: dict[str, Any] = {
                 "op": "zygote", "id": ids.new_id(), "plan": plan, "path": path, "env": plans.environment(),
-                "argv": [family.interpreter.executable, *_ZYGOTE_ARGV], "options": {"isolation": family.isolation},
+                "argv": [family.interpreter.executable, *_ZYGOTE_ARGV],
+                "options": {"isolation": family.isolation, "node": family.interpreter.node},
             }  # fmt: skip
             began = clock.mono_s()
             answer = await self._ground.warden.ask(message)

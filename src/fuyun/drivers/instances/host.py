@@ -14,7 +14,7 @@ import structlog
 from fuyun.base import clock
 from fuyun.decide import provisioning, savings, starts
 from fuyun.domain.errors import FuyunError, HostUnable, InstanceLost, Unavailable
-from fuyun.domain.functions import PROGRAMS, Version
+from fuyun.domain.functions import KEPT, Version
 from fuyun.domain.interpreters import Interpreter
 from fuyun.domain.invocations import LogLine, StartKind
 from fuyun.drivers.instances import loading, memory
@@ -146,8 +146,8 @@ class LocalHost:
         """Why a version that could be forked, as far as is known, has no template."""
         if version.spec.isolation != "sandbox":
             return f"isolation {version.spec.isolation!r} has no templates"
-        if version.spec.runtime in PROGRAMS:
-            return f"runtime {version.spec.runtime!r} starts a program, which cannot be forked"
+        if version.spec.runtime in KEPT:
+            return f"runtime {version.spec.runtime!r} runs in a process that cannot be forked"
         init_ms = self._init_ms.get(version.key)
         if init_ms is None:
             return "it has not been loaded since the platform started"
@@ -159,7 +159,7 @@ class LocalHost:
         """Load the version once; keep it as a template where that pays."""
         family = self._blanks.family(self._interpreter_of(version.spec.runtime), version.spec.isolation)
         wants = version.spec.isolation == "sandbox" and version.spec.start not in _UNSHARED
-        wants = wants and version.spec.runtime not in PROGRAMS
+        wants = wants and version.spec.runtime not in KEPT
         process = await self._loaded(family, version, env, template=wants)
         report = process.report
         if wants and self._worth_template(version, report):

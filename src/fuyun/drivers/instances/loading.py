@@ -9,7 +9,7 @@ import msgspec
 
 from fuyun.base import clock
 from fuyun.domain.errors import FunctionInitFailed, FuyunError
-from fuyun.domain.functions import PROGRAMS, FunctionSpec, Version
+from fuyun.domain.functions import NODES, PROGRAMS, FunctionSpec, Version
 from fuyun.domain.invocations import StartKind
 from fuyun.drivers.instances import plans
 from fuyun.drivers.instances.process import Process
@@ -33,7 +33,7 @@ def task_of(
     parts = [f"{a.digest[:2]}/{a.digest}" for a in (version.code, *version.layers)]
     layers = [f"/layers/{i}" if sandboxed else f"{store}/{part}" for i, part in enumerate(parts[1:])]
     return {
-        "runtime": spec.runtime,
+        "runtime": "nodejs" if spec.runtime in NODES else spec.runtime,
         "namespace": version.namespace, "function": version.function, "version": version.qualifier,
         "instance": instance, "handler": spec.handler, "concurrency": spec.concurrency,
         "cpu": spec.cpu,

@@ -17,7 +17,7 @@ from fuyun.domain.errors import (
     ProtocolViolated,
     Unavailable,
 )
-from fuyun.domain.functions import PROGRAMS, Version
+from fuyun.domain.functions import KEPT, Version
 from fuyun.drivers.instances.channel import LARGEST_BYTES, Channel
 from fuyun.ports.instances import StartReport
 from fuyun.runtime import wire
@@ -297,7 +297,7 @@ class Process:
             return InstanceLost("the process it was forked from was ended", hint="try again", retry_after_s=1)
         if status is None:
             return FunctionExited("the function's process ended before it answered")
-        if status > _SHELL and self.version is not None and self.version.spec.runtime in PROGRAMS:
+        if status > _SHELL and self.version is not None and self.version.spec.runtime in KEPT:
             status = _SHELL - status  # as its keeper tells it
         if status < 0:
             return FunctionExited(f"the function's process was ended by signal {-status}", signal=-status)

@@ -17,17 +17,25 @@ from typing import Any
 import msgspec
 
 from fuyun.domain.errors import FuyunError
+from fuyun.domain.functions import NODES as NODE_RUNTIMES
 from fuyun.domain.functions import Artifact, FunctionSpec, Version
 from fuyun.domain.invocations import LogLine
 from fuyun.drivers.instances.host import HostOptions, LocalHost
-from fuyun.drivers.instances.interpreters import Interpreters
+from fuyun.drivers.instances.interpreters import Interpreter, Interpreters
+from fuyun.drivers.instances.nodes import Nodes
 from fuyun.ports.instances import Call, Head, Instance
 
 INTERPRETERS = Interpreters()
+NODES = Nodes(INTERPRETERS.newest)
 ECHO = "def handler(event, context):\n    return event\n"
 #: A call that is still running when the scene ends it, whatever the machine does meanwhile.
 LASTING = "import time\ndef handler(event):\n    time.sleep(60)\n"
 MIB = 2**20
+
+
+def interpreter_of(runtime: str) -> Interpreter:
+    """What keeps a runtime, as `wiring` has it."""
+    return NODES.keeper(runtime) if runtime in NODE_RUNTIMES else INTERPRETERS.by_runtime(runtime)
 
 
 def changed(version: Version, **spec: Any) -> Version:
@@ -111,7 +119,7 @@ class Rig:
         self.gone: list[str] = []
         self._number = 0
         settings = {"store": root, "tree": f"fuyun-rig-{os.getpid()}", "blanks": 1, **options}
-        self.host = LocalHost(HostOptions(**settings), INTERPRETERS.by_runtime, self.lines.append)
+        self.host = LocalHost(HostOptions(**settings), interpreter_of, self.lines.append)
 
     def version(self, code: str = ECHO, **spec: Any) -> Version:
         """A version of a function with this handler.py."""
@@ -136,6 +144,11 @@ class Rig:
         """A version of a custom function whose bootstrap is this script, with a shell to run it."""
         first = "" if script.startswith("#!") else "#!/bin/sh\n"
         return self._version({"bootstrap": first + textwrap.dedent(script)}, runtime="custom", **spec)
+
+    def node(self, code: str, **spec: Any) -> Version:
+        """A version of a Node function with this index.js."""
+        named = {"runtime": "nodejs", "handler": "index.handler", **spec}
+        return self._version({"index.js": textwrap.dedent(code)}, **named)
 
     async def start(self, version: Version, env: dict[str, str] | None = None) -> Instance:
         """A ready instance."""

@@ -1,0 +1,3 @@
+'use strict';
+// Loaded by `rehearsal.js` as a function's code would be.
+exports.handler = async () => null;
