@@ -153,6 +153,8 @@ class Function(Wire, frozen=True, kw_only=True):
 _PATH = re.compile(r"/[^\s?#\x00-\x1f\x7f]*")
 _METHOD = re.compile(r"[A-Za-z]{1,20}")
 
+#: Runtimes whose programs are HTTP servers: requests and WebSockets reach them as they came.
+SERVERS = ("web",)
 RUNTIMES = ("python3", "python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
 
 

@@ -25,7 +25,7 @@ HALF_CLOSED_S: Final = 1.0
 class Connection(Reader):
     """Made for each accepted socket."""
 
-    __slots__ = ("_advancing", "_eof", "_moved_s", "_unsent")
+    __slots__ = ("_advancing", "_eof", "_moved", "_moved_s", "_unsent")
 
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared)
@@ -33,6 +33,7 @@ class Connection(Reader):
         self._eof = False
         self._moved_s = shared.now_s
         self._unsent = 0
+        self._moved = 0  # bytes of a WebSocket by `_moved_s`
 
     # --- the transport ---------------------------------------------------------------------------------------------
 
@@ -65,7 +66,7 @@ class Connection(Reader):
         self.shared.stats.connections -= 1
         self.shared.connections.discard(self)
         active = self._release()
-        self._incoming = None
+        self._incoming = self.tunnel = None
         self._waiting.clear()
         self._backlog = None
         self._drop_parser()
@@ -80,6 +81,8 @@ class Connection(Reader):
         if self._state == ENDING or not self._ended or self._incoming is not None:
             return False
         self._since_s = self.shared.now_s
+        if self.tunnel is not None:
+            self.tunnel.end_input()
         return self.active is not None or bool(self._waiting) or self.write_paused
 
     def pause_writing(self) -> None:
@@ -152,6 +155,15 @@ class Connection(Reader):
         if self._eof and self.active is None and not self._waiting and not self.write_paused and self._state != ENDING:
             self._end()
 
+    def throttle(self, held: bool) -> None:
+        """Read no more of a tunnel, or again."""
+        if held == self._reading and not self._eof and self._state != ENDING:
+            self._reading = not held
+            if held:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
+
     @property
     def is_last(self) -> bool:
         """True when nothing else has been asked on this connection."""
@@ -203,6 +215,11 @@ class Connection(Reader):
                 self.transport.abort()
         elif self._eof:
             if now_s - self._since_s > HALF_CLOSED_S:
+                self.abort()
+        elif self.tunnel is not None:
+            if self.tunnel.moved != self._moved:
+                self._moved, self._moved_s = self.tunnel.moved, now_s
+            if shared.draining or now_s - self._moved_s > limits.websocket_idle_s + limits.tick_s:
                 self.abort()
         elif self.active is None:
             if not self._ended:

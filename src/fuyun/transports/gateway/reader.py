@@ -17,17 +17,9 @@ from typing import TYPE_CHECKING, Final
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from fuyun.domain.errors import (
-    BadRequest,
-    FuyunError,
-    HeadTooLarge,
-    Internal,
-    TargetTooLong,
-    Unsupported,
-    VersionUnsupported,
-)
+from fuyun.domain.errors import BadRequest, FuyunError, Internal
 from fuyun.transports.gateway.exchange import Exchange
-from fuyun.transports.gateway.intake import METHODS, RARE, check_version, name_of, tokens
+from fuyun.transports.gateway.intake import METHODS, RARE, name_of, too_large, wants_websocket, without_upgrade
 from fuyun.transports.gateway.reply import Reply, log
 
 if TYPE_CHECKING:
@@ -67,6 +59,7 @@ class Reader(ABC):
         "_since_s",
         "_state",
         "_stats",
+        "_tunnelled",
         "_url",
         "_waiting",
         "active",
@@ -75,6 +68,7 @@ class Reader(ABC):
         "shared",
         "source",
         "transport",
+        "tunnel",
         "write_paused",
     )
 
@@ -99,6 +93,8 @@ class Reader(ABC):
         self._fed = 0  # of a head that came in several slices: bytes of the whole slices after its first
         self._backlog: memoryview | None = None
         self._replay = b""
+        self.tunnel: Exchange | None = None  # a WebSocket: everything that comes from now on is its
+        self._tunnelled = False  # one was asked for
         self._reading = True
         self._feeding = False
         self._excess = False  # input was or will be thrown away
@@ -130,6 +126,8 @@ class Reader(ABC):
         incoming = self._incoming
         if self._state != OPEN:
             self._excess = True
+            if self.tunnel is not None:
+                self.tunnel.pass_on(data)
         elif self._backlog is None and incoming is None and len(data) <= SLICE:
             try:
                 self._feed_data(data)
@@ -187,18 +185,7 @@ class Reader(ABC):
 
     def _head_too_large(self) -> None:
         limits = self.shared.limits
-        if sum(map(len, self._url)) > limits.target_bytes:
-            error: FuyunError = TargetTooLong(
-                f"the request target is over {limits.target_bytes} bytes",
-                hint="shorten path and query",
-                limit_bytes=limits.target_bytes,
-            )
-        else:
-            error = HeadTooLarge(
-                f"the request's head is over {limits.head_bytes} bytes",
-                hint="send fewer or shorter headers",
-                limit_bytes=limits.head_bytes,
-            )
+        error = too_large(sum(map(len, self._url)), limits.target_bytes, limits.head_bytes)
         self._stop_input(error)
 
     def _check_hold(self) -> None:
@@ -231,8 +218,10 @@ class Reader(ABC):
         finally:
             self._feeding = False
         if self._state != OPEN and self._backlog is not None:
-            self._backlog = None
+            rest, self._backlog = self._backlog, None
             self._excess = True
+            if self.tunnel is not None:
+                self.tunnel.pass_on(bytes(rest))
         self._check_hold()
 
     # --- the parser's callbacks ------------------------------------------------------------------------------------
@@ -295,6 +284,10 @@ class Reader(ABC):
             if self._replay:
                 return
         exchange = Exchange(self, method or "GET", target, headers, fields, keep, version == "1.0")
+        if self._tunnelled:
+            self.tunnel = exchange
+            exchange.upgrade = self._excess = True
+            exchange.keep = False
         if error is None:
             error = exchange.look()
         if error is not None:
@@ -321,30 +314,23 @@ class Reader(ABC):
         headers: list[tuple[str, str]],
         fields: dict[str, str],
     ) -> FuyunError | None:
-        """What is wrong with a head that is not a plain HTTP/1.1 one, or None. An upgrade to something that nobody here
-        speaks is ignored (RFC 9110 section 7.8): the head is kept in `_replay`, without it, for a new parser."""
+        """What is wrong with a head that is not a plain HTTP/1.1 one, or None. An upgrade to something other than
+        WebSocket is ignored (RFC 9110 section 7.8): the head is kept in `_replay`, without it, for a new parser."""
+        upgrading = "upgrade" in fields and bool(self._parser.should_upgrade())
         try:
-            check_version(version)
-        except VersionUnsupported as error:
+            self._tunnelled = wants_websocket(version, method, self._parser.get_method(), fields, upgrading)
+        except FuyunError as error:
             return error
-        if method is None:
-            name = self._parser.get_method().decode("ascii")
-            return Unsupported(f"the method {name} is not supported", hint="use one of HTTP's own methods")
-        if "upgrade" in fields and self._parser.should_upgrade():
-            if "websocket" in tokens(fields["upgrade"]):
-                return Unsupported(
-                    "this function takes requests, not WebSocket connections",
-                    hint="ask without Upgrade; streamed answers and server-sent events work",
-                )
-            kept = [token for token in tokens(fields.get("connection")) if token not in ("upgrade", "http2-settings")]
-            lines = [f"{method} {target.decode('ascii')} HTTP/{version}", f"connection: {', '.join(kept)}"]
-            hops = ("upgrade", "connection", "http2-settings")
-            lines += [f"{name}: {value}" for name, value in headers if name not in hops]
-            self._replay = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        if upgrading and not self._tunnelled:
+            self._replay = without_upgrade(self._parser.get_method(), target, version, headers)
         return None
 
     def _go_on_without_upgrade(self, rest: memoryview) -> None:
-        """The parser stopped behind a head that asked for an upgrade: read what follows as this request's body."""
+        """The parser stopped behind a head that asked for an upgrade: what follows is this request's body, or raw."""
+        if self.tunnel is not None:
+            self._state = max(self._state, DEAF)
+            self.tunnel.pass_on(bytes(rest))
+            return
         if self._state != OPEN or not self._replay:
             self._excess = True
             return
@@ -383,6 +369,10 @@ class Reader(ABC):
     @abstractmethod
     def abort(self) -> None:
         """Cut the connection so that the client sees that something is missing."""
+
+    @abstractmethod
+    def throttle(self, held: bool) -> None:
+        """Read no more of a tunnel, or again."""
 
     @property
     @abstractmethod
