@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fuyun.base.units import format_duration, format_size
-from fuyun.domain.functions import RUNTIMES, Cors, FunctionSpec, Hooks, HttpTrigger
+from fuyun.domain.functions import RUNTIMES, Cors, FunctionSpec, Hooks, HttpTrigger, Readiness
 
 Kind = Literal[
     "text", "flag", "size", "duration", "integer", "number", "names", "mapping", "choice", "folder", "requirements",
@@ -59,8 +59,13 @@ HTTP_FIELDS = (
 TRIGGERS = (Field("http", "object", "binds a path of the gateway to the function", fields=HTTP_FIELDS),)
 
 HOOK_FIELDS = (
-    Field("handler", "text", "MODULE.CALLABLE to run", required=True),
+    Field("handler", "text", "MODULE.CALLABLE to run; programs have none"),
     Field("timeout", "duration", "how long it may take"),
+)
+
+READINESS_FIELDS = (
+    Field("path", "text", "path that is answered with a status below 400 once it is; default: that it listens"),
+    Field("timeout", "duration", "how long its start may take", "timeout_s"),
 )
 
 FUNCTION_FIELDS = (
@@ -76,7 +81,7 @@ FUNCTION_FIELDS = (
     ),
     Field("memory", "size", "memory limit of an instance; beyond it the kernel ends the instance", "memory_bytes"),
     Field("timeout", "duration", "longest run of one invocation", "timeout_s"),
-    Field("concurrency", "integer", "requests one instance serves at once"),
+    Field("concurrency", "integer", "requests one instance serves at once; default of web: 80"),
     Field("min_instances", "integer", "instances kept warm"),
     Field("max_instances", "integer", "instances at most"),
     Field("freeze_after", "duration", "idle time after which an instance gets no CPU; 0 never", "freeze_after_s"),
@@ -93,6 +98,8 @@ FUNCTION_FIELDS = (
     Field("env", "mapping", "environment variables"),
     Field("secrets", "secrets", "secrets as environment variables: names, or ENV_NAME: secret-name"),
     Field("layers", "names", "layers mounted read-only, in order"),
+    Field("command", "text", "runtime web: the command that starts the server; default: the executable `bootstrap`"),
+    Field("readiness", "object", "runtime web: when the server is ready", fields=READINESS_FIELDS),
     Field("initializer", "hook", "run once when an instance starts", fields=HOOK_FIELDS),
     Field("pre_freeze", "hook", "run before an idle instance is frozen", fields=HOOK_FIELDS),
     Field("pre_stop", "hook", "run before an instance ends", fields=HOOK_FIELDS),
@@ -137,7 +144,7 @@ def _defaults() -> dict[str, Any]:
     spec = FunctionSpec()
     found: dict[str, Any] = {}
     for field in FUNCTION_FIELDS:
-        if field.kind == "hook" or not hasattr(spec, field.attribute):
+        if field.kind in ("hook", "object") or not hasattr(spec, field.attribute):
             continue
         value = getattr(spec, field.attribute)
         if field.kind == "size":
@@ -223,5 +230,5 @@ def _schema(field: Field) -> dict[str, Any]:
 
 
 #: Struct each table must fit; a test compares them.
-STRUCTS = {FUNCTION_FIELDS: FunctionSpec, HTTP_FIELDS: HttpTrigger, CORS_FIELDS: Cors}
+STRUCTS = {FUNCTION_FIELDS: FunctionSpec, READINESS_FIELDS: Readiness, HTTP_FIELDS: HttpTrigger, CORS_FIELDS: Cors}
 HOOKS = tuple(name for name in Hooks.__struct_fields__ if not name.endswith("_s"))

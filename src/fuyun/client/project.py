@@ -19,7 +19,7 @@ from fuyun.client.reading import WRONG, FieldReader
 from fuyun.client.requirements import Requirements, find_requirements
 from fuyun.client.yamlfile import Filling, Problems, Reader, Table, Text, Value, load_tree
 from fuyun.domain.errors import BadRequest
-from fuyun.domain.functions import FunctionSpec, check_function_name, check_spec
+from fuyun.domain.functions import PROGRAMS, SERVER_CONCURRENCY, SERVERS, FunctionSpec, check_function_name, check_spec
 from fuyun.domain.names import check_name, nearest
 
 FILE_NAMES = ("fuyun.yaml", "fuyun.yml")
@@ -241,6 +241,8 @@ class _Loader:
             cors = trigger.get("http", {}).get("cors")
             if isinstance(cors, dict) and "max_age_s" in cors:
                 cors["max_age_s"] = int(cors["max_age_s"])
+        if found.get("runtime") in SERVERS:
+            found.setdefault("concurrency", SERVER_CONCURRENCY)
         try:
             return check_spec(msgspec.convert({**found, "hooks": hooks}, FunctionSpec))
         except BadRequest as exc:
@@ -261,7 +263,7 @@ class _Loader:
 
     def _check_handler(self, spec: FunctionSpec, code: Path, line: int, requirements: Requirements) -> None:
         """A handler's module is in the code folder, unless dependencies or layers may bring it."""
-        if requirements.text or spec.layers:
+        if requirements.text or spec.layers or spec.runtime in PROGRAMS:
             return
         module = spec.handler.replace(":", ".").rpartition(".")[0].replace("/", ".")
         base = code.joinpath(*module.split("."))

@@ -49,6 +49,9 @@ class Trigger(Wire, frozen=True, kw_only=True):
     http: HttpTrigger | None = None
 
 
+HOOKS = ("initializer", "pre_freeze", "pre_stop")
+
+
 class Hooks(Wire, frozen=True, kw_only=True):
     """Lifecycle hooks as `module.callable`, each with a limit in seconds."""
 
@@ -58,6 +61,14 @@ class Hooks(Wire, frozen=True, kw_only=True):
     pre_freeze_timeout_s: float = 3.0
     pre_stop: str = ""
     pre_stop_timeout_s: float = 3.0
+
+
+class Readiness(Wire, frozen=True, kw_only=True):
+    """When a server is ready: as soon as it takes connections on its port and, with a `path`, answers a GET of it with
+    a status below 400. `timeout_s` is the limit of its start."""
+
+    path: str = ""
+    timeout_s: float = 30.0
 
 
 class FunctionSpec(Wire, frozen=True, kw_only=True):
@@ -84,6 +95,8 @@ class FunctionSpec(Wire, frozen=True, kw_only=True):
     secrets: dict[str, str] = {}  # environment name -> name of a secret of the namespace
     layers: tuple[str, ...] = ()
     hooks: Hooks = Hooks()
+    command: str = ""  # of a server: what starts it, by /bin/sh; "" is the executable `bootstrap`
+    readiness: Readiness = Readiness()  # of a server
     tags: dict[str, str] = {}
     triggers: tuple[Trigger, ...] = ()
     description: str = ""
@@ -153,9 +166,17 @@ class Function(Wire, frozen=True, kw_only=True):
 _PATH = re.compile(r"/[^\s?#\x00-\x1f\x7f]*")
 _METHOD = re.compile(r"[A-Za-z]{1,20}")
 
-#: Runtimes whose programs are HTTP servers: requests and WebSockets reach them as they came.
+PYTHONS = ("python3", "python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
+#: Runtimes whose code is a program: started in an instance, never forked from a template.
+PROGRAMS = ("custom", "web")
+#: Those whose program is an HTTP server: requests and WebSockets reach it as they came.
 SERVERS = ("web",)
-RUNTIMES = ("python3", "python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
+#: Where a server listens when its environment names no PORT, and how many requests it gets at once when its project
+#: does not say: Cloud Run's defaults, which its images are made for.
+SERVER_PORT, SERVER_CONCURRENCY = 8080, 80
+RUNTIMES = (*PYTHONS, *PROGRAMS)
+#: What a program's keeper takes of an instance's processes and threads, with some for the program.
+_LEAST_PIDS = 16
 
 
 def _require(ok: bool, path: str, detail: str, hint: str) -> None:
@@ -178,14 +199,13 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
     _require(
         spec.runtime in RUNTIMES, "runtime", f"{spec.runtime!r} is not a runtime", f"use one of {', '.join(RUNTIMES)}"
     )
-    callables = {"handler": spec.handler}
-    for hook in ("initializer", "pre_freeze", "pre_stop"):
-        callables[f"hooks.{hook}"] = getattr(spec.hooks, hook)
-    for path, name in callables.items():
-        if path == "handler" or name:
-            module, _, attribute = name.replace(":", ".").rpartition(".")
-            ok = bool(module) and all(part.isidentifier() for part in [*module.replace("/", ".").split("."), attribute])
-            _require(ok, path, f"{name!r} is not MODULE.CALLABLE", "write app.handler, pkg/mod.fn or app:app")
+    if spec.runtime in PROGRAMS:
+        _check_program(spec)
+    else:
+        _check_callables(spec)
+    if spec.runtime not in SERVERS:
+        for field, found in (("command", spec.command), ("readiness", spec.readiness.path)):
+            _require(not found, field, f"runtime {spec.runtime} has none", "leave it out, or use the runtime `web`")
     _between("memory_bytes", spec.memory_bytes, 16 * MIB, 64 * 1024 * MIB, "bytes")
     _between("timeout_s", spec.timeout_s, 0.1, 86400, "seconds")
     _between("concurrency", spec.concurrency, 1, 1000, "")
@@ -199,7 +219,7 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
     _between("payload_bytes", spec.payload_bytes, 0, 1024 * MIB, "bytes")
     _between("output_bytes", spec.output_bytes, 0, 1024 * MIB, "bytes")
     _between("log_bytes", spec.log_bytes, 0, 64 * MIB, "bytes")
-    for hook in ("initializer", "pre_freeze", "pre_stop"):
+    for hook in HOOKS:
         _between(f"hooks.{hook}_timeout_s", getattr(spec.hooks, f"{hook}_timeout_s"), 0.1, 900, "seconds")
     for name in [*spec.env, *spec.secrets]:
         _require(
@@ -220,6 +240,67 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
         if trigger.http is not None:
             _check_http(path, trigger.http)
     return spec
+
+
+def _check_callables(spec: FunctionSpec) -> None:
+    callables = {"handler": spec.handler}
+    for hook in HOOKS:
+        callables[f"hooks.{hook}"] = getattr(spec.hooks, hook)
+    for path, name in callables.items():
+        if path == "handler" or name:
+            module, _, attribute = name.replace(":", ".").rpartition(".")
+            ok = bool(module) and all(part.isidentifier() for part in [*module.replace("/", ".").split("."), attribute])
+            _require(ok, path, f"{name!r} is not MODULE.CALLABLE", "write app.handler, pkg/mod.fn or app:app")
+
+
+def _check_program(spec: FunctionSpec) -> None:
+    name = f"runtime {spec.runtime}"
+    for hook in HOOKS:
+        found = getattr(spec.hooks, hook)
+        _require(
+            not found, f"hooks.{hook}", f"{found!r} cannot be called in {name}", "a program gets SIGTERM before it ends"
+        )
+    _require(
+        len(spec.handler) <= 1000 and spec.handler.isprintable(),
+        "handler", f"{spec.handler[:80]!r} is no handler of {name}", "use up to 1000 printable characters",
+    )  # fmt: skip
+    _require(
+        spec.start != "template", "start", f"{name} has no templates", "leave start out: programs start from blanks"
+    )
+    _between("pids", spec.pids, _LEAST_PIDS, 32768, "")
+    if spec.runtime in SERVERS:
+        _check_server(spec)
+
+
+def server_port(spec: FunctionSpec) -> int:
+    """Where the server listens."""
+    return int(spec.env.get("PORT", SERVER_PORT))
+
+
+def start_limit_s(spec: FunctionSpec) -> float:
+    """How long an instance may take to be ready."""
+    return spec.readiness.timeout_s if spec.runtime in SERVERS else spec.hooks.initializer_timeout_s
+
+
+def _check_server(spec: FunctionSpec) -> None:
+    port = spec.env.get("PORT", str(SERVER_PORT))
+    _require(
+        port.isascii() and port.isdigit() and 1024 <= int(port) <= 65535,
+        "env.PORT", f"{port!r} is no port a program without rights can listen on", "use 1024 to 65535, or leave it out",
+    )  # fmt: skip
+    _require("PORT" not in spec.secrets, "env.PORT", "the port cannot be a secret", "write it in env, or leave it out")
+    command, path = spec.command, spec.readiness.path
+    _require(
+        len(command) <= 4000 and "\0" not in command,
+        "command",
+        f"{command[:80]!r} is no command",
+        "use up to 4000 bytes",
+    )
+    _require(
+        not path or (_PATH.match(path) is not None and path.isascii() and path.isprintable() and " " not in path),
+        "readiness.path", f"{path!r} is no path", "start it with / and write spaces as %20",
+    )  # fmt: skip
+    _between("readiness.timeout_s", spec.readiness.timeout_s, 0.1, 900, "seconds")
 
 
 def _check_http(path: str, http: HttpTrigger) -> None:

@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 
-from fuyun.runtime import descriptors, forkhooks, forking, sandbox, syscalls, wire, worker
+from fuyun.runtime import becoming, descriptors, forkhooks, forking, sandbox, syscalls, wire, worker
 from fuyun.runtime.jsontext import loads
 from fuyun.runtime.problems import LoadProblem
 
@@ -91,7 +91,7 @@ def live(isolated: bool, channel_fd: int, output: int, control_fd: int) -> int:
 
 def _become(channel: socket.socket, control: socket.socket, task: dict[str, Any]) -> int:
     if not task["template"]:
-        return worker.main(channel, task)
+        return becoming.become(channel, task)
     try:
         app = worker.load(task, channel)
     except LoadProblem as problem:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
 _SO_PASSCRED, _SCM_CREDENTIALS = 16, 2
+_BY_SIGKILL = (None, -signal.SIGKILL, 128 + signal.SIGKILL)  # not known, seen, told by the keeper of a program
 
 
 class Warden:
@@ -312,7 +313,7 @@ class Warden:
             self._fail(child, child.killed or f"the zygote ended before it was ready, with status {status}")
             return
         stats = child.group.stats() if child.group is not None else {}
-        oom = (stats.get("oom_kills", 0) > 0 and status in (None, -signal.SIGKILL)) or child.killed == "memory"
+        oom = (stats.get("oom_kills", 0) > 0 and status in _BY_SIGKILL) or child.killed == "memory"
         self._tell({"ev": "gone", "id": child.id, "status": status, "oom": oom, "killed": child.killed,
                     "peak": stats.get("peak", 0), "cpu_us": stats.get("cpu_us", 0)})  # fmt: skip
         self._forget(child.id)

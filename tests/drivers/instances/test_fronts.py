@@ -16,6 +16,10 @@ from tests.drivers.instances.programs import Scene, front_of, request_of, saying
 uvloop.new_event_loop().close()  # libuv's first loop of a process opens a pipe that stays
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+SHORT = b"HTTP/1.1 201 OK\r\ncontent-length: 1\r\n\r\nx"
+
+
 def run(main: Callable[[], Awaitable[None]]) -> None:
     async def limited() -> None:
         async with asyncio.timeout(30):
@@ -31,16 +35,15 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
         ([b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"], 200, b"hello"),
         ([b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n", b"\r\nhe", b"llo"], 200, b"hello"),
         ([b"HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n"], 404, b""),
-        ([b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n", b"2\r\nde\r\n0\r\n\r\n"], 200, b"abcde"),
-        ([b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\nx-sum: 1\r\n\r\n"], 200, b"a"),
+        ([CHUNKED + b"3\r\nabc\r\n", b"2\r\nde\r\n0\r\n\r\n"], 200, b"abcde"),
+        ([CHUNKED + b"1\r\na\r\n0\r\nx-sum: 1\r\n\r\n"], 200, b"a"),
         ([b"HTTP/1.1 200 OK\r\n\r\nuntil ", b"the end"], 200, b"until the end"),
         ([b"HTTP/1.0 200 OK\r\n\r\nold"], 200, b"old"),
         ([b"HTTP/1.1 204 No\r\n\r\n"], 204, b""),
         ([b"HTTP/1.1 304 Same\r\ncontent-length: 99\r\n\r\n"], 304, b""),
-        ([b"HTTP/1.1 100 Go\r\n\r\n", b"HTTP/1.1 103 Hint\r\nlink: x\r\n\r\nHTTP/1.1 201 OK\r\ncontent-length: 1\r\n\r\nx"],
-         201, b"x"),
+        ([b"HTTP/1.1 100 Go\r\n\r\n", b"HTTP/1.1 103 Hint\r\nlink: x\r\n\r\n" + SHORT], 201, b"x"),
     ],
-)  # fmt: skip
+)
 def test_answers(answer: list[bytes], status: int, body: bytes) -> None:
     async def main() -> None:
         async with front_of(saying(*answer)) as scene:
@@ -123,7 +126,14 @@ def test_what_a_program_is_sent() -> None:
         ]  # fmt: skip
         async with front_of(serve) as scene:
             await scene.ask(
-                "PUT", "/a%20b", b"xyz", query="c=1", base="/shop", source="198.51.100.7", scheme="http", headers=headers
+                "PUT",
+                "/a%20b",
+                b"xyz",
+                query="c=1",
+                base="/shop",
+                source="198.51.100.7",
+                scheme="http",
+                headers=headers,
             )
             await scene.ask("POST", "/", b'{"a":1}', kind="event", headers=[("host", "api"), ("content-length", "7")])
             await scene.ask("GET", "/plain")

@@ -24,7 +24,7 @@ from fuyun.runtime.wire import WINDOW
 #: How long a connection is kept for the next call. Servers close theirs after 2 s (gunicorn) or more.
 _KEEP_S: Final = 1.0
 #: How long the end of the program's process may take to be known, after its connection closed under a call.
-_VERDICT_S: Final = 0.3
+_VERDICT_S: Final = 0.5
 #: Room is returned to the sender of a body in steps of this.
 _CREDIT_STEP: Final = WINDOW // 4
 
@@ -317,7 +317,7 @@ class WebCall:
         self._late = self._front.loop.call_later(_VERDICT_S, self._closed_early, refused)
 
     def _closed_early(self, refused: bool) -> None:
-        if self.done:
+        if self.done or self._front.gone:
             return
         if refused:
             self._front.break_down(self, unreachable(self._front.port, 111))

@@ -14,7 +14,7 @@ import structlog
 from fuyun.base import clock
 from fuyun.decide import starts
 from fuyun.domain.errors import FuyunError, InstanceLost, Unavailable
-from fuyun.domain.functions import Version
+from fuyun.domain.functions import PROGRAMS, Version
 from fuyun.domain.interpreters import Interpreter
 from fuyun.domain.invocations import LogLine, StartKind
 from fuyun.drivers.instances import loading, memory
@@ -25,7 +25,6 @@ from fuyun.drivers.instances.programs import Programs
 from fuyun.drivers.instances.templates import Templates
 from fuyun.drivers.instances.warden import Warden
 from fuyun.ports.instances import Instance, StartReport
-from fuyun.runtime import wire
 
 _log = structlog.get_logger("fuyun.host")
 #: How many blanks may be lost under one start before it is given up.
@@ -128,6 +127,7 @@ class LocalHost:
         """Load the version once; keep it as a template where that pays."""
         family = self._blanks.family(self._interpreter_of(version.spec.runtime), version.spec.isolation)
         wants = version.spec.isolation == "sandbox" and version.spec.start != "blank"
+        wants = wants and version.spec.runtime not in PROGRAMS
         process = await self._loaded(family, version, env, template=wants)
         report = process.report
         if wants and self._worth_template(version, report):
@@ -210,7 +210,7 @@ class LocalHost:
         task = loading.task_of(version, env, process.id, template=template, store=store, cgroups=cgroups)
         limits = loading.limits_of(version.spec)
         self.warden.send({"op": "limits", "id": process.id, "limits": limits, "template": template})
-        process.channel.write(wire.frame(wire.SPECIALIZE, 0, msgspec.json.encode(task)))
+        process.specialize(task)
         place_ms = (placed - began) * 1000 if kind == "blank" else 0.0
         await loading.wait_ready(process, kind, began, place_ms)
         self._init_ms[version.key] = process.report.init_ms

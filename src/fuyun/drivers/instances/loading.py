@@ -9,7 +9,7 @@ import msgspec
 
 from fuyun.base import clock
 from fuyun.domain.errors import FunctionInitFailed, FuyunError
-from fuyun.domain.functions import FunctionSpec, Version
+from fuyun.domain.functions import PROGRAMS, SERVERS, FunctionSpec, Version, start_limit_s
 from fuyun.domain.invocations import StartKind
 from fuyun.drivers.instances import plans
 from fuyun.drivers.instances.process import Process
@@ -32,10 +32,12 @@ def task_of(
     sandboxed = spec.isolation == "sandbox"
     parts = [f"{a.digest[:2]}/{a.digest}" for a in (version.code, *version.layers)]
     return {
+        "runtime": spec.runtime,
         "namespace": version.namespace, "function": version.function, "version": version.qualifier,
         "instance": instance, "handler": spec.handler, "concurrency": spec.concurrency,
         "cpu": spec.cpu,
         "timeout_s": spec.timeout_s, "memory_bytes": spec.memory_bytes, "output_bytes": spec.output_bytes,
+        "command": spec.command, "readiness": msgspec.to_builtins(spec.readiness),
         "log_bytes": spec.log_bytes, "env": plans.environment(env), "tmp_bytes": spec.tmp_bytes,
         "hooks": msgspec.to_builtins(spec.hooks),
         "code": "/code" if sandboxed else f"{store}/{parts[0]}",
@@ -52,16 +54,21 @@ def _rlimits(spec: FunctionSpec) -> dict[str, int]:
 async def wait_ready(process: Process, kind: StartKind, began: float, place_ms: float) -> None:
     """Wait for READY and fill in the report. What went wrong is raised, and the process is ended."""
     assert process.version is not None
-    hooks = process.version.spec.hooks
-    limit_s = hooks.initializer_timeout_s
+    spec = process.version.spec
+    limit_s = start_limit_s(spec)
     try:
-        grace_s = _GRACE_S if hooks.initializer else 0.0  # it cuts off the hook itself, and says which
+        # It cuts off the hook itself and says which, or what a server lacks.
+        grace_s = _GRACE_S if spec.hooks.initializer or spec.runtime in SERVERS else 0.0
         ready = await asyncio.wait_for(asyncio.shield(process.channel.started), limit_s + grace_s)
     except TimeoutError as error:
         process.kill("it did not finish loading")
+        if spec.runtime in PROGRAMS:
+            detail, slow = f"the program ({spec.runtime}) was not ready within {limit_s:g} s", "its start"
+        else:
+            detail, slow = f"loading {spec.handler} took longer than {limit_s:g} s", "the module's top level"
         raise FunctionInitFailed(
-            f"loading {process.version.spec.handler} took longer than {limit_s:g} s",
-            hint="move slow work out of the module's top level, or raise `initializer_timeout`",
+            detail,
+            hint=f"move slow work out of {slow}, or raise `initializer_timeout`",
             timeout_s=limit_s,
         ) from error
     except FuyunError:
