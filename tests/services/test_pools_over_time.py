@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fuyun.domain.errors import FunctionLoadFailed, FunctionRaised, InstanceLost, Throttled, Unavailable
 from fuyun.domain.functions import Hooks
 from fuyun.domain.tenants import Quotas
+from fuyun.services.requests import Request
 from fuyun.testing import times
 from tests.services.platforms import Caller, Platform, play, short_calls
 
@@ -173,9 +174,8 @@ def test_a_route_looked_up_before_a_deployment_still_works() -> None:
             caller = Caller()
             p.callers.append(caller)
             caller.flight = p.dispatcher.begin(
-                route, kind="event", method="POST", path="/", query="", headers=[], source="", scheme="http", body=b"",
-                end=True, responder=caller,
-            )  # fmt: skip
+                route, Request("event", "POST", "/", "", [], "", "http"), b"", True, caller
+            )
             if gone:
                 await asyncio.sleep(0)
                 assert caller.error is not None

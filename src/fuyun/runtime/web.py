@@ -98,6 +98,7 @@ class Web(Keeper):
                     "$PORT at 0.0.0.0 or 127.0.0.1, or raise `readiness.timeout`",
                 )
             )
+        self.household.output.drain()  # what it printed until now is no request's
         self.ready()
         porter.hand_out(self._door, self._port)
 

@@ -63,11 +63,9 @@ class Pool:
         self.timeout_s = version.spec.timeout_s
         self.memory_bytes = version.spec.memory_bytes
         self.concurrency = version.spec.concurrency
-        # What names it in each call's head and record; names need no escapes.
+        self.number = version.number
+        # What names it in each call's head; names need no escapes.
         self.head_names = f'"function":"{version.function}","version":"{self.qualifier}"'
-        self.record_names = (
-            f'"namespace":"{version.namespace}","function":"{version.function}","version":{version.number}'
-        )
         self.tally = around.tally(version.namespace, version.function)
         self.tenant = tenant
         self.log = around.log

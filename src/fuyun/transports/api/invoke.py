@@ -26,6 +26,7 @@ from fuyun.domain.errors import (
 from fuyun.domain.functions import Wire
 from fuyun.domain.names import LATEST, check_qualifier
 from fuyun.services.invoking import Flight
+from fuyun.services.requests import Request
 from fuyun.services.routes import Route
 from fuyun.transports.api.calls import Call, Life
 from fuyun.transports.api.table import Endpoint, Success, in_namespace
@@ -123,20 +124,11 @@ class Answering(Response):
                 flight.sent(*sent)
 
     def _begin(self) -> Flight:
-        request = self._call.request
-        return self._call.services.invoker.begin(
-            self._route,
-            kind="event",
-            method="POST",
-            path="/",
-            query="",
-            headers=[(name, value) for name, value in request.headers.items() if name not in _KEPT_BACK],
-            source=self._call.source,
-            scheme=request.url.scheme,
-            body=self._payload,
-            end=True,
-            responder=self,
-        )
+        call = self._call
+        asked = call.request
+        headers = [(name, value) for name, value in asked.headers.items() if name not in _KEPT_BACK]
+        request = Request("event", "POST", "/", "", headers, call.source, asked.url.scheme)
+        return call.services.invoker.begin(self._route, request, self._payload, True, self)
 
     async def _fail(self, flight: Flight, error: FuyunError, send: Send) -> tuple[int, int]:
         status, headers, body = problem_answer(error, flight.id)

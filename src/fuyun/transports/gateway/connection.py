@@ -9,6 +9,7 @@ from fuyun.domain.errors import FuyunError, RequestTimedOut, Unavailable
 from fuyun.transports.gateway.exchange import Exchange
 from fuyun.transports.gateway.reader import DEAF, ENDING, OPEN, Reader
 from fuyun.transports.gateway.reply import Reply
+from fuyun.transports.gateway.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from fuyun.transports.gateway.shared import Shared
@@ -66,7 +67,8 @@ class Connection(Reader):
         self.shared.stats.connections -= 1
         self.shared.connections.discard(self)
         active = self._release()
-        self._incoming = self.tunnel = None
+        self._incoming = self._last = self.tunnel = None
+        self._begun.clear()
         self._waiting.clear()
         self._backlog = None
         self._drop_parser()
@@ -81,8 +83,6 @@ class Connection(Reader):
         if self._state == ENDING or not self._ended or self._incoming is not None:
             return False
         self._since_s = self.shared.now_s
-        if self.tunnel is not None:
-            self.tunnel.end_input()
         return self.active is not None or bool(self._waiting) or self.write_paused
 
     def pause_writing(self) -> None:
@@ -154,6 +154,16 @@ class Connection(Reader):
             self.unhold()
         if self._eof and self.active is None and not self._waiting and not self.write_paused and self._state != ENDING:
             self._end()
+
+    def _switch(self, rest: memoryview) -> None:
+        """Hand everything behind the head of a request for a WebSocket to its tunnel."""
+        if self._state == ENDING or self.tunnel is None:
+            return
+        self._state = DEAF
+        early = bytes(rest) + bytes(self._backlog or b"")
+        self._backlog = None
+        self.transport.set_protocol(cast(asyncio.Protocol, Tunnel(self, self.tunnel)))
+        self.tunnel.feed(early)
 
     def throttle(self, held: bool) -> None:
         """Read no more of a tunnel, or again."""

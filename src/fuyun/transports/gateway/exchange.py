@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, final
 
 from fuyun.domain.errors import BadRequest, FuyunError, Internal, MethodNotAllowed, PayloadTooLarge, Unsupported
 from fuyun.runtime.wire import WINDOW
+from fuyun.services.requests import Request
 from fuyun.transports.gateway.answers import CONTINUE, STATUS_LINES
 from fuyun.transports.gateway.cors import answer_lines, is_preflight, preflight_lines
 from fuyun.transports.gateway.intake import (
@@ -47,6 +48,7 @@ class Exchange(Reply):
         "_query",
         "_rare",
         "_raw",
+        "_request",
         "_size",
         "_streamed",
         "_target",
@@ -90,6 +92,16 @@ class Exchange(Reply):
         self._streamed = False
         self._chunks: list[bytes] | None = None
         self._rare = False
+        self._request: Request | None = None
+
+    def again(self) -> Exchange | None:
+        """A new exchange for the same head, come again; None when this one was answered without asking a function."""
+        request = self._request
+        if request is None:
+            return None
+        repeated = Exchange(self.connection, self._method, self._target, self._headers, self._fields, True, False)
+        repeated._request = request
+        return repeated
 
     def look(self) -> FuyunError | None:
         """Read the fields the gateway itself obeys; what makes the connection unusable, or None."""
@@ -173,7 +185,7 @@ class Exchange(Reply):
 
     def _admit(self) -> None:
         fields, connection = self._fields, self.connection
-        if len(fields) != len(self._headers):
+        if self._request is None and len(fields) != len(self._headers):
             check_repeats(self._headers)
         if not self._http10 and "host" not in fields:
             raise BadRequest("the request has no Host header", hint="send Host, or use HTTP/1.0")
@@ -294,26 +306,22 @@ class Exchange(Reply):
         self._begin(b"", False)
         self._pump_tunnel()
 
-    def pass_on(self, data: bytes) -> None:
-        """Bytes of the client behind its request for a WebSocket."""
-        if self.done or not data or (self._streamed and self._chunks is None):
-            return
-        self._size += len(data)
+    def feed(self, data: bytes, end: bool = False) -> None:
+        """Bytes of the client behind its request for a WebSocket; `end`: there will be no more."""
         if self._chunks is None:
+            if self._streamed:
+                return
             self._chunks = []
-        self._chunks += [data[at : at + COPY_BYTES] for at in range(0, len(data), COPY_BYTES)]
-        self._pump_tunnel()
+        if not self.done:
+            self._size += len(data)
+            self._chunks += [data[at : at + COPY_BYTES] for at in range(0, len(data), COPY_BYTES)]
+            self.complete = self.complete or (end and self._streamed)
+            self._pump_tunnel()
 
     def _pump_tunnel(self) -> None:
         if self._streamed:
             self._pump()
         self.connection.throttle(bool(self._chunks))
-
-    def end_input(self) -> None:
-        """The client of a WebSocket sends no more."""
-        if self._streamed and not self.done:
-            self.complete = True
-            self._pump()
 
     @property
     def moved(self) -> int:
@@ -321,29 +329,23 @@ class Exchange(Reply):
         return self._size + (self._sent if self._started else 0)
 
     def _begin(self, body: bytes, end: bool) -> None:
-        connection, route, headers, fields = self.connection, self._route, self._headers, self._fields
+        route, request, connection = self._route, self._request, self.connection
         assert route is not None
-        if "authorization" in fields or "fuyun-key" in fields:
-            drop_keys(headers, fields)
-        if self._rare:
-            headers = without_hops(headers, fields)
-            if self.upgrade:
-                headers.append(("upgrade", "websocket"))
+        if request is None or request.path != self._below:
+            headers = self._headers
+            if request is None:
+                fields = self._fields
+                if "authorization" in fields or "fuyun-key" in fields:
+                    drop_keys(headers, fields)
+                if self._rare:
+                    headers = without_hops(headers, fields)
+                if self.upgrade:
+                    headers.append(("upgrade", "websocket"))
+            request = Request("http", self._method, self._below, self._query, headers, connection.source, "http")
+            self._request = request
         try:
             # By position: a keyword costs compiled code a comparison for each.
-            self._flight = connection.shared.invoker.begin(
-                route,
-                "http",
-                self._method,
-                self._below,
-                self._query,
-                headers,
-                connection.source,
-                "http",
-                body,
-                end,
-                self,
-            )
+            self._flight = connection.shared.invoker.begin(route, request, body, end, self)
         except FuyunError as error:
             self._refuse(error)
         except Exception as error:

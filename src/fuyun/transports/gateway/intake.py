@@ -15,6 +15,7 @@ from fuyun.domain.errors import (
     Unsupported,
     VersionUnsupported,
 )
+from fuyun.transports.gateway.limits import GatewayLimits
 
 #: Methods a request may have. The parser knows more (RTSP, SOURCE): those are not HTTP.
 METHODS: Final[dict[bytes, str]] = {
@@ -108,6 +109,48 @@ def check_version(version: str) -> None:
         raise VersionUnsupported(f"HTTP/{version} is not spoken here", hint="use HTTP/1.1")
 
 
+def head_too_large(target_bytes: int, limits: GatewayLimits) -> FuyunError:
+    """The error for a head over the limits, by the size of its target."""
+    if target_bytes > limits.target_bytes:
+        return TargetTooLong(
+            f"the request target is over {limits.target_bytes} bytes",
+            hint="shorten path and query",
+            limit_bytes=limits.target_bytes,
+        )
+    return HeadTooLarge(
+        f"the request's head is over {limits.head_bytes} bytes",
+        hint="send fewer or shorter headers",
+        limit_bytes=limits.head_bytes,
+    )
+
+
+def check_odd(
+    line: bytes, version: str, known: bool, headers: list[tuple[str, str]], fields: dict[str, str], upgrade: bool
+) -> tuple[FuyunError | None, bytes]:
+    """(what is wrong, the head to read instead) for a head that is not a plain HTTP/1.1 one; `line` is its first line,
+    `known` whether its method is HTTP's. An upgrade to something other than WebSocket is ignored (RFC 9110 section
+    7.8): its head is to be read again without it."""
+    try:
+        check_version(version)
+    except VersionUnsupported as unknown:
+        return unknown, b""
+    if not known:
+        name = line.partition(b" ")[0].decode("ascii")
+        return Unsupported(f"the method {name} is not supported", hint="use one of HTTP's own methods"), b""
+    if not upgrade:
+        return None, b""
+    if "websocket" in tokens(fields["upgrade"]):
+        body = "transfer-encoding" in fields or fields.get("content-length", "0") != "0"
+        if body or version != "1.1" or not line.startswith(b"GET "):  # RFC 6455 section 4.1
+            text = "a WebSocket is asked for by GET, in HTTP/1.1 and without a body"
+            return BadRequest(text, hint="correct the client"), b""
+        return None, b""
+    kept = [token for token in tokens(fields.get("connection")) if token not in ("upgrade", "http2-settings")]
+    lines = [f"connection: {', '.join(kept)}"]
+    lines += [f"{name}: {value}" for name, value in headers if name not in ("upgrade", "connection", "http2-settings")]
+    return None, line + b"\r\n" + "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
 def check_repeats(headers: Iterable[tuple[str, str]]) -> None:
     """Raise BadRequest when a header that may stand once stands twice."""
     names = [name for name, _ in headers]
@@ -144,45 +187,6 @@ def wants_continue(fields: dict[str, str], http10: bool) -> bool:
             f"the expectation {expected[:64]!r} is not known", hint="drop the header, or expect 100-continue"
         )
     return True
-
-
-def wants_websocket(version: str, method: str | None, name: bytes, fields: dict[str, str], upgrading: bool) -> bool:
-    """Whether a head asks for a WebSocket (RFC 6455 section 4.1). `name` is the method as it came, `method` None when
-    it is not HTTP's; `upgrading` says that an upgrade to anything is asked for. Raises VersionUnsupported, Unsupported
-    and BadRequest."""
-    check_version(version)
-    if method is None:
-        raise Unsupported(f"the method {name.decode()} is not supported", hint="use one of HTTP's own methods")
-    if not upgrading or "websocket" not in tokens(fields.get("upgrade")):
-        return False
-    if method != "GET" or version != "1.1" or "transfer-encoding" in fields or fields.get("content-length", "0") != "0":
-        raise BadRequest("a WebSocket is asked for by GET, in HTTP/1.1 and without a body", hint="correct the client")
-    return True
-
-
-def too_large(size_bytes: int, target_bytes: int, head_bytes: int) -> FuyunError:
-    """The error of a head over its limits, whose target has `size_bytes`."""
-    if size_bytes > target_bytes:
-        return TargetTooLong(
-            f"the request target is over {target_bytes} bytes", hint="shorten path and query", limit_bytes=target_bytes
-        )
-    return HeadTooLarge(
-        f"the request's head is over {head_bytes} bytes", hint="send fewer or shorter headers", limit_bytes=head_bytes
-    )
-
-
-def without_upgrade(method: bytes, target: bytes, version: str, headers: Iterable[tuple[str, str]]) -> bytes:
-    """The head of a request once more, without the upgrade it asked for."""
-    kept = [
-        token
-        for name, value in headers
-        if name == "connection"
-        for token in tokens(value)
-        if token not in ("upgrade", "http2-settings")
-    ]
-    lines = [f"{method.decode()} {target.decode('ascii')} HTTP/{version}", f"connection: {', '.join(kept)}"]
-    lines += [f"{name}: {value}" for name, value in headers if name not in ("upgrade", "connection", "http2-settings")]
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
 def tokens(value: str | None) -> list[str]:

@@ -19,13 +19,15 @@ from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrad
 
 from fuyun.domain.errors import BadRequest, FuyunError, Internal
 from fuyun.transports.gateway.exchange import Exchange
-from fuyun.transports.gateway.intake import METHODS, RARE, name_of, too_large, wants_websocket, without_upgrade
+from fuyun.transports.gateway.intake import METHODS, RARE, check_odd, head_too_large, name_of
 from fuyun.transports.gateway.reply import Reply, log
 
 if TYPE_CHECKING:
     from fuyun.transports.gateway.shared import Shared
 
 SLICE: Final = 4096
+#: Bytes of a request that is remembered at most.
+KEPT: Final = 2048
 CHUNK_SLICE: Final = 16384
 BODY_SLICE: Final = 65536
 
@@ -45,6 +47,7 @@ class Reader(ABC):
 
     __slots__ = (
         "_backlog",
+        "_begun",
         "_ended",
         "_excess",
         "_fed",
@@ -52,14 +55,16 @@ class Reader(ABC):
         "_feeding",
         "_head_since_s",
         "_headers",
+        "_heads",
         "_incoming",
+        "_last",
+        "_last_data",
         "_parser",
         "_reading",
         "_replay",
         "_since_s",
         "_state",
         "_stats",
-        "_tunnelled",
         "_url",
         "_waiting",
         "active",
@@ -90,11 +95,14 @@ class Reader(ABC):
         self.on_message_begin = self._ended.clear
         self.on_url = self._url.append
         self._headers: list[tuple[str, str]] = []
+        self._heads = 0  # seen in what was fed last
+        self._begun: list[Exchange] = []  # what it began in one go
+        self._last: Exchange | None = None  # so begun by `_last_data`, all of it and nothing before it
+        self._last_data = b""
         self._fed = 0  # of a head that came in several slices: bytes of the whole slices after its first
         self._backlog: memoryview | None = None
         self._replay = b""
-        self.tunnel: Exchange | None = None  # a WebSocket: everything that comes from now on is its
-        self._tunnelled = False  # one was asked for
+        self.tunnel: Exchange | None = None  # a WebSocket: all that comes from now on is its
         self._reading = True
         self._feeding = False
         self._excess = False  # input was or will be thrown away
@@ -126,20 +134,39 @@ class Reader(ABC):
         incoming = self._incoming
         if self._state != OPEN:
             self._excess = True
-            if self.tunnel is not None:
-                self.tunnel.pass_on(data)
         elif self._backlog is None and incoming is None and len(data) <= SLICE:
+            if data == self._last_data and self._repeat():
+                return
+            fresh = bool(self._ended)
+            self._heads = 0
+            self._begun.clear()
             try:
                 self._feed_data(data)
             except (HttpParserError, HttpParserUpgrade) as error:
                 self._stumble(error, data)
             if self._ended and self._incoming is None and not self._waiting:
+                if fresh and self._begun and self._heads == 1 and len(data) <= KEPT:
+                    self._last, self._last_data = self._begun[0], data
                 return  # whole requests, and no other: the usual case
             self._count(data, None)
             self._check_hold()
         else:
             self._backlog = memoryview(data if self._backlog is None else bytes(self._backlog) + data)
             self.unhold()
+
+    def _repeat(self) -> bool:
+        """The same bytes again, from a client that polls or keeps asking: begin what they said the last time. False
+        when it is not its turn, or the parser is inside something."""
+        last = self._last
+        if last is None or self.active is not None or self._waiting or self.write_paused or not self._ended:
+            return False
+        exchange = last.again()
+        if exchange is None:
+            return False
+        self.shared.running += 1
+        self.active = exchange
+        exchange.run()
+        return True
 
     def _feed(self, data: bytes | memoryview) -> None:
         """Let the parser see a slice."""
@@ -184,9 +211,7 @@ class Reader(ABC):
             )
 
     def _head_too_large(self) -> None:
-        limits = self.shared.limits
-        error = too_large(sum(map(len, self._url)), limits.target_bytes, limits.head_bytes)
-        self._stop_input(error)
+        self._stop_input(head_too_large(sum(map(len, self._url)), self.shared.limits))
 
     def _check_hold(self) -> None:
         """Stop or resume reading as the exchanges demand."""
@@ -218,10 +243,8 @@ class Reader(ABC):
         finally:
             self._feeding = False
         if self._state != OPEN and self._backlog is not None:
-            rest, self._backlog = self._backlog, None
+            self._backlog = None
             self._excess = True
-            if self.tunnel is not None:
-                self.tunnel.pass_on(bytes(rest))
         self._check_hold()
 
     # --- the parser's callbacks ------------------------------------------------------------------------------------
@@ -235,6 +258,7 @@ class Reader(ABC):
     def on_headers_complete(self) -> None:
         """A head is here: make its exchange, and begin it when nothing is before it."""
         self._ended.append(True)
+        self._heads += 1
         headers, url, parser = self._headers, self._url, self._parser
         self._headers = []
         target = url[0] if len(url) == 1 else b"".join(url)
@@ -256,6 +280,7 @@ class Reader(ABC):
             url.clear()
             shared.running += 1
             exchange = self.active = Exchange(self, method, target, headers, fields, True, False)
+            self._begun.append(exchange)
             exchange.run()
             return
         if self._state == OPEN:
@@ -276,20 +301,21 @@ class Reader(ABC):
     def _begin(
         self, method: str | None, target: bytes, headers: list[tuple[str, str]], fields: dict[str, str], keep: bool
     ) -> None:
-        version = "1.1"
+        version, upgrade = "1.1", False
         error: FuyunError | None = None
         if not keep or "connection" in fields or method is None:
             version = self._parser.get_http_version()
-            error = self._check_odd(version, method, target, headers, fields)
+            parser = self._parser
+            upgrade = "upgrade" in fields and bool(parser.should_upgrade())
+            line = b"%b %b HTTP/%b" % (parser.get_method(), target, version.encode())
+            error, self._replay = check_odd(line, version, method is not None, headers, fields, upgrade)
             if self._replay:
                 return
-        exchange = Exchange(self, method or "GET", target, headers, fields, keep, version == "1.0")
-        if self._tunnelled:
-            self.tunnel = exchange
-            exchange.upgrade = self._excess = True
-            exchange.keep = False
+        exchange = Exchange(self, method or "GET", target, headers, fields, keep and not upgrade, version == "1.0")
         if error is None:
             error = exchange.look()
+            if upgrade:
+                self.tunnel, exchange.upgrade, self._excess = exchange, True, True
         if error is not None:
             self._excess = True
             self._state = DEAF
@@ -306,30 +332,11 @@ class Reader(ABC):
         else:
             self._waiting.append(exchange)
 
-    def _check_odd(
-        self,
-        version: str,
-        method: str | None,
-        target: bytes,
-        headers: list[tuple[str, str]],
-        fields: dict[str, str],
-    ) -> FuyunError | None:
-        """What is wrong with a head that is not a plain HTTP/1.1 one, or None. An upgrade to something other than
-        WebSocket is ignored (RFC 9110 section 7.8): the head is kept in `_replay`, without it, for a new parser."""
-        upgrading = "upgrade" in fields and bool(self._parser.should_upgrade())
-        try:
-            self._tunnelled = wants_websocket(version, method, self._parser.get_method(), fields, upgrading)
-        except FuyunError as error:
-            return error
-        if upgrading and not self._tunnelled:
-            self._replay = without_upgrade(self._parser.get_method(), target, version, headers)
-        return None
-
     def _go_on_without_upgrade(self, rest: memoryview) -> None:
-        """The parser stopped behind a head that asked for an upgrade: what follows is this request's body, or raw."""
+        """The parser stopped behind a head that asked for an upgrade: read what follows as this request's body, or hand
+        all of it to the tunnel."""
         if self.tunnel is not None:
-            self._state = max(self._state, DEAF)
-            self.tunnel.pass_on(bytes(rest))
+            self._switch(rest)
             return
         if self._state != OPEN or not self._replay:
             self._excess = True
@@ -371,8 +378,10 @@ class Reader(ABC):
         """Cut the connection so that the client sees that something is missing."""
 
     @abstractmethod
-    def throttle(self, held: bool) -> None:
-        """Read no more of a tunnel, or again."""
+    def throttle(self, held: bool) -> None: ...
+
+    @abstractmethod
+    def _switch(self, rest: memoryview) -> None: ...
 
     @property
     @abstractmethod

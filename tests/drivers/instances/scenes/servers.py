@@ -15,7 +15,7 @@ from fuyun.domain.errors import (
 from fuyun.domain.functions import Readiness
 from fuyun.ports.instances import Head, Instance
 from tests.drivers.instances.programs import Taker
-from tests.drivers.instances.scenes.rig import failure, rig
+from tests.drivers.instances.scenes.rig import MIB, failure, rig
 from tests.leaks import state_of
 
 SERVER = """
@@ -70,7 +70,7 @@ def ask(instance: Instance, path: str = "/", method: str = "GET", body: bytes = 
 async def a_server_answers() -> None:
     async with rig() as host:
         await host.wait_blanks(1)
-        instance = await host.start(host.server(PLAIN))
+        instance = await host.start(host.server(PLAIN, memory_bytes=1024 * MIB))  # stacks count without control groups
         assert (instance.report.kind, instance.report.mode, instance.report.forkable) == ("blank", "web", False)
         for path in ("/", "/a?b=c"):
             answer = json.loads((await ask(instance, path).end()).body)
@@ -103,7 +103,7 @@ async def what_it_prints_is_the_only_requests() -> None:
         taker.call = instance.invoke(head, b"", True, taker)
         await taker.end()
         await host.until(lambda: len(host.lines) + len(taker.lines) == 2, "both lines")
-        assert taker.lines == ["hello"]
+        assert taker.lines == ["hello"], (taker.lines, host.lines)
         assert [line.text for line in host.lines] == ["up"]
 
 
