@@ -87,15 +87,16 @@ def copy_site(target: Path) -> None:
 
 
 def archive(files: Mapping[str, str | bytes]) -> bytes:
-    """A zip of `files` with the same bytes for the same content."""
+    """A zip of `files` with the same bytes for the same content; scripts (#!) are executable."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
         for name in sorted(files):
             info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-            info.external_attr = 0o100644 << 16
             info.compress_type = zipfile.ZIP_DEFLATED
             content = files[name]
-            packed.writestr(info, content.encode() if isinstance(content, str) else content)
+            content = content.encode() if isinstance(content, str) else content
+            info.external_attr = (0o100755 if content.startswith(b"#!") else 0o100644) << 16
+            packed.writestr(info, content)
     return out.getvalue()
 
 

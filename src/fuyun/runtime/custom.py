@@ -7,27 +7,31 @@ docs/contracts/runtime.md, section "Custom programs". Source of names and behavi
 from __future__ import annotations
 
 import json
-import os
-import sys
+import signal
 import threading
+from base64 import b64decode
 from collections import deque
-from time import time_ns
+from time import monotonic, time_ns
 
-from fuyun.runtime.answers import BadAnswer, shape
+from fuyun.runtime.answers import BINARY, BadAnswer, shape
 from fuyun.runtime.context import Context
 from fuyun.runtime.events import BadPayload, http_event, payload
+from fuyun.runtime.extensions import Extensions
 from fuyun.runtime.jsontext import dumps
 from fuyun.runtime.keeper import Keeper, keep
+from fuyun.runtime.lambdaenv import bootstrap, environment
 from fuyun.runtime.problems import LoadProblem, problem
-from fuyun.runtime.runtimeapi import Api, Refusal
+from fuyun.runtime.runtimeapi import Api, Broken, Refusal
+from fuyun.runtime.streams import spool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from typing import Any, Callable, Optional
+    from typing import Any, Callable, Iterator, Optional
 
     from fuyun.runtime.answers import Answer, Headers
     from fuyun.runtime.calls import Call
+    from fuyun.runtime.program import Program
     from fuyun.runtime.runtimeapi import Answered, Request
 
 #: Where the API listens in a network namespace of its own; without one the system chooses.
@@ -35,6 +39,9 @@ PORT = 9001
 #: Longest body of an error report.
 _REPORT_BYTES = 256 * 1024
 _STATE = "InvalidStateTransition"
+_MODE, _INTEGRATION = "Lambda-Runtime-Function-Response-Mode", "application/vnd.awslambda.http-integration-response"
+_ERROR_TYPE, _ERROR_BODY = "Lambda-Runtime-Function-Error-Type", "Lambda-Runtime-Function-Error-Body"
+_DELIMITER, _PRELUDE_BYTES = bytes(8), 64 * 1024
 
 
 class Custom(Keeper):
@@ -46,17 +53,46 @@ class Custom(Keeper):
         self._arrived = threading.Condition()
         self._taken: dict[str, Call] = {}
         self._most = int(task["concurrency"])
+        self._path, self._env = "", {"": ""}
+        self._answered = False  # something, since the program was started
+        self.extensions = Extensions(self)
         self._limit = int(task["output_bytes"])
 
     # the keeper's side -----------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Start the API, then the bootstrap, which is ready when it asks for its first invocation."""
-        path = _bootstrap(self.task)
+        """Start the API, the extensions, then the bootstrap, which is ready when it asks for its first invocation."""
+        self._path = bootstrap(self.task)
         api = Api(self, PORT if self.isolated else 0)
         api.start()
         self.household.watch()
-        self.launch([path], environment(self.task, api.address))
+        self._env = environment(self.task, api.address)
+        self.extensions.start(self._env)
+        self.launch([self._path], self._env)
+
+    def lost(self, program: Program) -> None:
+        """The program is started again when it owes no answer and has given one: some handle one event and exit."""
+        again = self.is_ready and not (self.stopping or self.running) and self._answered
+        if not again or program.status == -signal.SIGKILL or self.extensions.own(program):
+            super().lost(program)
+            return
+        self.household.output.drain()
+        spool.record("info", f"{program.name} {program.end()} and is started again")
+        self._answered = False
+        try:
+            self.launch([self._path], self._env)
+        except LoadProblem:
+            super().lost(program)
+
+    def stop(self) -> None:
+        """The program first, then those that watch it."""
+        self.stopping = True
+        ends_s = monotonic() + self.app.hook_limit("pre_stop")
+        for program in self.household.living():
+            if not self.extensions.own(program):
+                program.signal(signal.SIGTERM)
+                program.ended.wait()
+        self.extensions.stop(max(0.0, ends_s - monotonic()))
 
     def take(self, call: Call) -> None:
         with self._arrived:
@@ -69,6 +105,7 @@ class Custom(Keeper):
         """The next invocation, waiting for it; None when the one who asked is gone. Refusal."""
         if len(self._taken) >= self._most:
             raise Refusal(403, _STATE, f"{len(self._taken)} invocations are not answered yet; answer before the next")
+        self.extensions.wait_ready()
         self.ready()
         while True:
             with self._arrived:
@@ -84,8 +121,20 @@ class Custom(Keeper):
                 self.refuse(call, problem("bad_request", str(error)))
                 continue
             request_id = self._enter(call)
+            headers = self._headers(call, request_id)
             self.hand_over(call)
-            return 200, self._headers(call, request_id), event
+            self._tell_extensions(dict(headers))
+            return 200, headers, event
+
+    def _tell_extensions(self, headers: dict[str, str]) -> None:
+        told: dict[str, Any] = {
+            "deadlineMs": int(headers["Lambda-Runtime-Deadline-Ms"]),
+            "requestId": headers["Lambda-Runtime-Aws-Request-Id"],
+            "invokedFunctionArn": headers["Lambda-Runtime-Invoked-Function-Arn"],
+        }
+        if "Lambda-Runtime-Trace-Id" in headers:
+            told["tracing"] = {"type": "X-Amzn-Trace-Id", "value": headers["Lambda-Runtime-Trace-Id"]}
+        self.extensions.tell_invoked(told)
 
     def _event(self, call: Call) -> bytes:
         if not call.ended:
@@ -114,6 +163,9 @@ class Custom(Keeper):
         ]
         if context.trace:
             headers.append(("Lambda-Runtime-Trace-Id", _trace(context.trace)))
+        client = next((value for name, value in call.head["headers"] if name == "x-amz-client-context"), "")
+        if client:
+            headers.append(("Lambda-Runtime-Client-Context", _client_context(client)))
         return headers
 
     def _leave(self, request_id: str) -> Call:
@@ -121,22 +173,71 @@ class Custom(Keeper):
             call = self._taken.pop(request_id, None)
         if call is None:
             raise Refusal(400, "InvalidRequestID", f"{request_id} is not an invocation that waits for its answer")
+        self._answered = True
         return call
 
     def respond(self, request_id: str, request: Request) -> None:
         """The program's answer."""
         call = self._leave(request_id)
+        try:
+            if request.headers.get(_MODE, "").lower() == "streaming":
+                self._stream(call, request)
+            else:
+                self._take_whole(call, request)
+        except Broken as error:
+            self.refuse(call, problem("bad_response", f"the program's response: {error}"))
+            raise
+        except BadAnswer as error:
+            self.refuse(call, problem(error.code, str(error)))
+
+    def _take_whole(self, call: Call, request: Request) -> None:
         body, size = request.read(self._limit)
         if size > self._limit:
             text = f"the result is {size} bytes, over the limit of {self._limit}; stream it or raise `output`"
             self.refuse(call, problem("response_too_large", text))
             raise Refusal(413, "RequestEntityTooLarge", text)
-        try:
-            answer = self._shape(call, body)
-        except BadAnswer as error:
-            self.refuse(call, problem(error.code, str(error)))
+        self.result(call, self._shape(call, body))
+
+    def _stream(self, call: Call, request: Request) -> None:
+        """Pass the pieces on as they come; an error that comes after them, in trailers, ends the answer."""
+        pieces = request.pieces()
+        status, headers, first = self._opening(call, request, pieces)
+        self.head(call, status, headers)
+        going = self.write(call, first)
+        for piece in pieces:
+            going = going and self.write(call, piece)  # without a caller the rest is read and dropped
+        trailers = request.trailers
+        if trailers is None or _ERROR_TYPE not in trailers:
+            self.finish(call)
             return
-        self.result(call, answer)
+        try:
+            body = b64decode(trailers.get(_ERROR_BODY, ""))
+        except ValueError:
+            body = b""
+        self.refuse(call, _told(body, trailers[_ERROR_TYPE], "function_raised"))
+
+    def _opening(self, call: Call, request: Request, pieces: Iterator[bytes]) -> tuple[int, Headers, bytes]:
+        """Status, headers and first bytes of a streamed answer."""
+        kind = request.headers.get("content-type", BINARY)
+        if kind.partition(";")[0].strip().lower() != _INTEGRATION:
+            return 200, [("content-type", kind)], next(pieces, b"")
+        found = b""
+        while _DELIMITER not in found:
+            piece = next(pieces, b"")
+            found += piece
+            if not piece or len(found) > _PRELUDE_BYTES:
+                raise BadAnswer("the streamed response has no prelude: JSON, then eight NUL bytes, then the body")
+        prelude, _, first = found.partition(_DELIMITER)
+        try:
+            told = dict(json.loads(prelude))
+        except (ValueError, TypeError):
+            raise BadAnswer(f"the prelude of the streamed response is not a JSON object: {prelude!r:.80}") from None
+        answer = shape({"statusCode": 200, **told, "body": None}, True, self._limit)
+        assert isinstance(answer, tuple)
+        status, headers = answer[0], answer[1] or []
+        if not any(name == "content-type" for name, _ in headers):
+            headers = [*headers, ("content-type", BINARY)]
+        return status if call.head["kind"] == "http" else 200, headers, first
 
     def _shape(self, call: Call, body: bytes) -> Answer:
         """As `answers.shape` for what the body says; what is not JSON is text, or bytes."""
@@ -154,7 +255,11 @@ class Custom(Keeper):
     def report(self, request_id: str, request: Request) -> None:
         """The program could not answer."""
         call = self._leave(request_id)
-        self.refuse(call, _reported(request, "function_raised"))
+        try:
+            self.refuse(call, _reported(request, "function_raised"))
+        except Broken as error:
+            self.refuse(call, problem("function_raised", f"the program reported an error, but {error}"))
+            raise
 
     def init_error(self, request: Request) -> None:
         """The program could not start."""
@@ -177,14 +282,18 @@ def _plain(body: bytes) -> Headers:
 
 
 def _reported(request: Request, code: str) -> dict[str, Any]:
-    """The Problem of an error report: `{"errorMessage", "errorType", "stackTrace"}`, or whatever was sent instead."""
     body, _ = request.read(_REPORT_BYTES)
+    return _told(body, request.headers.get(_ERROR_TYPE) or "", code)
+
+
+def _told(body: bytes, error_type: str, code: str) -> dict[str, Any]:
+    """The Problem of an error report: `{"errorMessage", "errorType", "stackTrace"}`, or whatever was sent instead."""
     try:
         told = json.loads(body)
     except ValueError:
         told = {"errorMessage": str(body, "utf-8", "replace")}
     told = told if isinstance(told, dict) else {"errorMessage": str(told)}
-    error_type = str(told.get("errorType") or request.headers.get("Lambda-Runtime-Function-Error-Type") or "")
+    error_type = str(told.get("errorType") or error_type)
     message = str(told.get("errorMessage") or "")
     trace = told.get("stackTrace") or told.get("trace") or ()
     lines = [line for item in trace for line in str(item).splitlines()] if isinstance(trace, (list, tuple)) else []
@@ -201,54 +310,12 @@ def _trace(parent: str) -> str:
     return f"Root=1-{parts[1][:8]}-{parts[1][8:]};Parent={parts[2]};Sampled={sampled}"
 
 
-def _bootstrap(task: dict[str, Any]) -> str:
-    """The program: in the code folder, else in the first layer that has one."""
-    for folder in (task["code"], *task["layers"]):
-        path = os.path.join(folder, "bootstrap")
-        if os.path.exists(path):
-            return path
+def _client_context(value: str) -> str:
+    """What the caller sent in base64, as the JSON it is, in ASCII; "" when it is none."""
     try:
-        found = ", ".join(sorted(os.listdir(task["code"]))[:12]) or "nothing"
-    except OSError as error:
-        found = str(error.strerror)
-    raise LoadProblem("handler_missing", f"there is no bootstrap in the code, which holds {found}; add an executable")
-
-
-def environment(task: dict[str, Any], address: str) -> dict[str, str]:
-    """The program's variables: the function's over a fixed base, and over those what AWS Lambda defines."""
-    layers = list(task["layers"])
-    python = [os.path.join(each, "python") for each in layers]
-    libraries = [os.path.join(each, "lib") for each in (task["code"], *layers)]
-    binaries = [os.path.join(each, "bin") for each in layers]
-    mib = str(int(task["memory_bytes"]) // 2**20)
-    region = task["env"].get("AWS_REGION", "us-east-1")
-    return {
-        "LD_LIBRARY_PATH": os.pathsep.join([task["code"], *libraries]),
-        "PYTHONPATH": os.pathsep.join([task["code"], *python, *layers]),
-        "NODE_PATH": os.pathsep.join(os.path.join(each, "nodejs/node_modules") for each in layers),
-        "AWS_REGION": region,
-        "AWS_DEFAULT_REGION": region,
-        **task["env"],
-        "PATH": os.pathsep.join([task["env"].get("PATH", "/usr/local/bin:/usr/bin:/bin"), *binaries]),
-        "AWS_LAMBDA_RUNTIME_API": address,
-        "AWS_LAMBDA_FUNCTION_NAME": task["function"],
-        "AWS_LAMBDA_FUNCTION_VERSION": task["version"],
-        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": mib,
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-        "AWS_LAMBDA_LOG_GROUP_NAME": f"/fuyun/{task['namespace']}/{task['function']}",
-        "AWS_LAMBDA_LOG_STREAM_NAME": task["instance"],
-        "LAMBDA_TASK_ROOT": task["code"],
-        "LAMBDA_RUNTIME_DIR": "/var/runtime",
-        "_HANDLER": task["handler"],
-        "FUYUN_NAMESPACE": task["namespace"],
-        "FUYUN_FUNCTION": task["function"],
-        "FUYUN_VERSION": task["version"],
-        "FUYUN_INSTANCE": task["instance"],
-        "FUYUN_HANDLER": task["handler"],
-        "FUYUN_MEMORY_BYTES": str(task["memory_bytes"]),
-        "FUYUN_TIMEOUT_S": str(task["timeout_s"]),
-        "FUYUN_PYTHON": sys.executable,
-    }
+        return json.dumps(json.loads(b64decode(value, validate=True)))
+    except ValueError:
+        return ""
 
 
 def main(sock: socket.socket, task: dict[str, Any]) -> int:

@@ -160,6 +160,10 @@ class Keeper(Desk):
             spool.finish(call)
         self.leave(program.status if program.status >= 0 else 128 - program.status)
 
+    def note_failure(self, text: str) -> None:
+        """A line of the log for what goes wrong beside the program."""
+        spool.record("error", text)
+
     def leave(self, status: int) -> None:
         """End this process, and with it the instance."""
         self.household.kill_all()

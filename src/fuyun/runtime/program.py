@@ -6,6 +6,7 @@ The process that runs this is sealed already; what it starts inherits the seal (
 from __future__ import annotations
 
 import codecs
+import io
 import os
 import select
 import signal
@@ -39,7 +40,8 @@ class Output:
         for index in (0, 1):
             reader, writer = os.pipe()
             os.set_blocking(reader, False)
-            self._readers[reader] = (index, codecs.getincrementaldecoder("utf-8")("replace"))
+            decoder = codecs.getincrementaldecoder("utf-8")("replace")
+            self._readers[reader] = (index, io.IncrementalNewlineDecoder(decoder, translate=True))
             self.writers.append(writer)
 
     def listen(self) -> None:

@@ -32,11 +32,23 @@ if TYPE_CHECKING:
         def respond(self, request_id: str, request: Request) -> None: ...
         def report(self, request_id: str, request: Request) -> None: ...
         def init_error(self, request: Request) -> None: ...
+        @property
+        def extensions(self) -> Guests: ...
+
+    class Guests(Protocol):
+        """The same for extensions; `identifier` is what `register` gave."""
+
+        def register(self, request: Request) -> Answered: ...
+        def next(self, identifier: str, gone: Callable[[], bool]) -> Optional[Answered]: ...
+        def fail(self, identifier: str, phase: str, request: Request) -> None: ...
 
 
-_PREFIX = "/2018-06-01/runtime"
-_INVOCATION = re.compile(_PREFIX + r"/invocation/([^/]+)/(response|error)")
+_RUNTIME, _EXTENSION = "/2018-06-01/runtime", "/2020-01-01/extension"
+_INVOCATION = re.compile(_RUNTIME + r"/invocation/([^/]+)/(response|error)")
+#: Paths under which an extension subscribes to logs or telemetry -> what it is told.
+_TELEMETRY = {"/2020-08-15/logs": "Logs", "/2022-07-01/telemetry": "Telemetry"}
 _PIECE = 64 * 1024
+_JSON = [("Content-Type", "application/json")]
 _ACCEPTED = b'{"status":"OK"}\n'
 
 
@@ -60,10 +72,14 @@ class Request:
         self.headers = headers
         self.trailers: Optional[Message] = None
         self._source = source
+        self._pieces = self._read()
         self._left = -1 if "chunked" in headers.get("transfer-encoding", "").lower() else _length(headers)
 
     def pieces(self) -> Iterator[bytes]:
-        """The body as it arrives. Broken."""
+        """What is left of the body, as it arrives. Broken."""
+        return self._pieces
+
+    def _read(self) -> Iterator[bytes]:
         try:
             yield from self._chunks() if self._left < 0 else self._counted()
         except (OSError, IncompleteRead, ValueError) as error:
@@ -165,7 +181,7 @@ class Handler(BaseHTTPRequestHandler):
                 request.drop()
         except Refusal as refusal:
             body = dumps({"errorMessage": str(refusal), "errorType": refusal.error_type})
-            found = refusal.status, [("Content-Type", "application/json")], body
+            found = refusal.status, _JSON, body
         except Broken:
             found = None
         if found is None:
@@ -182,17 +198,35 @@ class Handler(BaseHTTPRequestHandler):
 
     def _route(self, request: Request) -> Optional[Answered]:
         office, path = self.server.office, self.path.partition("?")[0].rstrip("/")
-        if self.command == "GET" and path == _PREFIX + "/invocation/next":
-            return office.next(self._gone)
-        if self.command == "POST" and path == _PREFIX + "/init/error":
-            office.init_error(request)
-            return _accepted()
+        asked = self.command, path
         found = _INVOCATION.fullmatch(path)
+        if asked == ("GET", _RUNTIME + "/invocation/next"):
+            return office.next(self._gone)
         if found is not None and self.command == "POST":
             act = office.respond if found[2] == "response" else office.report
             act(found[1], request)
-            return _accepted()
-        raise Refusal(404, "NotFound", f"there is no {self.command} {path}")
+        elif asked == ("POST", _RUNTIME + "/init/error"):
+            office.init_error(request)
+        elif path.startswith(_EXTENSION + "/"):
+            return self._route_extension(request, path[len(_EXTENSION) + 1 :])
+        elif self.command == "PUT" and path in _TELEMETRY:
+            kind = _TELEMETRY[path]
+            told = {"errorMessage": f"{kind} API is not supported", "errorType": f"{kind}.NotSupported"}
+            return 202, _JSON, dumps(told)
+        else:
+            raise Refusal(404, "NotFound", f"there is no {self.command} {path}")
+        return 202, _JSON, _ACCEPTED
+
+    def _route_extension(self, request: Request, path: str) -> Optional[Answered]:
+        guests, identifier = self.server.office.extensions, self.headers.get("Lambda-Extension-Identifier", "")
+        if (self.command, path) == ("POST", "register"):
+            return guests.register(request)
+        if (self.command, path) == ("GET", "event/next"):
+            return guests.next(identifier, self._gone)
+        if self.command == "POST" and path in ("init/error", "exit/error"):
+            guests.fail(identifier, path.partition("/")[0], request)
+            return 202, _JSON, _ACCEPTED
+        raise Refusal(404, "NotFound", f"there is no {self.command} {_EXTENSION}/{path}")
 
     def _gone(self) -> bool:
         """Whether the client has closed the connection."""
@@ -202,10 +236,6 @@ class Handler(BaseHTTPRequestHandler):
             return not self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except OSError:
             return True
-
-
-def _accepted() -> Answered:
-    return 202, [("Content-Type", "application/json")], _ACCEPTED
 
 
 class Api(ThreadingTCPServer):
