@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
 from tests.running import Platform
 
@@ -30,7 +31,7 @@ def run(platform: Platform, *words: str, stdin: bytes = b"") -> str:
 def deployed(platform: Platform) -> Iterator[Platform]:
     """The platform with all examples on it."""
     projects = sorted(path.parent for path in EXAMPLES.glob("*/fuyun.yaml"))
-    assert {project.name for project in projects} >= {"hello", "watermark", "flask-app", "fastapi-app"}
+    assert {project.name for project in projects} >= {"hello", "watermark", "flask-app", "fastapi-app", "web-chat"}
     for project in projects:
         run(platform, "deploy", str(project))
     yield platform
@@ -109,7 +110,7 @@ def test_fastapi_application(deployed: Platform) -> None:
         assert http.get("/weather/openapi.json").json()["info"]["title"] == "Weather"
 
 
-@pytest.mark.parametrize("template", ["python-event", "python-http", "python-asgi", "python-wsgi"])
+@pytest.mark.parametrize("template", ["python-event", "python-http", "python-asgi", "python-wsgi", "web"])
 def test_templates_can_be_deployed_at_once(platform: Platform, template: str) -> None:
     name = f"made-from-{template}"
     run(platform, "init", name, "--template", template)
@@ -120,6 +121,17 @@ def test_templates_can_be_deployed_at_once(platform: Platform, template: str) ->
         answer = platform.http.get(platform.url(name) + "/")
         assert answer.status_code == 200, answer.text
     run(platform, "remove", name, "--yes")
+
+
+def test_chat_over_websockets(deployed: Platform) -> None:
+    assert "<title>Chat" in httpx.get(f"{deployed.gateway}/chat/").text
+    base = deployed.gateway.replace("http", "ws", 1)
+    with connect(f"{base}/chat/rooms/lobby?name=Ada", proxy=None) as ada:
+        ada.send("hello")
+        assert ada.recv(20) == "Ada: hello"
+        with connect(f"{base}/chat/rooms/lobby?name=Bob", proxy=None) as bob:
+            bob.send("me too")
+            assert ada.recv(20) == bob.recv(20) == "Bob: me too"
 
 
 def test_deploying_again_changes_nothing(deployed: Platform) -> None:

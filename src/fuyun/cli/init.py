@@ -19,6 +19,7 @@ TEMPLATES = {
     "python-http": "a handler that answers HTTP requests",
     "python-asgi": "a FastAPI application",
     "python-wsgi": "a Flask application",
+    "web": "an HTTP server in any language, here Python's own",
 }
 
 

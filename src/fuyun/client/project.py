@@ -235,7 +235,11 @@ class _Loader:
         hooks: dict[str, Any] = {}
         for name in _HOOKS:
             if name in found:
-                hooks.update(found.pop(name))
+                hook = found.pop(name)
+                if name not in hook and found.get("runtime") not in PROGRAMS:
+                    self._problems.add(self._fields.lines[name][0], f"{name} needs 'handler': MODULE.CALLABLE to run")
+                    return None
+                hooks.update(hook)
                 self._fields.lines.setdefault(f"hooks.{name}", self._fields.lines[name])
         for trigger in found.get("triggers", []):
             cors = trigger.get("http", {}).get("cors")
