@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
 import uvloop
 
-from fuyun.domain.errors import BadResponse, InstanceLost
+from fuyun.domain.errors import BadResponse, InstanceLost, Unavailable
 from fuyun.runtime.wire import WINDOW
 from tests.drivers.instances.programs import Scene, front_of, request_of, saying
 
@@ -372,6 +373,23 @@ def test_the_end_of_the_instance_is_told_by_others() -> None:
             assert second.error is not None
             third = scene.call()
             assert isinstance((await third.end()).error, InstanceLost)
+
+    run(main)
+
+
+def test_a_platform_without_descriptors_says_so_and_keeps_the_instance() -> None:
+    async def main() -> None:
+        async with front_of(Counting()) as scene:
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            taker = scene.call("POST", body=b"x")
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+            try:
+                await taker.end()
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert isinstance(taker.error, Unavailable), taker.error
+            assert not scene.broken
+            assert (await scene.ask()).status == 200
 
     run(main)
 

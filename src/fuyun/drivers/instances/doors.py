@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, final
 
+_FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
 _ERRNO: Final = struct.Struct("<i")
 _ANCILLARY: Final = socket.CMSG_SPACE(array.array("i").itemsize)
 #: Connections asked for at once; others wait here instead of filling the socket's buffer.
@@ -70,11 +71,13 @@ class Door:
 
     def _readable(self) -> None:
         try:
-            data, ancillary, _, _ = self._ours.recvmsg(16, _ANCILLARY, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, flags, _ = self._ours.recvmsg(
+                16, _ANCILLARY, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+            )
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            data, ancillary = b"", []
+            data, ancillary, flags = b"", [], 0
         passed = _descriptors(ancillary)
         if len(data) != _ERRNO.size or not self._asked:
             for descriptor in passed:
@@ -85,7 +88,8 @@ class Door:
         number = _ERRNO.unpack(data)[0]
         connection = _connection(passed[0]) if passed else None
         if connection is None and number in (0, errno.EINPROGRESS):
-            number = errno.EPROTO
+            # The kernel leaves out what this process has no descriptor for (unix(7)).
+            number = errno.EMFILE if flags & socket.MSG_CTRUNC and not passed else errno.EPROTO
         self._send()
         then(connection, number)
 

@@ -8,19 +8,23 @@ be made, so that a server that takes one connection at a time is not kept waitin
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 from collections import deque
 from collections.abc import Callable
 from typing import Final, final
 
 from fuyun.base import clock
-from fuyun.domain.errors import BadResponse, FuyunError, InstanceLost
+from fuyun.domain.errors import BadResponse, FuyunError, InstanceLost, Unavailable
 from fuyun.drivers.instances.asking import IDEMPOTENT, declared_length, decode_head, request_head, wants_upgrade
 from fuyun.drivers.instances.doors import Door
 from fuyun.drivers.instances.upstream import Upstream, unreachable
 from fuyun.ports.instances import ReplySink
 from fuyun.runtime.wire import WINDOW
 
+#: What `connect` says when somebody is short of something for a while.
+_SCARCE: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 #: How long a connection is kept for the next call. Servers close theirs after 2 s (gunicorn) or more.
 _KEEP_S: Final = 1.0
 #: How long the end of the program's process may take to be known, after its connection closed under a call.
@@ -106,9 +110,11 @@ class Front:
             if call.done or self.gone:
                 if sock is not None:
                     sock.close()
+            elif number in _SCARCE:
+                text = f"no descriptors for a connection to the program: {os.strerror(number)}"
+                self.fail(call, Unavailable(text, hint="try again", retry_after_s=1))
             elif sock is None:
-                self.fail(call, unreachable(self.port, number))
-                self._on_broken("its program takes no connections")
+                self.break_down(call, unreachable(self.port, number))
             else:
                 call.go(Upstream(sock, self._drop))
 
@@ -320,7 +326,7 @@ class WebCall:
         if self.done or self._front.gone:
             return
         if refused:
-            self._front.break_down(self, unreachable(self._front.port, 111))
+            self._front.break_down(self, unreachable(self._front.port, errno.ECONNREFUSED))
             return
         when = "in the middle of its answer" if self._started else "without an answer"
         self._front.fail(
