@@ -162,6 +162,14 @@ class Platform:
             **_ids(self.account),
         )  # fmt: skip
 
+    def begin_cli(self, *arguments: str) -> subprocess.Popen[str]:
+        """The same, without waiting for its end; what it prints can be read as it comes."""
+        return subprocess.Popen(
+            [self.account.python, "-c", _ENTRY, *arguments],
+            env=self.env, cwd=self.root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+            **_ids(self.account),
+        )  # fmt: skip
+
     def deploy(
         self,
         name: str,

@@ -6,76 +6,16 @@ import base64
 import json
 import os
 import signal
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.leaks import state_of
 from tests.runtime import driver
+from tests.runtime.bootstraps import BOOTSTRAP, custom, do
 from tests.runtime.driver import Worker, event_head, http_head
 from tests.waiting import wait_until
-
-#: Does what each invocation says: lines of Python in "do" of the event, or in the body of a request.
-BOOTSTRAP = f"""#!{sys.executable}
-import base64, http.client, json, os, signal, socket, sys, threading, time
-
-API = os.environ["AWS_LAMBDA_RUNTIME_API"]
-RUNTIME = "/2018-06-01/runtime"
-
-def connect():
-    return http.client.HTTPConnection(API, timeout=30)
-
-def ask(method, path, body=None, headers={{}}, connection=None):
-    connection = connection or ours
-    connection.request(method, path, body, headers)
-    answer = connection.getresponse()
-    return answer.status, dict(answer.getheaders()), answer.read()
-
-def respond(body, kind="application/json", **more):
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return ask("POST", RUNTIME + "/invocation/" + id + "/response", data, {{"content-type": kind, **more}})
-
-def stream(pieces, kind="text/plain", trailers=(), mode="streaming"):
-    to = connect()
-    to.putrequest("POST", RUNTIME + "/invocation/" + id + "/response")
-    to.putheader("Lambda-Runtime-Function-Response-Mode", mode)
-    to.putheader("Transfer-Encoding", "chunked")
-    to.putheader("Content-Type", kind)
-    to.endheaders()
-    for piece in pieces:
-        to.send(b"%x\\r\\n%s\\r\\n" % (len(piece), piece))
-    to.send(b"0\\r\\n" + b"".join(line + b"\\r\\n" for line in trailers) + b"\\r\\n")
-    return to.getresponse().status
-
-ours = connect()
-started = time.time()
-exec(os.environ.get("FIRST", ""))
-while True:
-    status, headers, raw = ask("GET", RUNTIME + "/invocation/next")
-    event = json.loads(raw)
-    id = headers["Lambda-Runtime-Aws-Request-Id"]
-    try:
-        exec(event["do"] if "do" in event else event["body"])
-    except Exception as error:
-        told = {{"errorType": type(error).__name__, "errorMessage": str(error), "stackTrace": ["here"]}}
-        ask("POST", RUNTIME + "/invocation/" + id + "/error", json.dumps(told))
-"""
-
-
-@contextmanager
-def custom(folder: Path, files: dict[str, str] | None = None, **task: Any) -> Iterator[Worker]:
-    """A keeper with this bootstrap; it need not be ready."""
-    code = {"bootstrap": BOOTSTRAP, **(files or {})}
-    with driver.worker(folder, code, "app.handler", runtime="custom", **task) as worker:
-        yield worker
-
-
-def do(worker: Worker, lines: str, **head: Any) -> driver.Reply:
-    return worker.event({"do": lines}, **head)
 
 
 @pytest.fixture
@@ -398,69 +338,3 @@ def test_usage_counts_the_program(program: Worker) -> None:
     assert run_us >= 300_000
     assert cpu_us >= 290_000
     assert peak_kib >= before[2] + (60 << 10)
-
-
-# --- extensions
-
-#: Writes each event it gets as a line of its output.
-EXTENSION = f"""#!{sys.executable}
-import http.client, json, os, sys
-api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
-def ask(method, path, body=None, headers={{}}):
-    api.request(method, "/2020-01-01/extension/" + path, body, headers)
-    answer = api.getresponse()
-    return dict(answer.getheaders()), json.loads(answer.read())
-name = os.path.basename(sys.argv[0])
-told = json.dumps({{"events": ["INVOKE", "SHUTDOWN"]}})
-headers, info = ask("POST", "register", told, {{"Lambda-Extension-Name": name}})
-print("registered", json.dumps(info), flush=True)
-mine = {{"Lambda-Extension-Identifier": headers["Lambda-Extension-Identifier"]}}
-while True:
-    _, event = ask("GET", "event/next", None, mine)
-    print("event", json.dumps(event), flush=True)
-    if event["eventType"] == "SHUTDOWN":
-        break
-"""
-
-
-def _told(worker: Worker) -> list[dict[str, Any]]:
-    lines = [line["t"] for reply in worker.replies.values() for line in reply.logs]
-    lines += [line["t"] for line in worker.idle_logs]
-    return [json.loads(line.partition(" ")[2]) for line in lines if line.startswith("event ")]
-
-
-def test_an_extension_hears_of_invocations_and_of_the_end(tmp_path: Path) -> None:
-    with custom(tmp_path, {"extensions/watch": EXTENSION}) as worker:
-        worker.wait_ready()
-        assert worker.idle_logs[0]["t"] == (
-            'registered {"functionName": "hello", "functionVersion": "3", "handler": "app.handler"}'
-        )
-        assert do(worker, "respond(1)", id="r1", deadline_ms=1_900_000_000_000).json == 1
-        assert do(worker, "respond(2)", id="r2", deadline_ms=1_900_000_000_000).json == 2
-        wait_until(lambda: len(_told(worker)) == 2 or worker.pump(), "both events")
-        told = {event["requestId"]: event for event in _told(worker)}
-        assert sorted(told) == ["r1", "r2"]
-        assert told["r1"] == {
-            "eventType": "INVOKE", "requestId": "r1", "deadlineMs": 1_900_000_000_000,
-            "invokedFunctionArn": "fuyun:default:hello:3",
-        }  # fmt: skip
-        assert worker.hook("pre_stop") == {"ok": True}
-        wait_until(lambda: len(_told(worker)) == 3 or worker.pump(), "its last event")
-        last = next(event for event in _told(worker) if event["eventType"] == "SHUTDOWN")
-        assert last["shutdownReason"] == "spindown"
-
-
-def test_an_extension_that_fails_fails_the_start(tmp_path: Path) -> None:
-    with custom(tmp_path, {"extensions/broken": "#!/bin/sh\necho no way; exit 5\n"}) as worker:
-        problem = worker.wait_failed()
-    assert problem["code"] == "function_init_failed"
-    assert problem["message"] == "broken exited with status 5 before it was ready"
-    assert problem["traceback"] == ["no way"]
-
-
-def test_an_extension_reports_its_own_failure(tmp_path: Path) -> None:
-    headers = '{**mine, "Lambda-Extension-Function-Error-Type": "Watch.NoToken"}'
-    text = EXTENSION.replace("while True:", f'ask("POST", "init/error", "no token", {headers})\nwhile True:')
-    with custom(tmp_path, {"extensions/watch": text}) as worker:
-        problem = worker.wait_failed()
-    assert problem["message"] == "extension watch failed (Watch.NoToken): no token"

@@ -9,9 +9,12 @@ import msgspec
 
 from fuyun.base.units import format_duration, format_size
 from fuyun.domain.errors import BadRequest
-from fuyun.domain.names import LATEST, check_name, check_qualifier
+from fuyun.domain.names import LATEST, check_layers, check_name, check_qualifier
+from fuyun.domain.schedules import check_schedule, check_timezone
 
 MIB = 1024 * 1024
+#: Mount points a sandbox prepares, less the one for dependencies (`runtime.sandbox.LAYER_SLOTS`).
+MOST_LAYERS = 11
 
 Isolation = Literal["sandbox", "process"]
 Auth = Literal["public", "key"]
@@ -71,6 +74,15 @@ class Readiness(Wire, frozen=True, kw_only=True):
     timeout_s: float = 30.0
 
 
+class Provisioned(Wire, frozen=True, kw_only=True):
+    """A window in which more instances are kept: from each time the cron `schedule` fires, for `duration_s`."""
+
+    schedule: str
+    duration_s: float
+    instances: int
+    timezone: str = "UTC"
+
+
 class FunctionSpec(Wire, frozen=True, kw_only=True):
     """Everything a version freezes, except its code. Sizes in bytes, durations in seconds."""
 
@@ -80,6 +92,7 @@ class FunctionSpec(Wire, frozen=True, kw_only=True):
     timeout_s: float = 30.0
     concurrency: int = 1
     min_instances: int = 0
+    provisioned: tuple[Provisioned, ...] = ()
     max_instances: int = 100
     idle_timeout_s: float = 300.0
     freeze_after_s: float = 0.0  # idle time after which an instance gets no CPU until its next call; 0 never
@@ -93,7 +106,7 @@ class FunctionSpec(Wire, frozen=True, kw_only=True):
     start: StartPolicy = "auto"
     env: dict[str, str] = {}
     secrets: dict[str, str] = {}  # environment name -> name of a secret of the namespace
-    layers: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()  # NAME:NUMBER, searched in this order; NAME alone until a deployment freezes it
     hooks: Hooks = Hooks()
     command: str = ""  # of a server: what starts it, by /bin/sh; "" is the executable `bootstrap`
     readiness: Readiness = Readiness()  # of a server
@@ -211,6 +224,7 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
     _between("concurrency", spec.concurrency, 1, 1000, "")
     _between("max_instances", spec.max_instances, 1, 10000, "")
     _between("min_instances", spec.min_instances, 0, spec.max_instances, "")
+    _check_provisioned(spec)
     _between("idle_timeout_s", spec.idle_timeout_s, 1, 86400, "seconds")
     _between("freeze_after_s", spec.freeze_after_s, 0, 86400, "seconds")
     _between("cpu", spec.cpu, 0.05, 64, "cores")
@@ -234,6 +248,7 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
     for name, value in spec.env.items():
         _require("\0" not in value, f"env.{name}", "the value holds a NUL character", "environment values are text")
         _require(name not in spec.secrets, f"env.{name}", "a secret has the same name", "name one of them differently")
+    check_layers(spec.layers, MOST_LAYERS)
     for index, trigger in enumerate(spec.triggers):
         path = f"triggers[{index}].http"
         _require(trigger.http is not None, path, "the trigger has no kind", "add http: {path: /...}")
@@ -301,6 +316,20 @@ def _check_server(spec: FunctionSpec) -> None:
         "readiness.path", f"{path!r} is no path", "start it with / and write spaces as %20",
     )  # fmt: skip
     _between("readiness.timeout_s", spec.readiness.timeout_s, 0.1, 900, "seconds")
+
+
+def _check_provisioned(spec: FunctionSpec) -> None:
+    _between("provisioned", len(spec.provisioned), 0, 20, "windows")
+    for index, window in enumerate(spec.provisioned):
+        path = f"provisioned[{index}]"
+        for field, check in (("schedule", check_schedule), ("timezone", check_timezone)):
+            try:
+                check(getattr(window, field))
+            except BadRequest as exc:
+                where = f"{path}.{field}"
+                raise BadRequest(f"{where}: {exc.detail}", hint=exc.hint, path=where) from exc
+        _between(f"{path}.duration_s", window.duration_s, 60, 7 * 86400, "seconds")
+        _between(f"{path}.instances", window.instances, 1, spec.max_instances, "")
 
 
 def _check_http(path: str, http: HttpTrigger) -> None:

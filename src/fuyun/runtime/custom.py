@@ -14,6 +14,7 @@ from collections import deque
 from time import monotonic, time_ns
 
 from fuyun.runtime.answers import BINARY, BadAnswer, shape
+from fuyun.runtime.calls import current
 from fuyun.runtime.context import Context
 from fuyun.runtime.events import BadPayload, http_event, payload
 from fuyun.runtime.extensions import Extensions
@@ -137,7 +138,7 @@ class Custom(Keeper):
         self.extensions.tell_invoked(told)
 
     def _event(self, call: Call) -> bytes:
-        if not call.ended:
+        if call.parts or not call.ended:
             self.collect(call)
         if call.head["kind"] == "http":
             return dumps(http_event(call.head, call.body, self.task))
@@ -256,10 +257,15 @@ class Custom(Keeper):
         """The program could not answer."""
         call = self._leave(request_id)
         try:
-            self.refuse(call, _reported(request, "function_raised"))
+            told = _reported(request, "function_raised")
+            current.var.set(call)  # of this thread, which has no other call
+            spool.record("error", told["message"])
+            self.refuse(call, told)
         except Broken as error:
             self.refuse(call, problem("function_raised", f"the program reported an error, but {error}"))
             raise
+        finally:
+            current.var.set(None)
 
     def init_error(self, request: Request) -> None:
         """The program could not start."""

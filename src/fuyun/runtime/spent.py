@@ -28,6 +28,7 @@ class Spent(Meter):
         super().__init__()
         self._household = household
         self._isolated = isolated
+        self._cpu_s = 0.0
         self._peak_kib = 0
         self._cpu_s = time.process_time()
         self._lock = Lock()

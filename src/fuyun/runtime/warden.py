@@ -9,9 +9,8 @@ Messages from the platform (JSON, `descriptors.py`), each with an `id`:
   spawn   {zygote, limits} [channel, output]  a blank; answered by `ready` [pidfd]
   fork    {template, limits, tmp_bytes, task} [channel, output]
                                               an instance of a template; answered by `ready` [pidfd]
-  limits  {limits}                            set a blank's limits and let it go on
-  run     {plan, argv, env, cwd, limits} [output]
-                                              run a program in a sandbox (dependency builds); answered by `gone`
+  limits  {limits, room}                      set a blank's limits and let it go on; `room`: a template's, which does
+  run     {plan, argv, env, cwd, limits} [output]  a build in a sandbox; answered by `gone`
   freeze  {frozen} | kill {} | stats {}
 To the platform: hello, zygote, ready, failed {message, again?}, gone {status, oom, peak, cpu_us}, stats.
 """
@@ -201,6 +200,8 @@ class Warden:
         if child is None or child.control is None:
             return
         self._limit(child, message["limits"])
+        if message.get("room"):
+            return
         try:
             child.control.send(b"l")
         except OSError:
@@ -236,8 +237,7 @@ class Warden:
         self._children[child.id] = child
         if self._tree:
             child.group = self._tree.create(child.id)
-            self._limit(child, message["limits"])
-        child.memory_bytes = message["limits"]["memory"]
+        self._limit(child, message["limits"])
         self._listen(ours.fileno(), lambda: self._on_hello(child))
         return child, theirs
 

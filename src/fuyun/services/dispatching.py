@@ -10,7 +10,7 @@ import structlog
 
 from fuyun.base import clock
 from fuyun.base.tasks import Scope
-from fuyun.decide import routing
+from fuyun.decide import provisioning, routing
 from fuyun.domain.errors import FuyunError, NotFound, Unavailable
 from fuyun.domain.functions import Version
 from fuyun.domain.invocations import Row
@@ -107,8 +107,16 @@ class Dispatcher:
             pool = self._pools.get(key) or self._pool(version)
             self._pools[key] = pool
             pool.pinned = pinned
+        self.provision(clock.wall_s())
         for route in self._table.routes():
             route.pools = [(end, self._pools[version.key]) for end, version in route.choices]
+        self.wake()
+
+    def provision(self, wall_s: float) -> None:
+        """Let every pool keep the instances that its version's windows ask for at `wall_s`."""
+        for pool in self._pools.values():
+            if pool.version.spec.provisioned:
+                pool.spec = provisioning.scheduled(pool.version.spec, wall_s)
         self.wake()
 
     def _pool(self, version: Version) -> Pool:

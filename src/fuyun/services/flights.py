@@ -9,6 +9,7 @@ from fuyun.decide import billing
 from fuyun.domain.errors import FuyunError, InstanceLost, ResponseTooLarge
 from fuyun.domain.invocations import LogLine, Row, Status, Waterfall
 from fuyun.ports.instances import Call, StartReport
+from fuyun.services.members import tell_failure
 from fuyun.services.requests import Request
 
 if TYPE_CHECKING:
@@ -232,6 +233,7 @@ class LiveFlight:
     def expire(self, error: FuyunError) -> None:
         """Answer the caller with `error` now; the instance still holds the slot until it is done or killed."""
         self.cut = True
+        tell_failure(self, error)
         responder, self.responder = self.responder, None
         self.error = error.code
         if responder is not None:
@@ -249,6 +251,7 @@ class LiveFlight:
         if self.cut:
             self._finish()
             return
+        tell_failure(self, error)
         self.error = self.error or error.code
         if self.responder is not None:
             self.responder.on_fail(error)

@@ -82,8 +82,10 @@ async def it_reports_an_error() -> None:
         report = f"curl -sS -o /dev/null -d '{body}' \"$url/invocation/$id/error\"\n"
         instance = await host.start(host.program(f"{API}while true; do\n{NEXT}{report}done\n"))
         for _ in range(2):
-            error = await host.call(instance).error()
+            answer = host.call(instance)
+            error = await answer.error()
             assert isinstance(error, FunctionRaised), error
+            assert answer.lines == ["Wrong: not that"]
             assert error.detail == "Wrong: not that"
             assert error.fields == {"error_type": "Wrong", "traceback": ["line 1", "line 2"]}
 
