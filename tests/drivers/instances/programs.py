@@ -10,12 +10,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
+import uvloop
 
 from fuyun.domain.errors import FuyunError
 from fuyun.drivers.instances.doors import Door
 from fuyun.drivers.instances.fronts import Front
 from fuyun.ports.instances import Call, Head
 from fuyun.runtime import porter
+
+uvloop.new_event_loop().close()  # libuv's first loop of a process opens a pipe that stays
 
 Headers = list[tuple[str, str]]
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -184,3 +187,33 @@ def saying(*pieces: bytes, close: bool = True) -> Serve:
             await reader.read()
 
     return serve
+
+
+class Counting:
+    """A server that keeps its connections and says which one it is."""
+
+    def __init__(self, answers_per_connection: int = 1000) -> None:
+        self.connections = 0
+        self.requests: list[str] = []
+        self._left = answers_per_connection
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        me, left = self.connections, self._left
+        while True:
+            line, _, _ = await request_of(reader)
+            self.requests.append(line.split()[0])
+            if not left:
+                return  # closes instead of answering
+            left -= 1
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n%d" % me)
+            await writer.drain()
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(30):
+            await main()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(limited())
