@@ -103,7 +103,7 @@ FUNCTION_FIELDS = (
     Field("log", "size", "log text kept of one invocation", "log_bytes"),
     Field("isolation", "choice", "`sandbox`, or `process` for none at all", choices=("sandbox", "process")),
     Field("start", "choice", "how instances start; `auto` decides by what the import did",
-          choices=("auto", "template", "blank")),
+          choices=("auto", "template", "blank", "plain")),
     Field("env", "mapping", "environment variables"),
     Field("secrets", "secrets", "secrets as environment variables: names, or ENV_NAME: secret-name"),
     Field("layers", "names", "layers mounted read-only, searched in this order: NAME:NUMBER, or NAME for the newest"),

@@ -18,7 +18,7 @@ MOST_LAYERS = 11
 
 Isolation = Literal["sandbox", "process"]
 Auth = Literal["public", "key"]
-StartPolicy = Literal["auto", "template", "blank"]
+StartPolicy = Literal["auto", "template", "blank", "plain"]
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
