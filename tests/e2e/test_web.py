@@ -229,9 +229,13 @@ def test_one_instance_serves_many_requests_at_once(platform: Platform, server: s
 
 
 def test_what_it_prints_is_in_the_log_of_the_request(platform: Platform, server: str) -> None:
-    answer = platform.http.get(f"{server}/print")
-    listed = ["logs", "web-plain", "--request", answer.headers["fuyun-request-id"]]
-    wait_until(lambda: b"a word for the log" in platform.cli(*listed).stdout, "the line")
+    with ThreadPoolExecutor(1) as pool:
+        printing = pool.submit(platform.http.get, f"{server}/print")
+        wait_until(lambda: b"a word for the log" in platform.cli("logs", "web-plain").stdout, "the line")
+        assert platform.http.get(f"{server}/go").json() == "gone on"
+        answer = printing.result()
+    told = platform.cli("logs", "web-plain", "--request", answer.headers["fuyun-request-id"])
+    assert b"a word for the log" in told.stdout
 
 
 def test_a_crash_in_the_middle_of_an_answer(platform: Platform) -> None:

@@ -10,8 +10,10 @@ EXPRESS = ROOT / "tests/e2e/express"
 
 #: Streams bodies both ways and misbehaves on request. Threads: Python's own server.
 PLAIN = """
-import hashlib, json, os, signal, sys, time
+import hashlib, json, os, signal, sys, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+GO = threading.Event()
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -41,8 +43,11 @@ class Handler(BaseHTTPRequestHandler):
             os._exit(3)
         elif what == "print":
             print("a word for the log", flush=True)
-            time.sleep(0.2)
+            GO.wait(60)
             self.answer("printed")
+        elif what == "go":
+            GO.set()
+            self.answer("gone on")
         elif what == "status":
             self.answer("as asked", int(rest))
         else:

@@ -28,6 +28,7 @@ class Handler(BaseHTTPRequestHandler):
         answer = {"path": self.path, "pid": os.getpid(), "id": self.headers["fuyun-request-id"]}
         if what == "print":
             print(rest)
+            time.sleep(60)
         elif what == "env":
             answer = dict(os.environ)
         elif what == "die":
@@ -101,8 +102,9 @@ async def what_it_prints_is_the_only_requests() -> None:
         taker = Lines()
         head = msgspec.json.encode(Head(id="r1", method="GET", path="/print/hello", function="f", version="1"))
         taker.call = instance.invoke(head, b"", True, taker)
-        await taker.end()
         await host.until(lambda: len(host.lines) + len(taker.lines) == 2, "both lines")
+        taker.call.cancel()
+        await taker.end()
         assert taker.lines == ["hello"], (taker.lines, host.lines)
         assert [line.text for line in host.lines] == ["up"]
 
