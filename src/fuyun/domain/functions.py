@@ -187,7 +187,9 @@ SERVERS = ("web",)
 #: Where a server listens when its environment names no PORT, and how many requests it gets at once when its project
 #: does not say: Cloud Run's defaults, which its images are made for.
 SERVER_PORT, SERVER_CONCURRENCY = 8080, 80
-RUNTIMES = (*PYTHONS, *PROGRAMS)
+#: Runtimes whose code is a WebAssembly module, run anew for every call inside an instance.
+MODULES = ("wasm",)
+RUNTIMES = (*PYTHONS, *PROGRAMS, *MODULES)
 #: What a program's keeper takes of an instance's processes and threads, with some for the program.
 _LEAST_PIDS = 16
 
@@ -214,6 +216,8 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
     )
     if spec.runtime in PROGRAMS:
         _check_program(spec)
+    elif spec.runtime in MODULES:
+        _check_module(spec)
     else:
         _check_callables(spec)
     if spec.runtime not in SERVERS:
@@ -266,6 +270,18 @@ def _check_callables(spec: FunctionSpec) -> None:
             module, _, attribute = name.replace(":", ".").rpartition(".")
             ok = bool(module) and all(part.isidentifier() for part in [*module.replace("/", ".").split("."), attribute])
             _require(ok, path, f"{name!r} is not MODULE.CALLABLE", "write app.handler, pkg/mod.fn or app:app")
+
+
+def _check_module(spec: FunctionSpec) -> None:
+    """A WebAssembly function names a file, and has no hooks: nothing of a module lives longer than a call."""
+    name = spec.handler
+    ok = name.endswith((".wasm", ".wat")) and all(part not in ("", ".", "..") for part in name.split("/"))
+    ok = ok and "\0" not in name
+    _require(ok, "handler", f"{name!r} is not a module's file", "write app.wasm or build/app.wasm")
+    for hook in HOOKS:
+        found = getattr(spec.hooks, hook)
+        hint = "remove it: each call runs a new instance of a module"
+        _require(not found, f"hooks.{hook}", f"{found!r} is a hook", hint)
 
 
 def _check_program(spec: FunctionSpec) -> None:
