@@ -31,6 +31,7 @@ demo: $(READY)  ## start a platform, deploy a real function, call it cold and wa
 test: $(READY)  ## lint, type check, every test
 	@{ command -v node && command -v npm; } >/dev/null || bash scripts/packages.sh nodejs npm
 	@$(MAKE) lint
+	@bash scripts/programs.sh
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(READY)  ## ruff, format, mypy, import contracts

@@ -87,7 +87,7 @@ def copy_site(target: Path) -> None:
 
 
 def archive(files: Mapping[str, str | bytes]) -> bytes:
-    """A zip of `files` with the same bytes for the same content; scripts (#!) are executable."""
+    """A zip of `files` with the same bytes for the same content; scripts (#!) and programs are executable."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
         for name in sorted(files):
@@ -95,7 +95,7 @@ def archive(files: Mapping[str, str | bytes]) -> bytes:
             info.compress_type = zipfile.ZIP_DEFLATED
             content = files[name]
             content = content.encode() if isinstance(content, str) else content
-            info.external_attr = (0o100755 if content.startswith(b"#!") else 0o100644) << 16
+            info.external_attr = (0o100755 if content.startswith((b"#!", b"\x7fELF")) else 0o100644) << 16
             packed.writestr(info, content)
     return out.getvalue()
 

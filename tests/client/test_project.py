@@ -13,7 +13,7 @@ from fuyun.client.fields import FUNCTION_FIELDS, HOOKS, STRUCTS, json_schema
 from fuyun.client.project import find_project_file, load_project
 from fuyun.client.requirements import find_requirements
 from fuyun.domain.errors import BadRequest
-from fuyun.domain.functions import MIB, Cors, FunctionSpec, Hooks, HttpTrigger, Provisioned, Trigger
+from fuyun.domain.functions import MIB, Cors, FunctionSpec, Hooks, HttpTrigger, Provisioned, Readiness, Trigger
 from tests.client.projects import MINIMAL, load, make_folder, mistakes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,6 +128,21 @@ def test_the_whole_file(folder: Path) -> None:
     )
     assert project.functions["pay"].spec.env == {"MODE": "test", "KEY": "k"}
     assert project.functions["pay"].spec.secrets == {"PASSWORD": "db-password"}
+
+
+def test_a_server(folder: Path) -> None:
+    text = (
+        "name: a\nfunctions:\n  f:\n    runtime: web\n    code: cart\n    command: serve --port $PORT\n"
+        "    readiness: {path: /up, timeout: 5s}\n    pre_stop: {timeout: 20s}\n"
+    )
+    spec = load(folder, text).functions["f"].spec
+    assert (spec.command, spec.readiness) == ("serve --port $PORT", Readiness(path="/up", timeout_s=5.0))
+    assert (spec.concurrency, spec.hooks.pre_stop_timeout_s) == (80, 20.0)
+    assert load(folder, f"{text}    concurrency: 3\n").functions["f"].spec.concurrency == 3
+    assert schema_errors(yaml.safe_load(text)) == []
+    assert mistakes(folder, text.replace("path: /up", "path: up")) == [
+        "7: path: 'up' is no path; start it with / and write spaces as %20"
+    ]
 
 
 def test_a_stage_changes_what_it_names(folder: Path) -> None:

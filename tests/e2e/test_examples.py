@@ -11,7 +11,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
+from fuyun.cli.init import TEMPLATES
 from tests.running import Platform
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
@@ -37,6 +39,7 @@ def deployed(platform: Platform) -> Iterator[Platform]:
         "fastapi-app",
         "node-feed",
         "wasm-wordcount",
+        "web-chat",
     }
     for project in projects:
         run(platform, "deploy", str(project))
@@ -148,9 +151,7 @@ def test_wordcount_in_webassembly(deployed: Platform) -> None:
     assert "280000 bytes counted" in run(deployed, "logs", "wordcount")
 
 
-@pytest.mark.parametrize(
-    "template", ["python-event", "python-http", "python-asgi", "python-wsgi", "custom", "wasm", "nodejs"]
-)
+@pytest.mark.parametrize("template", sorted(TEMPLATES))
 def test_templates_can_be_deployed_at_once(platform: Platform, template: str) -> None:
     name = f"made-from-{template}"
     run(platform, "init", name, "--template", template)
@@ -170,6 +171,17 @@ def test_templates_can_be_deployed_at_once(platform: Platform, template: str) ->
             assert (invoked.returncode, b"405 Method Not Allowed" in invoked.stderr) == (3, True)
             assert platform.url(name).encode() in invoked.stderr
     run(platform, "remove", name, "--yes")
+
+
+def test_chat_over_websockets(deployed: Platform) -> None:
+    assert "<title>Chat" in httpx.get(f"{deployed.gateway}/chat/").text
+    base = deployed.gateway.replace("http", "ws", 1)
+    with connect(f"{base}/chat/rooms/lobby?name=Ada", proxy=None) as ada:
+        ada.send("hello")
+        assert ada.recv(20) == "Ada: hello"
+        with connect(f"{base}/chat/rooms/lobby?name=Bob", proxy=None) as bob:
+            bob.send("me too")
+            assert ada.recv(20) == bob.recv(20) == "Bob: me too"
 
 
 def test_deploying_again_changes_nothing(deployed: Platform) -> None:

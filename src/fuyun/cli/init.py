@@ -20,6 +20,7 @@ TEMPLATES = {
     "python-asgi": "a FastAPI application",
     "python-wsgi": "a Flask application",
     "custom": "a program in any language, here a shell script, that speaks the Lambda Runtime API",
+    "web": "an HTTP server in any language, here Python's own",
     "wasm": "a WebAssembly module that reads and writes like a CGI program",
     "nodejs": "a Node.js handler that answers HTTP requests",
 }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fuyun.base.units import format_duration, format_size
-from fuyun.domain.functions import RUNTIMES, Cors, FunctionSpec, Hooks, HttpTrigger, Provisioned
+from fuyun.domain.functions import RUNTIMES, Cors, FunctionSpec, Hooks, HttpTrigger, Provisioned, Readiness
 
 Kind = Literal[
     "text", "flag", "size", "duration", "integer", "number", "names", "mapping", "choice", "folder", "requirements",
@@ -63,6 +63,11 @@ HOOK_FIELDS = (
     Field("timeout", "duration", "how long it may take"),
 )
 
+READINESS_FIELDS = (
+    Field("path", "text", "path that is answered with a status below 400 once it is; default: that it listens"),
+    Field("timeout", "duration", "how long its start may take", "timeout_s"),
+)
+
 PROVISIONED_FIELDS = (
     Field("schedule", "text", "when it begins, as in crontab: minute, hour, day, month, weekday", required=True),
     Field("duration", "duration", "how long it lasts", "duration_s", required=True),
@@ -85,7 +90,7 @@ FUNCTION_FIELDS = (
     ),
     Field("memory", "size", "memory limit of an instance; beyond it the kernel ends the instance", "memory_bytes"),
     Field("timeout", "duration", "longest run of one invocation", "timeout_s"),
-    Field("concurrency", "integer", "requests one instance serves at once"),
+    Field("concurrency", "integer", "requests one instance serves at once; default of web: 80"),
     Field("min_instances", "integer", "instances kept warm"),
     Field("provisioned", "objects", "times at which more instances are kept warm", fields=PROVISIONED_FIELDS),
     Field("max_instances", "integer", "instances at most"),
@@ -103,6 +108,8 @@ FUNCTION_FIELDS = (
     Field("env", "mapping", "environment variables"),
     Field("secrets", "secrets", "secrets as environment variables: names, or ENV_NAME: secret-name"),
     Field("layers", "names", "layers mounted read-only, searched in this order: NAME:NUMBER, or NAME for the newest"),
+    Field("command", "text", "runtime web: the command that starts the server; default: the executable `bootstrap`"),
+    Field("readiness", "object", "runtime web: when the server is ready", fields=READINESS_FIELDS),
     Field("initializer", "hook", "run once when an instance starts", fields=HOOK_FIELDS),
     Field("pre_freeze", "hook", "run before an idle instance is frozen", fields=HOOK_FIELDS),
     Field("pre_stop", "hook", "run before an instance ends", fields=HOOK_FIELDS),
@@ -147,7 +154,7 @@ def _defaults() -> dict[str, Any]:
     spec = FunctionSpec()
     found: dict[str, Any] = {}
     for field in FUNCTION_FIELDS:
-        if field.kind == "hook" or not hasattr(spec, field.attribute):
+        if field.kind in ("hook", "object") or not hasattr(spec, field.attribute):
             continue
         value = getattr(spec, field.attribute)
         if field.kind == "size":
@@ -235,5 +242,11 @@ def _schema(field: Field) -> dict[str, Any]:
 
 
 #: Struct each table must fit; a test compares them.
-STRUCTS = {FUNCTION_FIELDS: FunctionSpec, HTTP_FIELDS: HttpTrigger, CORS_FIELDS: Cors, PROVISIONED_FIELDS: Provisioned}
+STRUCTS = {
+    FUNCTION_FIELDS: FunctionSpec,
+    HTTP_FIELDS: HttpTrigger,
+    CORS_FIELDS: Cors,
+    PROVISIONED_FIELDS: Provisioned,
+    READINESS_FIELDS: Readiness,
+}
 HOOKS = tuple(name for name in Hooks.__struct_fields__ if not name.endswith("_s"))

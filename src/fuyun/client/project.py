@@ -24,6 +24,8 @@ from fuyun.domain.functions import (
     NODE_SUFFIXES,
     NODES,
     PROGRAMS,
+    SERVER_CONCURRENCY,
+    SERVERS,
     FunctionSpec,
     check_function_name,
     check_spec,
@@ -255,6 +257,8 @@ class _Loader:
             cors = trigger.get("http", {}).get("cors")
             if isinstance(cors, dict) and "max_age_s" in cors:
                 cors["max_age_s"] = int(cors["max_age_s"])
+        if found.get("runtime") in SERVERS:
+            found.setdefault("concurrency", SERVER_CONCURRENCY)
         try:
             return check_spec(msgspec.convert({**found, "hooks": hooks}, FunctionSpec))
         except BadRequest as exc:

@@ -173,7 +173,8 @@ class FieldReader:
         return self.read_object(value, field.fields, field.name, f"{path}.")
 
     def _object(self, value: Value, field: Field, path: str) -> Any:
-        return self.read_object(value, field.fields, f"trigger {field.name!r}", f"{path}.")
+        owner = f"trigger {field.name!r}" if field in TRIGGERS else repr(field.name)
+        return self.read_object(value, field.fields, owner, f"{path}.")
 
     def _objects(self, value: Value, field: Field, path: str) -> Any:
         if not isinstance(value, Items):

@@ -66,6 +66,14 @@ class Hooks(Wire, frozen=True, kw_only=True):
     pre_stop_timeout_s: float = 3.0
 
 
+class Readiness(Wire, frozen=True, kw_only=True):
+    """When a server is ready: as soon as it takes connections on its port and, with a `path`, answers a GET of it with
+    a status below 400. `timeout_s` is the limit of its start."""
+
+    path: str = ""
+    timeout_s: float = 30.0
+
+
 class Provisioned(Wire, frozen=True, kw_only=True):
     """A window in which more instances are kept: from each time the cron `schedule` fires, for `duration_s`."""
 
@@ -100,6 +108,8 @@ class FunctionSpec(Wire, frozen=True, kw_only=True):
     secrets: dict[str, str] = {}  # environment name -> name of a secret of the namespace
     layers: tuple[str, ...] = ()  # NAME:NUMBER, searched in this order; NAME alone until a deployment freezes it
     hooks: Hooks = Hooks()
+    command: str = ""  # of a server: what starts it, by /bin/sh; "" is the executable `bootstrap`
+    readiness: Readiness = Readiness()  # of a server
     tags: dict[str, str] = {}
     triggers: tuple[Trigger, ...] = ()
     description: str = ""
@@ -174,7 +184,12 @@ NODES = ("nodejs", "nodejs18", "nodejs20", "nodejs22", "nodejs24")
 #: What the file of a Node handler may end in.
 NODE_SUFFIXES = (".js", ".mjs", ".cjs")
 #: Runtimes whose code is a program: started in an instance, never forked from a template.
-PROGRAMS = ("custom",)
+PROGRAMS = ("custom", "web")
+#: Those whose program is an HTTP server: requests and WebSockets reach it as they came.
+SERVERS = ("web",)
+#: Where a server listens when its environment names no PORT, and how many requests it gets at once when its project
+#: does not say: Cloud Run's defaults, which its images are made for.
+SERVER_PORT, SERVER_CONCURRENCY = 8080, 80
 #: Runtimes that another process keeps (`runtime/becoming.py`): no templates, and ends as a shell would tell them.
 KEPT = (*PROGRAMS, *NODES)
 #: Runtimes whose code is a WebAssembly module, run anew for every call inside an instance.
@@ -215,6 +230,9 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
         _check_callables(spec)
     if spec.runtime in KEPT:
         _check_kept(spec)
+    if spec.runtime not in SERVERS:
+        for field, found in (("command", spec.command), ("readiness", spec.readiness.path)):
+            _require(not found, field, f"runtime {spec.runtime} has none", "leave it out, or use the runtime `web`")
     _between("memory_bytes", spec.memory_bytes, 16 * MIB, 64 * 1024 * MIB, "bytes")
     _between("timeout_s", spec.timeout_s, 0.1, 86400, "seconds")
     _between("concurrency", spec.concurrency, 1, 1000, "")
@@ -312,6 +330,39 @@ def _check_kept(spec: FunctionSpec) -> None:
     _between("pids", spec.pids, _LEAST_PIDS, 32768, "")
     if spec.runtime in NODES:
         _between("memory_bytes", spec.memory_bytes, _LEAST_NODE_BYTES, 64 * 1024 * MIB, "bytes")
+    if spec.runtime in SERVERS:
+        _check_server(spec)
+
+
+def server_port(spec: FunctionSpec) -> int:
+    """Where the server listens."""
+    return int(spec.env.get("PORT", SERVER_PORT))
+
+
+def start_limit_s(spec: FunctionSpec) -> float:
+    """How long an instance may take to be ready."""
+    return spec.readiness.timeout_s if spec.runtime in SERVERS else spec.hooks.initializer_timeout_s
+
+
+def _check_server(spec: FunctionSpec) -> None:
+    port = spec.env.get("PORT", str(SERVER_PORT))
+    _require(
+        port.isascii() and port.isdigit() and 1024 <= int(port) <= 65535,
+        "env.PORT", f"{port!r} is no port a program without rights can listen on", "use 1024 to 65535, or leave it out",
+    )  # fmt: skip
+    _require("PORT" not in spec.secrets, "env.PORT", "the port cannot be a secret", "write it in env, or leave it out")
+    command, path = spec.command, spec.readiness.path
+    _require(
+        len(command) <= 4000 and "\0" not in command,
+        "command",
+        f"{command[:80]!r} is no command",
+        "use up to 4000 bytes",
+    )
+    _require(
+        not path or (_PATH.match(path) is not None and path.isascii() and path.isprintable() and " " not in path),
+        "readiness.path", f"{path!r} is no path", "start it with / and write spaces as %20",
+    )  # fmt: skip
+    _between("readiness.timeout_s", spec.readiness.timeout_s, 0.1, 900, "seconds")
 
 
 def _check_provisioned(spec: FunctionSpec) -> None:

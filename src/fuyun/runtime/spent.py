@@ -30,6 +30,7 @@ class Spent(Meter):
         self._isolated = isolated
         self._cpu_s = 0.0
         self._peak_kib = 0
+        self._cpu_s = time.process_time()
         self._lock = Lock()
 
     def usage(self, started_ns: int) -> tuple[int, int, int]:

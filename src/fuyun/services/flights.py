@@ -154,6 +154,8 @@ class LiveFlight:
         if self._streamed:
             raise ValueError("two HEADs")
         self._streamed = True
+        if status == 101:  # a WebSocket: the timeout was for the answer, which this is
+            self.pool.running.pop(self, None)
         if self.responder is not None:
             self.responder.on_head(status, headers)
 

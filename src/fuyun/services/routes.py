@@ -11,7 +11,7 @@ import structlog
 
 from fuyun.decide import routing
 from fuyun.domain.errors import Conflict, NotFound
-from fuyun.domain.functions import Alias, Auth, Cors, FunctionSpec, HttpTrigger, Version
+from fuyun.domain.functions import SERVERS, Alias, Auth, Cors, FunctionSpec, HttpTrigger, Version
 from fuyun.domain.names import LATEST, nearest
 from fuyun.ports.catalog import Catalog
 
@@ -43,6 +43,11 @@ class Route:
     def __post_init__(self) -> None:
         if self.qualifier != LATEST and not self.qualifier.isdigit():
             self.alias = self.qualifier
+
+    @property
+    def takes_websockets(self) -> bool:
+        """Whether what answers here is a server, to which an upgraded connection can be passed."""
+        return any(version.spec.runtime in SERVERS for _, version in self.choices)
 
 
 @dataclass

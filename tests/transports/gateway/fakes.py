@@ -13,7 +13,7 @@ import h11
 import uvloop
 
 from fuyun.domain.errors import FuyunError, NotFound, Unauthenticated
-from fuyun.domain.functions import Auth, Cors
+from fuyun.domain.functions import Artifact, Auth, Cors, FunctionSpec, Version
 from fuyun.domain.tenants import Principal
 from fuyun.runtime.wire import WINDOW
 from fuyun.services.invoking import Responder
@@ -60,6 +60,7 @@ class FakeFlight:
     records: list[tuple[int, int]] = field(default_factory=list)
     on_consumed: Callable[[], None] | None = None
     on_end: Callable[[], None] | None = None
+    on_piece: Callable[[bytes], None] | None = None
     pieces: int = 0
 
     def send_body(self, chunk: bytes, end: bool) -> None:
@@ -69,6 +70,8 @@ class FakeFlight:
         assert self.room >= 0, "the gateway sent more than the window"
         self.body += chunk
         self.pieces += 1
+        if self.on_piece is not None:
+            asyncio.get_running_loop().call_soon(self.on_piece, chunk)
         if end:
             self.ended = True
             on_end, self.on_end = self.on_end, None
@@ -100,6 +103,18 @@ class FakeFlight:
         assert not self.records, "sent twice"
         self.records.append((http_status, response_bytes))
         self.invoker.changed()
+
+
+def version_of(runtime: str) -> Version:
+    """What a route leads to."""
+    return Version(
+        namespace="default",
+        function="f",
+        number=1,
+        spec=FunctionSpec(runtime=runtime),
+        code=Artifact(digest="0" * 64, size_bytes=0),
+        created_s=0.0,
+    )
 
 
 Handler = Callable[[FakeFlight], None]
@@ -165,6 +180,7 @@ class FakeInvoker:
         methods: tuple[str, ...] = (),
         cors: Cors | None = None,
         payload_bytes: int = 1 << 20,
+        runtime: str = "python3",
     ) -> None:
         route = Route(
             namespace="default",
@@ -176,6 +192,7 @@ class FakeInvoker:
             cors=cors,
             sticky_header="",
             payload_bytes=payload_bytes,
+            choices=[(100.0, version_of(runtime))],
         )
         self.routes[base] = (route, handler)
 

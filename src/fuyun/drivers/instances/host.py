@@ -25,7 +25,6 @@ from fuyun.drivers.instances.programs import Programs
 from fuyun.drivers.instances.templates import Template, Templates
 from fuyun.drivers.instances.warden import Warden
 from fuyun.ports.instances import Instance, StartPlan, StartReport
-from fuyun.runtime import wire
 
 _log = structlog.get_logger("fuyun.host")
 #: How many blanks may be lost under one start before it is given up.
@@ -264,7 +263,7 @@ class LocalHost:
         task = loading.task_of(version, env, process.id, template=template, store=store, cgroups=cgroups)
         limits = loading.limits_of(version.spec)
         self.warden.send({"op": "limits", "id": process.id, "limits": limits, "template": template})
-        process.channel.write(wire.frame(wire.SPECIALIZE, 0, msgspec.json.encode(task)))
+        process.specialize(task)
         place_ms = (placed - began) * 1000 if kind == "blank" else 0.0
         await loading.wait_ready(process, kind, began, place_ms)
         self._init_ms[version.key] = process.report.init_ms

@@ -9,7 +9,7 @@ import msgspec
 
 from fuyun.base import clock
 from fuyun.domain.errors import FunctionInitFailed, FuyunError
-from fuyun.domain.functions import NODES, PROGRAMS, FunctionSpec, Version
+from fuyun.domain.functions import NODES, PROGRAMS, SERVERS, FunctionSpec, Version, start_limit_s
 from fuyun.domain.invocations import StartKind
 from fuyun.drivers.instances import plans
 from fuyun.drivers.instances.process import Process
@@ -38,6 +38,7 @@ def task_of(
         "instance": instance, "handler": spec.handler, "concurrency": spec.concurrency,
         "cpu": spec.cpu,
         "timeout_s": spec.timeout_s, "memory_bytes": spec.memory_bytes, "output_bytes": spec.output_bytes,
+        "command": spec.command, "readiness": msgspec.to_builtins(spec.readiness),
         "log_bytes": spec.log_bytes, "tmp_bytes": spec.tmp_bytes,
         "env": {**plans.environment(env), **layer_variables(spec, layers)},
         "hooks": msgspec.to_builtins(spec.hooks),
@@ -69,14 +70,14 @@ def _rlimits(spec: FunctionSpec, template: bool) -> dict[str, int]:
 async def wait_ready(process: Process, kind: StartKind, began: float, place_ms: float) -> None:
     """Wait for READY and fill in the report. What went wrong is raised, and the process is ended."""
     assert process.version is not None
-    hooks = process.version.spec.hooks
-    limit_s = hooks.initializer_timeout_s
+    spec = process.version.spec
+    limit_s = start_limit_s(spec)
     try:
-        grace_s = _GRACE_S if hooks.initializer else 0.0  # it cuts off the hook itself, and says which
+        # It cuts off the hook itself and says which, or what a server lacks.
+        grace_s = _GRACE_S if spec.hooks.initializer or spec.runtime in SERVERS else 0.0
         ready = await asyncio.wait_for(asyncio.shield(process.channel.started), limit_s + grace_s)
     except TimeoutError as error:
         process.kill("it did not finish loading")
-        spec = process.version.spec
         if spec.runtime in PROGRAMS:
             detail, slow = f"the program ({spec.runtime}) was not ready within {limit_s:g} s", "its start"
         else:

@@ -6,20 +6,25 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
+
+import msgspec
 
 from fuyun.base import ids
 from fuyun.domain.errors import (
     FunctionExited,
+    FunctionLoadFailed,
     FunctionOutOfMemory,
     FuyunError,
     InstanceLost,
     ProtocolViolated,
     Unavailable,
 )
-from fuyun.domain.functions import KEPT, Version
+from fuyun.domain.functions import KEPT, SERVERS, Version, server_port
 from fuyun.drivers.instances.channel import LARGEST_BYTES, Channel
-from fuyun.ports.instances import StartReport
+from fuyun.drivers.instances.doors import Door
+from fuyun.drivers.instances.fronts import Front
+from fuyun.ports.instances import Call, ReplySink, StartReport
 from fuyun.runtime import wire
 
 #: How long the warden gets to say how a process ended after its channel closed.
@@ -33,6 +38,12 @@ _LINE_BYTES = 16384
 _SHELL = 128
 
 OnOutput = Callable[["Process", str, str, str], None]  # (process, stream, level, text)
+
+
+class Invoke(Protocol):
+    """`ports.instances.Instance.invoke`."""
+
+    def __call__(self, head: bytes, body: bytes, end: bool, sink: ReplySink, hold: bool = False) -> Call: ...
 
 
 class Process:
@@ -63,15 +74,46 @@ class Process:
         self._output_fd = -1
         self._partial = b""
         self._deadline: asyncio.TimerHandle | None = None
-        self.channel = Channel(
-            self.id, self._on_lost, lambda stream, level, text: self._on_output(self, stream, level, text)
-        )
-        self.invoke = self.channel.invoke
+        self.channel = Channel(self.id, self._on_lost, self._on_own_line)
+        self.front: Front | None = None  # of a server
+        self._sock: socket.socket | None = None
+        self.invoke: Invoke = self.channel.invoke
 
     def become(self, version: Version) -> None:
         """It serves this version from now on."""
         self.version, self.memory_bytes = version, version.spec.memory_bytes
         self.channel.largest = min(wire.MAX_FRAME, LARGEST_BYTES + version.spec.output_bytes)
+
+    def specialize(self, task: dict[str, Any]) -> None:
+        """Send what it is to become. A server gets the inner end of a door as well, and its calls go in by that:
+        FunctionLoadFailed when the task is too long for it, Unavailable without descriptors."""
+        frame = wire.frame(wire.SPECIALIZE, 0, msgspec.json.encode(task))
+        spec = self.version.spec if self.version is not None else None
+        if spec is None or spec.runtime not in SERVERS or self._sock is None:
+            self.channel.write(frame)
+            return
+        try:
+            door = Door()
+        except OSError as error:
+            raise Unavailable(f"no descriptors for an instance: {error.strerror}", retry_after_s=1) from error
+        self.front = Front(
+            door, self.channel.streams, port=server_port(spec), concurrency=spec.concurrency,
+            output_bytes=spec.output_bytes, on_broken=self.kill,
+        )  # fmt: skip
+        self.invoke = self.front.invoke
+        # Nothing was written before, so that nothing is overtaken by going past the transport.
+        try:
+            if self._sock.send(frame, socket.MSG_DONTWAIT) == len(frame):
+                socket.send_fds(self._sock, [b"\0"], [door.inside.fileno()])
+                return
+        except OSError:
+            return  # it has ended, which is told otherwise
+        finally:
+            door.inside.close()
+        raise FunctionLoadFailed(
+            f"name, layers and environment make {len(frame)} bytes, more than a server can be told",
+            hint="shorten the environment",
+        )
 
     @property
     def inflight(self) -> int:
@@ -98,6 +140,7 @@ class Process:
         loop = asyncio.get_running_loop()
         ours, theirs, reader, writer = _ends()
         self._output_fd = reader
+        self._sock = ours
         loop.add_reader(reader, self._on_readable)
         try:
             await loop.create_connection(lambda: cast(asyncio.Protocol, self.channel), sock=ours)
@@ -143,6 +186,14 @@ class Process:
             next(iter(sinks.values())).on_log("stdout", "", text)
         elif text:
             self._on_output(self, "stdout", "", text)
+
+    def _on_own_line(self, stream: str, level: str, text: str) -> None:
+        """A line that names no call. What a server prints while it has one request inside is taken to be that one's."""
+        sinks = self.channel.streams
+        if self.front is not None and len(sinks) == 1:
+            next(iter(sinks.values())).on_log(stream, level, text)
+        else:
+            self._on_output(self, stream, level, text)
 
     def _close_output(self) -> None:
         if self._output_fd >= 0:
@@ -225,6 +276,8 @@ class Process:
         self.told_end({"lost": True})
 
     def _on_lost(self, violation: str) -> None:
+        if self.front is not None:
+            self.front.gone = True
         if self.on_lost is not None:
             self.on_lost(self)
         if violation:
@@ -255,6 +308,8 @@ class Process:
             self.ready.set_exception(error)
             self.ready.exception()
         self.channel.fail_all(error)
+        if self.front is not None:
+            self.front.close()
         if self.on_end is not None:
             self.on_end(self)
 

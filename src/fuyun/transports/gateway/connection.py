@@ -9,6 +9,7 @@ from fuyun.domain.errors import FuyunError, RequestTimedOut, Unavailable
 from fuyun.transports.gateway.exchange import Exchange
 from fuyun.transports.gateway.reader import DEAF, ENDING, OPEN, Reader
 from fuyun.transports.gateway.reply import Reply
+from fuyun.transports.gateway.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from fuyun.transports.gateway.shared import Shared
@@ -25,7 +26,7 @@ HALF_CLOSED_S: Final = 1.0
 class Connection(Reader):
     """Made for each accepted socket."""
 
-    __slots__ = ("_advancing", "_eof", "_moved_s", "_unsent")
+    __slots__ = ("_advancing", "_eof", "_moved", "_moved_s", "_unsent")
 
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared)
@@ -33,6 +34,7 @@ class Connection(Reader):
         self._eof = False
         self._moved_s = shared.now_s
         self._unsent = 0
+        self._moved = 0  # bytes of a WebSocket by `_moved_s`
 
     # --- the transport ---------------------------------------------------------------------------------------------
 
@@ -65,7 +67,7 @@ class Connection(Reader):
         self.shared.stats.connections -= 1
         self.shared.connections.discard(self)
         active = self._release()
-        self._incoming = self._last = None
+        self._incoming = self._last = self.tunnel = None
         self._begun.clear()
         self._waiting.clear()
         self._backlog = None
@@ -153,6 +155,25 @@ class Connection(Reader):
         if self._eof and self.active is None and not self._waiting and not self.write_paused and self._state != ENDING:
             self._end()
 
+    def _switch(self, rest: memoryview) -> None:
+        """Hand everything behind the head of a request for a WebSocket to its tunnel."""
+        if self._state == ENDING or self.tunnel is None:
+            return
+        self._state = DEAF
+        early = bytes(rest) + bytes(self._backlog or b"")
+        self._backlog = None
+        self.transport.set_protocol(cast(asyncio.Protocol, Tunnel(self, self.tunnel)))
+        self.tunnel.feed(early)
+
+    def throttle(self, held: bool) -> None:
+        """Read no more of a tunnel, or again."""
+        if held == self._reading and not self._eof and self._state != ENDING:
+            self._reading = not held
+            if held:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
+
     @property
     def is_last(self) -> bool:
         """True when nothing else has been asked on this connection."""
@@ -204,6 +225,11 @@ class Connection(Reader):
                 self.transport.abort()
         elif self._eof:
             if now_s - self._since_s > HALF_CLOSED_S:
+                self.abort()
+        elif self.tunnel is not None:
+            if self.tunnel.moved != self._moved:
+                self._moved, self._moved_s = self.tunnel.moved, now_s
+            if shared.draining or now_s - self._moved_s > limits.websocket_idle_s + limits.tick_s:
                 self.abort()
         elif self.active is None:
             if not self._ended:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-from fuyun.domain.errors import BadRequest, FuyunError, Internal, MethodNotAllowed, PayloadTooLarge
+from fuyun.domain.errors import BadRequest, FuyunError, Internal, MethodNotAllowed, PayloadTooLarge, Unsupported
 from fuyun.runtime.wire import WINDOW
 from fuyun.services.requests import Request
 from fuyun.transports.gateway.answers import CONTINUE, STATUS_LINES
@@ -24,7 +24,7 @@ from fuyun.transports.gateway.intake import (
     wants_continue,
     without_hops,
 )
-from fuyun.transports.gateway.reply import Reply, log
+from fuyun.transports.gateway.reply import COPY_BYTES, Reply, log
 
 if TYPE_CHECKING:
     from fuyun.transports.gateway.reader import Reader
@@ -55,6 +55,7 @@ class Exchange(Reply):
         "error",
         "length",
         "opened",
+        "upgrade",
     )
 
     def __init__(
@@ -79,6 +80,7 @@ class Exchange(Reply):
         self.done = False
         self.error: FuyunError | None = None
         self.length = 0
+        self.upgrade = False
         self._route = None
         self._flight = None
         self._early = None
@@ -207,6 +209,11 @@ class Exchange(Reply):
             )
         if route.auth == "key":
             connection.shared.authorise(route, fields)
+        if self.upgrade and not route.takes_websockets:
+            raise Unsupported(
+                "this function takes requests, not WebSocket connections",
+                hint="use the runtime `web`, or ask without Upgrade; streamed answers and server-sent events work",
+            )
         self._limit = route.payload_bytes
         if self.length > self._limit:
             raise self._too_large()
@@ -279,6 +286,8 @@ class Exchange(Reply):
             self._refuse(self.error)
         elif self._local:
             self._answer_locally()
+        elif self.upgrade:
+            self._open_tunnel()
         elif self._streamed:
             self._pump()
         elif self._chunks is None:
@@ -287,6 +296,37 @@ class Exchange(Reply):
             chunks = self._chunks
             self._chunks = None
             self._begin(chunks[0] if len(chunks) == 1 else b"".join(chunks), True)
+
+    def _open_tunnel(self) -> None:
+        """Ask the function for a WebSocket: a request whose body is all that the client sends from now on."""
+        self.complete = False
+        self._chunks = self._chunks or []
+        self._streamed = True
+        self._credit = WINDOW
+        self._begin(b"", False)
+        self._pump_tunnel()
+
+    def feed(self, data: bytes, end: bool = False) -> None:
+        """Bytes of the client behind its request for a WebSocket; `end`: there will be no more."""
+        if self._chunks is None:
+            if self._streamed:
+                return
+            self._chunks = []
+        if not self.done:
+            self._size += len(data)
+            self._chunks += [data[at : at + COPY_BYTES] for at in range(0, len(data), COPY_BYTES)]
+            self.complete = self.complete or (end and self._streamed)
+            self._pump_tunnel()
+
+    def _pump_tunnel(self) -> None:
+        if self._streamed:
+            self._pump()
+        self.connection.throttle(bool(self._chunks))
+
+    @property
+    def moved(self) -> int:
+        """Bytes of a WebSocket that have passed, both ways."""
+        return self._size + (self._sent if self._started else 0)
 
     def _begin(self, body: bytes, end: bool) -> None:
         route, request, connection = self._route, self._request, self.connection
@@ -299,6 +339,8 @@ class Exchange(Reply):
                     drop_keys(headers, fields)
                 if self._rare:
                     headers = without_hops(headers, fields)
+                if self.upgrade:
+                    headers.append(("upgrade", "websocket"))
             request = Request("http", self._method, self._below, self._query, headers, connection.source, "http")
             self._request = request
         try:
@@ -316,7 +358,9 @@ class Exchange(Reply):
         """The function took this much of the request body."""
         if self._streamed and not self.done:
             self._credit += size_bytes
-            if self._chunks:
+            if self.upgrade:
+                self._pump_tunnel()
+            elif self._chunks:
                 self._pump()
                 if not self._chunks:
                     self.connection.unhold()

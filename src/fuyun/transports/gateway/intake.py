@@ -128,9 +128,8 @@ def check_odd(
     line: bytes, version: str, known: bool, headers: list[tuple[str, str]], fields: dict[str, str], upgrade: bool
 ) -> tuple[FuyunError | None, bytes]:
     """(what is wrong, the head to read instead) for a head that is not a plain HTTP/1.1 one; `line` is its first line,
-    `known` whether its method is HTTP's. An upgrade to something that nobody here speaks is ignored (RFC 9110 section
+    `known` whether its method is HTTP's. An upgrade to something other than WebSocket is ignored (RFC 9110 section
     7.8): its head is to be read again without it."""
-    error: FuyunError
     try:
         check_version(version)
     except VersionUnsupported as unknown:
@@ -141,11 +140,11 @@ def check_odd(
     if not upgrade:
         return None, b""
     if "websocket" in tokens(fields["upgrade"]):
-        error = Unsupported(
-            "this function takes requests, not WebSocket connections",
-            hint="ask without Upgrade; streamed answers and server-sent events work",
-        )
-        return error, b""
+        body = "transfer-encoding" in fields or fields.get("content-length", "0") != "0"
+        if body or version != "1.1" or not line.startswith(b"GET "):  # RFC 6455 section 4.1
+            text = "a WebSocket is asked for by GET, in HTTP/1.1 and without a body"
+            return BadRequest(text, hint="correct the client"), b""
+        return None, b""
     kept = [token for token in tokens(fields.get("connection")) if token not in ("upgrade", "http2-settings")]
     lines = [f"connection: {', '.join(kept)}"]
     lines += [f"{name}: {value}" for name, value in headers if name not in ("upgrade", "connection", "http2-settings")]

@@ -15,6 +15,7 @@ class GatewayLimits(Wire, frozen=True, kw_only=True):
     body_idle_s: float = 20.0  # from a request's first byte to the end of its head, and between pieces of its body
     keepalive_s: float = 75.0  # between requests of a connection, and before its first
     write_idle_s: float = 60.0  # without the client taking a byte of an answer that waits for it
+    websocket_idle_s: float = 600.0  # without a byte in either direction
     linger_s: float = 2.0  # after a final answer, for the client to read it before the connection is cut
     buffer_bytes: int = 65536  # of a body gathered before the function is called; larger bodies are streamed
     pipeline: int = 16  # requests of one connection that wait for their turn before reading stops

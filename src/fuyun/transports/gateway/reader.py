@@ -17,19 +17,9 @@ from typing import TYPE_CHECKING, Final
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from fuyun.domain.errors import (
-    BadRequest,
-    FuyunError,
-    Internal,
-)
+from fuyun.domain.errors import BadRequest, FuyunError, Internal
 from fuyun.transports.gateway.exchange import Exchange
-from fuyun.transports.gateway.intake import (
-    METHODS,
-    RARE,
-    check_odd,
-    head_too_large,
-    name_of,
-)
+from fuyun.transports.gateway.intake import METHODS, RARE, check_odd, head_too_large, name_of
 from fuyun.transports.gateway.reply import Reply, log
 
 if TYPE_CHECKING:
@@ -83,6 +73,7 @@ class Reader(ABC):
         "shared",
         "source",
         "transport",
+        "tunnel",
         "write_paused",
     )
 
@@ -111,6 +102,7 @@ class Reader(ABC):
         self._fed = 0  # of a head that came in several slices: bytes of the whole slices after its first
         self._backlog: memoryview | None = None
         self._replay = b""
+        self.tunnel: Exchange | None = None  # a WebSocket: all that comes from now on is its
         self._reading = True
         self._feeding = False
         self._excess = False  # input was or will be thrown away
@@ -309,19 +301,21 @@ class Reader(ABC):
     def _begin(
         self, method: str | None, target: bytes, headers: list[tuple[str, str]], fields: dict[str, str], keep: bool
     ) -> None:
-        version = "1.1"
+        version, upgrade = "1.1", False
         error: FuyunError | None = None
         if not keep or "connection" in fields or method is None:
             version = self._parser.get_http_version()
             parser = self._parser
-            upgrade = "upgrade" in fields and parser.should_upgrade()
+            upgrade = "upgrade" in fields and bool(parser.should_upgrade())
             line = b"%b %b HTTP/%b" % (parser.get_method(), target, version.encode())
             error, self._replay = check_odd(line, version, method is not None, headers, fields, upgrade)
             if self._replay:
                 return
-        exchange = Exchange(self, method or "GET", target, headers, fields, keep, version == "1.0")
+        exchange = Exchange(self, method or "GET", target, headers, fields, keep and not upgrade, version == "1.0")
         if error is None:
             error = exchange.look()
+            if upgrade:
+                self.tunnel, exchange.upgrade, self._excess = exchange, True, True
         if error is not None:
             self._excess = True
             self._state = DEAF
@@ -339,7 +333,11 @@ class Reader(ABC):
             self._waiting.append(exchange)
 
     def _go_on_without_upgrade(self, rest: memoryview) -> None:
-        """The parser stopped behind a head that asked for an upgrade: read what follows as this request's body."""
+        """The parser stopped behind a head that asked for an upgrade: read what follows as this request's body, or hand
+        all of it to the tunnel."""
+        if self.tunnel is not None:
+            self._switch(rest)
+            return
         if self._state != OPEN or not self._replay:
             self._excess = True
             return
@@ -378,6 +376,12 @@ class Reader(ABC):
     @abstractmethod
     def abort(self) -> None:
         """Cut the connection so that the client sees that something is missing."""
+
+    @abstractmethod
+    def throttle(self, held: bool) -> None: ...
+
+    @abstractmethod
+    def _switch(self, rest: memoryview) -> None: ...
 
     @property
     @abstractmethod

@@ -28,6 +28,10 @@ CHUNKED: Final = 1
 DECLARED: Final = 2  # by the Content-Length the function gave
 CLOSED: Final = 3  # by the end of the connection (HTTP/1.0)
 
+#: Head of the answer that makes a connection a WebSocket's.
+SWITCHING: Final = "HTTP/1.1 101 Switching Protocols\r\n"
+HOP: Final = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+
 #: Above this an answer's head and body are written side by side instead of being copied into one.
 COPY_BYTES: Final = 65536
 
@@ -59,6 +63,7 @@ class Reply:
     complete: bool  # the request is here to its end
     done: bool  # the answer is with the transport, or there will be none
     keep: bool  # the connection may go on afterwards
+    upgrade: bool  # a WebSocket was asked for
     _method: str
     _http10: bool
     _route: Route | None
@@ -164,7 +169,7 @@ class Reply:
         if flight is None:
             return
         try:
-            line = check_status(status)
+            line = SWITCHING if status == 101 and self.upgrade else check_status(status)
             lines, declared = write_fields(headers, self._cors)
         except BadResponse as error:
             self._answer_problem(error, cancel=True)
@@ -174,6 +179,10 @@ class Reply:
         self._sent = 0
         self._owed = 0
         self._delimited = NONE
+        if status == 101:
+            self._delimited = CLOSED
+            self.connection.write(f"{line}{lines}{HOP}Fuyun-Request-Id: {flight.id}\r\n\r\n".encode("latin-1"))
+            return
         if status in BODYLESS or status == 205:
             lines += "Content-Length: 0\r\n" if status == 205 else ""
         elif declared >= 0:

@@ -150,6 +150,12 @@ class Rig:
         named = {"runtime": "nodejs", "handler": "index.handler", **spec}
         return self._version({"index.js": textwrap.dedent(code)}, **named)
 
+    def server(self, code: str, **spec: Any) -> Version:
+        """A version of a server whose program is this Python code."""
+        command = {"command": "python3 server.py"} if "command" not in spec else {}
+        spec = {"concurrency": 80, **command, **spec}
+        return self._version({"server.py": textwrap.dedent(code)}, runtime="web", **spec)
+
     async def start(self, version: Version, env: dict[str, str] | None = None) -> Instance:
         """A ready instance."""
         return await self.host.start(version, env or {}, lambda instance: self.gone.append(instance.id))

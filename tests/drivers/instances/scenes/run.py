@@ -16,11 +16,21 @@ from collections.abc import Awaitable, Callable
 from types import ModuleType
 
 from tests import leaks
-from tests.drivers.instances.scenes import breaking, ending, keepers, keeping, nodes, programs, sparing, starting
+from tests.drivers.instances.scenes import (
+    breaking,
+    ending,
+    keepers,
+    keeping,
+    nodes,
+    programs,
+    servers,
+    sparing,
+    starting,
+)
 from tests.drivers.instances.scenes.rig import INTERPRETERS
 from tests.waiting import wait_until
 
-MODULES: tuple[ModuleType, ...] = (starting, ending, breaking, programs, keeping, sparing, keepers, nodes)
+MODULES: tuple[ModuleType, ...] = (starting, ending, breaking, programs, keeping, sparing, keepers, nodes, servers)
 
 
 def scenes() -> dict[str, Callable[[], Awaitable[None]]]:

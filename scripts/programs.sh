@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# What only tests of programs in other languages need: a C compiler, Node.js, and the packages of their applications.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+command -v gcc >/dev/null || bash scripts/packages.sh gcc libc6-dev
+if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
+  bash scripts/packages.sh nodejs npm
+fi
+
+application=tests/e2e/express
+place=.state/express
+if ! cmp -s "$application/package-lock.json" "$place/package-lock.json" || [ ! -d "$place/node_modules/express" ]; then
+  echo "Installing Express for the tests ..." >&2
+  rm -rf "$place"
+  mkdir -p "$place"
+  cp "$application/package.json" "$application/package-lock.json" "$place"
+  npm ci --prefix "$place" --ignore-scripts --no-audit --no-fund --silent
+fi
