@@ -23,3 +23,5 @@ elif ! .venv/bin/python -m pip install -q -e '.[dev]' >>"$log" 2>&1; then
   exit 1
 fi
 .venv/bin/fuyun --version >/dev/null || { echo "The installed fuyun command does not run." >&2; exit 1; }
+# Network policies of functions, and the tests of them (docs/guide/network.md).
+bash scripts/packages.sh nftables slirp4netns iproute2 || echo "Without these packages network policies cannot be enforced." >&2

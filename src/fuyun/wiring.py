@@ -133,6 +133,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
         await dispatcher.close(settings.drain_s)
 
     stack.push_async_callback(drain)
+    drivers.host.protect_ports((gateway_port, api_port))
     state.update(unready="", gateway=f"http://{_shown(settings.host)}:{gateway_port}")
     return Running(
         gateway_url=state["gateway"],
@@ -238,6 +239,7 @@ def _host_options(settings: Settings, data: Path) -> HostOptions:
         template_from_ms=settings.template_from_ms,
         limits=settings.limits,
         uid_base=settings.uid_base,
+        name_servers=tuple(settings.name_servers.replace(",", " ").split()),
     )
 
 

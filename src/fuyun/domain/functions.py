@@ -10,11 +10,13 @@ import msgspec
 from fuyun.base.units import format_duration, format_size
 from fuyun.domain.errors import BadRequest
 from fuyun.domain.names import LATEST, check_name, check_qualifier
+from fuyun.domain.networks import MOST, parse_opening
 
 MIB = 1024 * 1024
 
 Isolation = Literal["sandbox", "process"]
 Auth = Literal["public", "key"]
+Network = Literal["none", "internet"]
 StartPolicy = Literal["auto", "template", "blank"]
 
 
@@ -60,6 +62,12 @@ class Hooks(Wire, frozen=True, kw_only=True):
     pre_stop_timeout_s: float = 3.0
 
 
+class Allowed(Wire, frozen=True, kw_only=True):
+    """A network policy: entries `HOST:PORT[/PROTOCOL]` of what may be reached (`domain.networks`)."""
+
+    allow: tuple[str, ...]
+
+
 class FunctionSpec(Wire, frozen=True, kw_only=True):
     """Everything a version freezes, except its code. Sizes in bytes, durations in seconds."""
 
@@ -79,6 +87,7 @@ class FunctionSpec(Wire, frozen=True, kw_only=True):
     output_bytes: int = 6 * MIB  # largest buffered result; streamed results are not limited
     log_bytes: int = 1 * MIB  # log text kept of one invocation
     isolation: Isolation = "sandbox"
+    network: Network | Allowed = "none"
     start: StartPolicy = "auto"
     env: dict[str, str] = {}
     secrets: dict[str, str] = {}  # environment name -> name of a secret of the namespace
@@ -199,6 +208,7 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
     _between("log_bytes", spec.log_bytes, 0, 64 * MIB, "bytes")
     for hook in ("initializer", "pre_freeze", "pre_stop"):
         _between(f"hooks.{hook}_timeout_s", getattr(spec.hooks, f"{hook}_timeout_s"), 0.1, 900, "seconds")
+    _check_network(spec)
     for name in [*spec.env, *spec.secrets]:
         _require(
             name.isidentifier(), f"env.{name}", f"{name!r} is not an environment variable name", "use A-Z, 0-9 and _"
@@ -218,6 +228,20 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
         if trigger.http is not None:
             _check_http(path, trigger.http)
     return spec
+
+
+def _check_network(spec: FunctionSpec) -> None:
+    _require(
+        spec.network == "none" or spec.isolation == "sandbox",
+        "network",
+        f"isolation {spec.isolation!r} has the host's network; no policy holds there",
+        "leave `network` out, or use isolation: sandbox",
+    )
+    if isinstance(spec.network, Allowed):
+        count = len(spec.network.allow)
+        _require(0 < count <= MOST, "network.allow", f"{count} entries", f"name 1 to {MOST}, or write network: none")
+        for index, text in enumerate(spec.network.allow):
+            parse_opening(text, f"network.allow[{index}]")
 
 
 def _check_http(path: str, http: HttpTrigger) -> None:

@@ -6,12 +6,14 @@ import os
 import resource
 import signal
 import socket
+import sys
+import traceback
 
-from fuyun.runtime import sandbox, syscalls
+from fuyun.runtime import descriptors, sandbox, syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
 
     from fuyun.runtime import cgroups
 
@@ -63,6 +65,34 @@ def launch(
     finally:
         ours.close()
     return pid
+
+
+def in_own_namespaces(platform: socket.socket, root: bool, run: Callable[[], int]) -> int:
+    """Have `run` end a new process 1 of new namespaces, a child of our parent, which learns its pidfd on `platform`;
+    returns 0 here."""
+    if not root:
+        uid, gid = os.getuid(), os.getgid()
+        syscalls.call("unshare", syscalls.NEWUSER)
+        sandbox.write_maps("self", 0, (uid, gid))
+    told, teller = os.pipe()
+    pid = syscalls.clone(syscalls.NEWPID | syscalls.NEWNS | syscalls.CLONE_PARENT)
+    if pid:
+        descriptors.send(platform, {"ev": "launched", "pid": pid}, (syscalls.pidfd_open(pid),))
+        return 0
+    status = 70
+    try:
+        os.close(teller)
+        os.read(told, 1)  # ends with the launcher: who this is has been said before its own first word
+        os.close(told)
+        syscalls.mount("", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
+        syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        status = run()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def kill_pid(pid: int) -> None:

@@ -201,6 +201,15 @@ def empty_bounding_set() -> None:
             return
 
 
+def keep_capabilities(kept: tuple[int, ...]) -> None:
+    """Give up every capability but the numbers in `kept` (below 32), for this process and what it executes."""
+    for capability in range(64):
+        if capability not in kept and _prctl(PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0) < 0:
+            break
+    mask = sum(1 << capability for capability in kept)
+    call("capset", _CAP_HEADER, struct.pack("=IIIIII", mask, mask, 0, 0, 0, 0))
+
+
 def drop_capabilities() -> None:
     """Give up every permitted, effective and inheritable capability (ambient ones follow)."""
     call("capset", _CAP_HEADER, _NO_CAPABILITIES)

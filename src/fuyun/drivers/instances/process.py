@@ -47,6 +47,7 @@ class Process:
         self.version: Version | None = None
         self.report = StartReport(kind="none")
         self.memory_bytes = 0
+        self.address = ""  # of its link to the network, if it has one
         self.template: Process | None = None  # what it was forked from, which alone learns its exit status
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.on_lost: Callable[[Process], None] | None = None  # it takes no more calls
@@ -126,12 +127,15 @@ class Process:
             asyncio.get_running_loop().add_reader(self._output_fd, self._on_readable)
 
     def _emit(self, line: bytes) -> None:
-        text = line[:_LINE_BYTES].decode("utf-8", "replace").rstrip("\r")
+        self.emit("stdout", "", line[:_LINE_BYTES].decode("utf-8", "replace").rstrip("\r"))
+
+    def emit(self, stream: str, level: str, text: str) -> None:
+        """A line of its function's log: the one invocation's that is under way, or else nobody's."""
         sinks = self.channel.streams
         if len(sinks) == 1:
-            next(iter(sinks.values())).on_log("stdout", "", text)
+            next(iter(sinks.values())).on_log(stream, level, text)
         elif text:
-            self._on_output(self, "stdout", "", text)
+            self._on_output(self, stream, level, text)
 
     def _close_output(self) -> None:
         if self._output_fd >= 0:

@@ -187,6 +187,7 @@ class Templates:
         }  # fmt: skip
         if template.deaf:
             raise Unavailable("it does not listen any more", retry_after_s=1)
+        message["network"] = await self._ground.networks.link(version, process)
         passed = await process.connect()
         try:
             answer = await self._ground.warden.ask(message, passed, _FORK_S)
