@@ -48,7 +48,7 @@ def parse_opening(text: str, path: str = "network.allow") -> Opening:
     """The entry that `text` writes. BadRequest says what was found and what to write."""
     rest, slash, protocol = text.rpartition("/")
     if not slash or protocol.lower() not in ("tcp", "udp"):
-        if slash and ":" in rest:
+        if protocol.isalpha() and ":" in rest:
             raise _wrong(path, text, f"{protocol!r} is not a protocol", "end it with /tcp or /udp; tcp is the default")
         rest, protocol = text, "tcp"
     host, colon, ports = rest.rpartition(":")

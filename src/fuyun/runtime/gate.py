@@ -45,7 +45,7 @@ def unable() -> str:
     """Why there can be no gate on this host, "" when there can."""
     missing = [name for name in ("nft", "slirp4netns") if not find_program(name)]
     if missing:
-        return "{} is not installed".format(" and ".join(missing))
+        return "not installed: {}".format(", ".join(missing))
     try:
         os.close(os.open("/dev/net/tun", os.O_RDWR))
     except OSError as error:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fuyun.runtime import pythons, syscalls
+from fuyun.runtime import gate, netlink, pythons, syscalls
 
 NAMESPACES = {
     "user": syscalls.NEWUSER,
@@ -243,6 +243,55 @@ def tools() -> Iterator[dict[str, Any]]:
     )
 
 
+#: Every kind of rule the gate needs, on nothing.
+_RULES = """table inet probe {
+  map policies { type devgroup : verdict; }
+  set told { type iface_index; size 16; flags dynamic,timeout; timeout 1m; }
+  set names { type ipv4_addr; flags timeout; }
+  chain refuse { update @told { iif limit rate 1/second } log group 7
+    reject with icmpx admin-prohibited; }
+  chain forward { type filter hook forward priority filter; policy drop;
+    ct state established accept; fib saddr . iif oif 0 drop; ip daddr @names tcp dport 1-2 accept
+    iifgroup vmap @policies; goto refuse; }
+  chain leave { type nat hook postrouting priority srcnat; masquerade; }
+}"""
+
+
+def network() -> Iterator[dict[str, Any]]:
+    """What network policies need: nftables, veth pairs, a way out."""
+    unable = gate.unable()
+    todo = "without it functions have no network (network: none); "
+    install = todo + "apt-get install nftables slirp4netns"
+    yield check("way out", "limited" if unable else "ok", unable or "slirp4netns, /dev/net/tun",
+                todo + "chmod 666 /dev/net/tun" if "/dev/net/tun" in unable else install)  # fmt: skip
+
+    def rules() -> str:
+        _own_network()
+        done = subprocess.run([gate.find_program("nft"), "-f", "-"], input=_RULES, capture_output=True, text=True,
+                              timeout=20, check=False)  # fmt: skip
+        if done.returncode:
+            raise OSError(0, done.stderr.strip()[:200])
+        return "sets, verdict maps, fib, log, reject, masquerade"
+
+    ok, said = attempt(rules) if gate.find_program("nft") else (False, "nft is not installed")
+    yield check("nftables", "ok" if ok else "limited", said, install + "; the kernel needs CONFIG_NF_TABLES")
+
+    def pair() -> str:
+        _own_network()
+        with open("/proc/self/ns/net") as here:
+            netlink.Routes().make_pair("probe", 1, "eth0", here.fileno(), 1500)
+        return "can be made"
+
+    ok, said = attempt(pair)
+    yield check("veth pairs", "ok" if ok else "limited", said, todo + "the kernel needs CONFIG_VETH")
+
+
+def _own_network() -> None:
+    if os.geteuid() != 0:
+        become_root()
+    unshare(syscalls.NEWNET)
+
+
 def interpreters(folders: str) -> Iterator[dict[str, Any]]:
     """All that were found, the one that serves each runtime, and the platform's own."""
     found = _pythons(folders)
@@ -317,7 +366,7 @@ def _taken(address: str, port: int) -> str:
 def probe(data: str, address: str, ports: list[int], folders: str) -> list[dict[str, Any]]:
     """Every check, in the order a person reads them."""
     own = [*host(), *namespaces(), *cgroups(), *kernel_features()]
-    return [*own, *interpreters(folders), *tools(), *place(data, address, ports)]
+    return [*own, *interpreters(folders), *network(), *tools(), *place(data, address, ports)]
 
 
 def main() -> None:

@@ -179,7 +179,7 @@ class LocalHost:
         """End everything."""
         self._ground.closing = True
         self._blanks.close()
-        self._ground.networks.close()
+        await self._ground.networks.wait_closed()
         await self._ground.scope.close()
         await self.warden.close()
         for process in list(self._ground.processes.values()):

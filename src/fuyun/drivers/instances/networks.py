@@ -281,6 +281,13 @@ class Networks:
             _log.warning("the host's addresses are not up to date", error=error.detail)
             self._on_gate_end()
 
+    async def wait_closed(self) -> None:
+        """Let go of everything, and wait until nothing runs any more."""
+        resolver = self._resolver
+        self.close()
+        if resolver is not None:
+            await resolver.wait_closed()
+
     def close(self) -> None:
         """Let go of everything; the gate ends."""
         loop = asyncio.get_running_loop()
@@ -290,6 +297,7 @@ class Networks:
         self._readers.clear()
         if self._resolver is not None:
             self._resolver.close()
+            self._ground.scope.start(self._resolver.wait_closed(), "names")
             self._resolver = None
         if self._gate is not None:
             loop.remove_reader(self._gate.fileno())

@@ -74,6 +74,12 @@ class Resolver:
         for writer in self._writers:
             writer.transport.abort()
 
+    async def wait_closed(self) -> None:
+        """Wait until nothing of it runs any more."""
+        await self._scope.close()
+        if self._server is not None:
+            await self._server.wait_closed()
+
     def on_question(self, data: bytes, sender: tuple[str, int]) -> None:
         """A datagram has come."""
         if self._busy.get(sender[0], 0) < _OPEN:
