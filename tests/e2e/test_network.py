@@ -300,9 +300,11 @@ def handler(event, context):
 """
 
 
-def test_many_instances_at_once(networked: Platform, servers: World) -> None:
-    """Each has an address of its own; links are made while others are."""
-    networked.deploy("crowd", CROWD, network={"allow": [f"{servers.server}:5432"]}, timeout_s=60.0)
+@pytest.mark.parametrize("start", ["blank", "template"])
+def test_many_instances_at_once(start: str, networked: Platform, servers: World) -> None:
+    """Each has an address of its own; links are made while others are. Those of a template are forks and spares."""
+    policy = {"allow": [f"{servers.server}:5432"]}
+    networked.deploy("crowd", CROWD, network=policy, timeout_s=60.0, start=start)
     try:
         with ThreadPoolExecutor(24) as pool:
             asked = [pool.submit(networked.invoke, "crowd", servers.server) for _ in range(24)]
@@ -312,6 +314,30 @@ def test_many_instances_at_once(networked: Platform, servers: World) -> None:
     assert {said for _, _, said in answers} == {"tcp 5432"}
     instances, addresses = {one for one, _, _ in answers}, {address for _, address, _ in answers}
     assert len(addresses) == len(instances) == len({(one, address) for one, address, _ in answers}) > 1
+
+
+HOARD = """
+import errno, socket
+
+def handler(event, context):
+    held = []
+    try:
+        while len(held) < 400:
+            held.append(socket.create_connection((event, 5432), 10))
+    except OSError as error:
+        return [len(held), errno.errorcode[error.errno]]
+    finally:
+        for one in held:
+            one.close()
+"""
+
+
+def test_an_instance_cannot_use_up_the_way_out(networked: Platform, servers: World) -> None:
+    networked.deploy("hoard", HOARD, network={"allow": [f"{servers.server}:5432"]}, timeout_s=60.0)
+    try:
+        assert networked.invoke("hoard", servers.server).json() == [256, REFUSED]
+    finally:
+        networked.remove("hoard")
 
 
 def test_a_policy_that_cannot_be_enforced_is_refused_at_deploy(

@@ -13,6 +13,7 @@ address} [pidfd] makes the link of an instance; answered by {id, error}. First w
 from __future__ import annotations
 
 import os
+import resource
 import select
 import socket
 import sys
@@ -204,6 +205,8 @@ def _become_outside(gate: int, ready: int, leaving: int) -> None:
     for _, target in aside:
         os.dup2(200 + target, target)
     os.closerange(5, 4096)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # one for each connection
     argv = [
         find_program("slirp4netns"), "--configure", f"--mtu={_MTU}", "--disable-host-loopback", "--disable-dns",
         f"--cidr={_OUTSIDE}", "--enable-sandbox", "--enable-seccomp", "--ready-fd=3", "--exit-fd=4",

@@ -217,11 +217,11 @@ class LocalHost:
         task = loading.task_of(version, env, process.id, template=template, store=store, cgroups=cgroups)
         limits = loading.limits_of(version.spec)
         try:
-            network = await self._ground.networks.link(version, process)
+            await self._ground.networks.link(version, process)
         except FuyunError:
             process.kill("it has no link to the network")
             raise
-        order = {"op": "limits", "id": process.id, "limits": limits, "template": template, "network": network}
+        order = {"op": "limits", "id": process.id, "limits": limits, "template": template, "network": process.link}
         self.warden.send(order)
         process.channel.write(wire.frame(wire.SPECIALIZE, 0, msgspec.json.encode(task)))
         place_ms = (placed - began) * 1000 if kind == "blank" else 0.0

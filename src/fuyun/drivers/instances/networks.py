@@ -57,7 +57,8 @@ class Networks:
         self._ports: tuple[int, ...] = ()
         self._lock = asyncio.Lock()
         self._gate: socket.socket | None = None
-        self._answer: asyncio.Future[str] | None = None
+        self._answer: asyncio.Future[str] | None = None  # to the question `_asked`
+        self._asked = ""
         self._resolver: Resolver | None = None
         self._readers: list[socket.socket] = []
         self._policies: dict[str, Policy] = {}
@@ -67,11 +68,11 @@ class Networks:
 
     # --- instances
 
-    async def link(self, version: Version, process: Process) -> dict[str, Any] | None:
-        """What the warden is to be told of the process's link; None without one. HostUnable says why the policy cannot
-        be enforced here."""
+    async def link(self, version: Version, process: Process) -> None:
+        """Give the process a link, which the warden is to be told; none with policy `none`. HostUnable says why the
+        policy cannot be enforced here."""
         if version.spec.network == "none":
-            return None
+            return
         async with self._lock:
             if self._gate is None:
                 await self._open(version)
@@ -85,14 +86,13 @@ class Networks:
         self._linked[address] = process, policy
         policy.links.add(address)
         policy.used_s = clock.mono_s()
-        process.address = address
-        return {"slot": self._slots, "group": policy.group, "address": address}
+        process.link = {"slot": self._slots, "group": policy.group, "address": address}
 
     def release(self, process: Process) -> None:
         """It is gone."""
-        found = self._linked.pop(process.address, None) if process.address else None
-        if found is not None:
-            found[1].links.discard(process.address)
+        address = process.link["address"] if process.link is not None else ""
+        if address in self._linked and self._linked[address][0] is process:
+            self._linked.pop(address)[1].links.discard(address)
 
     def policy_of(self, address: str) -> tuple[Process, Policy] | None:
         """Whose address it is."""
@@ -220,8 +220,8 @@ class Networks:
         objects."""
         if self._gate is None:
             raise Unavailable("the gate to the network is gone", hint="try again in a second", retry_after_s=1)
-        self._answer = asyncio.get_running_loop().create_future()
-        descriptors.send(self._gate, {"id": "", "rules": text})
+        self._answer, self._asked = asyncio.get_running_loop().create_future(), ids.new_id()
+        descriptors.send(self._gate, {"id": self._asked, "rules": text})
         try:
             problem = await asyncio.wait_for(self._answer, _ANSWER_S)
         except TimeoutError as error:
@@ -239,7 +239,7 @@ class Networks:
         if message is None:
             _log.error("the gate ended")
             self._on_gate_end()
-        elif self._answer is not None and not self._answer.done():
+        elif self._answer is not None and not self._answer.done() and message["id"] == self._asked:
             self._answer.set_result(message["error"])
 
     def _on_gate_end(self) -> None:

@@ -47,7 +47,7 @@ class Process:
         self.version: Version | None = None
         self.report = StartReport(kind="none")
         self.memory_bytes = 0
-        self.address = ""  # of its link to the network, if it has one
+        self.link: dict[str, Any] | None = None  # to the network
         self.template: Process | None = None  # what it was forked from, which alone learns its exit status
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.on_lost: Callable[[Process], None] | None = None  # it takes no more calls

@@ -16,6 +16,9 @@ from fuyun.runtime import gate
 #: How long an address stays open for which a name was asked, at least and at most; in between its record's own time.
 LEAST_S, MOST_S = 30, 3600
 
+#: Connections an instance may have at once: each is a descriptor of the way out, which all share.
+MOST_CONNECTIONS = 256
+
 _BASE = """
 add table inet fuyun
 delete table inet fuyun
@@ -23,6 +26,7 @@ table inet fuyun {{
   set host {{ type ipv4_addr; }}
   set ports {{ type inet_service; flags interval; elements = {{ 0-65535 }}; }}
   set told {{ type iface_index; size 65535; flags dynamic,timeout; timeout 1m; }}
+  set open {{ type iface_index; size 65535; flags dynamic; }}
   map policies {{ type devgroup : verdict; }}
   chain refuse {{
     update @told {{ iif limit rate 10/second burst 20 packets }} log group {group}
@@ -35,6 +39,7 @@ table inet fuyun {{
     meta nfproto != ipv4 goto refuse
     oifname != "up" goto refuse
     ip daddr {{ {never} }} goto refuse
+    ct state new add @open {{ iif ct count over {most} }} goto refuse
     ip daddr @host tcp dport @ports goto refuse
     iifgroup vmap @policies
     goto refuse
@@ -59,7 +64,7 @@ table inet fuyun {{
 def base() -> str:
     """What holds for every instance; nobody may reach anything yet."""
     never = ", ".join(str(network) for network in NEVER)
-    return _BASE.format(group=gate.LOG_GROUP, never=never, address=gate.ADDRESS)
+    return _BASE.format(most=MOST_CONNECTIONS, group=gate.LOG_GROUP, never=never, address=gate.ADDRESS)
 
 
 def host(addresses: Iterable[str], ports: Iterable[int]) -> str:
