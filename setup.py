@@ -29,6 +29,7 @@ COMPILED = (
     "services/measures",
     "services/members",
     "services/pools",
+    "services/requests",
     "services/routes",
     "transports/gateway/answers",
     "transports/gateway/connection",

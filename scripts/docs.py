@@ -168,7 +168,8 @@ def project_page() -> str:
     tables = {
         "The file": fields.PROJECT_FIELDS, "A function": fields.FUNCTION_FIELDS, "A trigger": fields.TRIGGERS,
         "An HTTP trigger": fields.HTTP_FIELDS, "Cross-origin rules (`cors`)": fields.CORS_FIELDS,
-        "A hook (`initializer`, `pre_freeze`, `pre_stop`)": fields.HOOK_FIELDS, "A stage": fields.STAGE_FIELDS,
+        "A hook (`initializer`, `pre_freeze`, `pre_stop`)": fields.HOOK_FIELDS,
+        "A time with more instances (`provisioned`)": fields.PROVISIONED_FIELDS, "A stage": fields.STAGE_FIELDS,
     }  # fmt: skip
     for title, table in tables.items():
         lines += ["", f"## {title}", "", row("field", "holds", "what it is for", "default")]

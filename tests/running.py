@@ -87,15 +87,16 @@ def copy_site(target: Path) -> None:
 
 
 def archive(files: Mapping[str, str | bytes]) -> bytes:
-    """A zip of `files` with the same bytes for the same content."""
+    """A zip of `files` with the same bytes for the same content; scripts (#!) are executable."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
         for name in sorted(files):
             info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-            info.external_attr = 0o100644 << 16
             info.compress_type = zipfile.ZIP_DEFLATED
             content = files[name]
-            packed.writestr(info, content.encode() if isinstance(content, str) else content)
+            content = content.encode() if isinstance(content, str) else content
+            info.external_attr = (0o100755 if content.startswith(b"#!") else 0o100644) << 16
+            packed.writestr(info, content)
     return out.getvalue()
 
 
@@ -158,6 +159,14 @@ class Platform:
         return subprocess.run(
             [self.account.python, "-c", _ENTRY, *arguments],
             env=self.env, cwd=self.root, input=stdin, capture_output=True, timeout=timeout_s, check=False,
+            **_ids(self.account),
+        )  # fmt: skip
+
+    def begin_cli(self, *arguments: str) -> subprocess.Popen[str]:
+        """The same, without waiting for its end; what it prints can be read as it comes."""
+        return subprocess.Popen(
+            [self.account.python, "-c", _ENTRY, *arguments],
+            env=self.env, cwd=self.root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
             **_ids(self.account),
         )  # fmt: skip
 

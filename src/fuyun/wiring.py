@@ -25,19 +25,23 @@ from fuyun.drivers.blobs.folder import FolderBlobs
 from fuyun.drivers.builds.isolated import ProcessRunner
 from fuyun.drivers.builds.uv import UvBuilder, UvOptions
 from fuyun.drivers.catalog.functions import SqlCatalog
+from fuyun.drivers.catalog.layers import SqlLayers
 from fuyun.drivers.catalog.sqlite import Database
 from fuyun.drivers.catalog.tenants import SqlTenants
 from fuyun.drivers.instances.host import HostOptions, LocalHost
 from fuyun.drivers.instances.interpreters import Interpreters
 from fuyun.drivers.records.folder import FolderRecords
+from fuyun.services import calendar
 from fuyun.services.collecting import Collector
 from fuyun.services.deploying import Deployer, DeployParts
 from fuyun.services.dispatching import Dispatcher
 from fuyun.services.environments import environment_of
 from fuyun.services.functions import Functions
+from fuyun.services.layers import Layers
 from fuyun.services.measures import Measures
 from fuyun.services.records import Records
 from fuyun.services.routes import RouteTable
+from fuyun.services.storage import Storage
 from fuyun.services.tenants import Tenants
 from fuyun.settings import Settings
 from fuyun.transports.api import calls
@@ -96,6 +100,7 @@ class _Drivers:
 
     database: Database
     catalog: SqlCatalog
+    layers: SqlLayers
     blobs: FolderBlobs
     store: FolderRecords
     interpreters: Interpreters
@@ -160,8 +165,8 @@ async def _open_drivers(settings: Settings, stack: AsyncExitStack) -> _Drivers:
     builder = UvBuilder(blobs, run, interpreters.by_path, data / "builds", options)
     stack.push_async_callback(builder.close)
     return _Drivers(
-        database=database, catalog=SqlCatalog(database), blobs=blobs, store=store, interpreters=interpreters, host=host,
-        builder=builder, notes=notes,
+        database=database, catalog=SqlCatalog(database), layers=SqlLayers(database), blobs=blobs, store=store,
+        interpreters=interpreters, host=host, builder=builder, notes=notes,
     )  # fmt: skip
 
 
@@ -181,25 +186,29 @@ async def _make_services(
         queue_length=settings.queue_length, queue_wait_s=settings.queue_wait_s,
     )  # fmt: skip
     await dispatcher.open()
+    calendar.start(scope, dispatcher.provision)
     functions = Functions(catalog, tenants, dispatcher.reload, host.forget)
+    storage = Storage(catalog, drivers.layers, tenants)
+    layers = Layers(drivers.layers, blobs, storage, tenants)
     deployer = Deployer(
         DeployParts(
             catalog=catalog, blobs=blobs, builder=drivers.builder, host=host, tenants=tenants,
-            on_change=dispatcher.reload, upload_bytes=settings.upload_bytes,
+            layers=layers, storage=storage, on_change=dispatcher.reload, upload_bytes=settings.upload_bytes,
             interpreter_of=lambda runtime: Path(drivers.interpreters.by_runtime(runtime).executable),
         )
     )  # fmt: skip
     records = Records(store, settings.retention_s)
     records.start_pruning(scope)
     tenants.on_namespace_deleted(records.forget)
-    Collector(catalog, blobs).start(scope)
+    Collector(catalog, drivers.layers, blobs).start(scope)
 
     async def inventory() -> dict[str, Any]:
         return {**await host.inventory(), "scaling": dispatcher.scaling()}
 
     services = calls.Services(
-        tenants=tenants, functions=functions, deployer=deployer, records=records, invoker=dispatcher, measures=measures,
-        gauges=dispatcher.gauges, inventory=inventory, unready=lambda: "starting", gateway_url=lambda: "",
+        tenants=tenants, functions=functions, deployer=deployer, layers=layers, records=records, invoker=dispatcher,
+        measures=measures, gauges=dispatcher.gauges, plan_of=host.plan_of, inventory=inventory,
+        unready=lambda: "starting", gateway_url=lambda: "",
         limits=calls.Limits(upload_bytes=settings.upload_bytes, body_idle_s=settings.body_idle_s),
     )  # fmt: skip
     return dispatcher, services

@@ -36,6 +36,17 @@ def test_invoke_prints_the_result_alone_on_stdout(api: ApiServer, cli: Cli) -> N
     assert api.asked[1].body == b"{}"
 
 
+def test_an_application_that_answers_with_an_error_status_has_failed(api: ApiServer, cli: Cli) -> None:
+    headers = {"fuyun-status": "405", "fuyun-request-id": "r9"}
+    api.on("POST", f"{FN}/hello/invoke", Reply({"detail": "Method Not Allowed"}, headers=headers))
+    ran = cli("invoke", "hello", "-d", "{}")
+    assert (ran.code, ran.out) == (3, '{"detail": "Method Not Allowed"}\n')
+    assert ran.err.startswith("error [function_error]: the application answered POST / with 405 Method Not Allowed\n")
+    assert "/fn/default/hello/\nrequest r9\n" in ran.err
+    api.on("POST", f"{FN}/hello/invoke", Reply({"id": 1}, headers={"fuyun-status": "201"}))
+    assert cli("invoke", "hello").code == 0
+
+
 def test_invoke_prints_bytes_as_they_are(api: ApiServer, cli: Cli) -> None:
     api.on("POST", f"{FN}/hello/invoke", Reply(b"\x89PNG\x00", headers={"content-type": "image/png"}))
     assert cli("invoke", "hello").raw == b"\x89PNG\x00"

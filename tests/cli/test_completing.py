@@ -6,6 +6,7 @@ import os
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +43,21 @@ def named(*names: str) -> dict[str, object]:
 def test_function_names_are_completed(api: ApiServer, cli: Cli, words: str) -> None:
     api.on("GET", FN, named("hello", "help", "other"))
     assert completed(*words.split(), "hel") == (["hello", "help"], "")
+
+
+def test_deploy_completes_the_functions_of_the_project_file(cli: Cli, tmp_path: Path) -> None:
+    project = "name: p\nfunctions:\n" + "".join(
+        f"  {name}: {{handler: app.handler}}\n" for name in ("hello", "help", "x")
+    )
+    folder = tmp_path / "project"
+    folder.mkdir()
+    for place in (Path(), folder):
+        (place / "fuyun.yaml").write_text(project.replace("x:", "helix:") if place == folder else project)
+    assert completed("deploy", "-f", "hel") == (["hello", "help"], "")
+    assert completed("deploy", "-f", "hello", "-f", "hel") == (["help"], "")
+    assert completed("deploy", str(folder), "--function", "hel") == (["helix", "hello", "help"], "")
+    (folder / "fuyun.yaml").write_text("functions: [")
+    assert completed("deploy", str(folder), "-f", "h") == ([], "")
 
 
 def test_names_of_the_namespace_typed_before_are_completed(api: ApiServer, cli: Cli) -> None:

@@ -81,9 +81,9 @@ def test_deploy_prints_urls_and_shows_each_step(cli: Cli, deployed: Deployed, pr
     assert ran.code == 0
     assert ran.out == "http://gw/fn/default/hello\tkey\tANY\nhttp://gw/hi\tpublic\tGET\n"
     steps = [line.removeprefix("hello: ") for line in ran.err.splitlines()]
-    assert [step.split()[0] for step in steps[:3]] == ["packaging", "uploading", "building"]
-    assert steps[3:5] == ["dependencies: resolving", "warm-up: 3 ms"]
-    assert steps[5].startswith("✓ hello: deployed, version $LATEST")
+    assert [step.split()[0] for step in steps[:2]] == ["packaging", "uploading"]
+    assert steps[2:4] == ["dependencies: resolving", "warm-up: 3 ms"]
+    assert steps[4].startswith("✓ hello: deployed, version $LATEST")
     archive = zipfile.ZipFile(io.BytesIO(next(iter(deployed.archives.values()))))
     assert archive.namelist() == ["app.py"]
     assert deployed.sent[0]["spec"]["memory_bytes"] == 128 * 2**20

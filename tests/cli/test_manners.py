@@ -112,6 +112,29 @@ def test_doctor_fails_only_when_the_main_job_cannot_run(cli: Cli, monkeypatch: p
     assert (ran.code, ran.err) == (1, "sandboxed functions cannot run here: sandbox\n")
 
 
+def test_doctor_knows_the_ports_of_its_own_platform(cli: Cli, tmp_path: Path) -> None:
+    from contextlib import ExitStack
+    from socket import create_server
+
+    from fuyun.cli import rundir
+
+    data = tmp_path / "data"
+    with ExitStack() as stack:
+        mine, other = (stack.enter_context(create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(2))
+        data.mkdir()
+        (data / "config.yaml").write_text(f"port: {mine}\napi_port: {other}\n")
+        words = ("doctor", "--data", str(data), "--json")
+        before = {check["name"]: check for check in json.loads(cli(*words).out)}
+        assert {before[f"port {port}"]["state"] for port in (mine, other)} == {"limited"}
+        state = rundir.RunState(os.getpid(), 1.0, "0", gateway=f"http://127.0.0.1:{mine}")
+        stack.enter_context(rundir.hold(data, state))
+        after = {check["name"]: check for check in json.loads(cli(*words).out)}
+    found = after[f"port {mine}"]
+    assert (found["state"], found["todo"]) == ("ok", "")
+    assert found["found"] == f"127.0.0.1: in use by Fuyun, process {os.getpid()} on {data}"
+    assert after[f"port {other}"] == before[f"port {other}"]
+
+
 def test_tables_colours_and_waterfalls_on_a_terminal(api: ApiServer, cli: Cli) -> None:
     item = {"namespace": "default", "name": "evil\x1b[2Jname", "last_version": 1, "created_s": 0, "updated_s": 0}
     api.on("GET", FN, {"items": [item], "next": None})

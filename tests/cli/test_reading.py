@@ -39,6 +39,9 @@ def _filled(api: ApiServer) -> None:
     api.on("GET", f"{FN}/hello/versions", page(version(0), version(1)))
     api.on("GET", f"{FN}/hello/versions/$LATEST", version(0))
     api.on("GET", f"{FN}/hello/versions/2", version(2))
+    for qualifier in ("$LATEST", "2"):
+        plan = {"policy": "auto", "rung": "template", "reason": "the version is loaded already"}
+        api.on("GET", f"{FN}/hello/versions/{qualifier}/start", plan)
     api.on("GET", f"{FN}/hello/aliases", page(ALIAS))
     api.on("GET", f"{FN}/hello/logs", page(LINE))
     api.on("GET", f"{FN}/hello/invocations/{RECORD['id']}", RECORD)
@@ -72,7 +75,7 @@ GOLDEN = {
     "fn get hello:live": (
         "function\tdefault/hello\nversion\t2\nruntime\tpython3\nhandler\tapp.handler\nmemory\t256MiB\ntimeout\t30s\n"
         "concurrency\t1\ninstances\t0 to 100, idle for 5m\nisolation\tsandbox\ncode\tabababababab (2KiB)\n"
-        "alias live\t2=90%, 3=10%\n"
+        "start\tauto: template (the version is loaded already)\nalias live\t2=90%, 3=10%\n"
     ),
 }  # fmt: skip
 

@@ -101,6 +101,8 @@ def test_a_port_in_use_is_said_by_the_command_that_was_typed(run: Run, tmp_path:
     assert failed.returncode == 1
     assert port in failed.stderr
     assert "--port" in failed.stderr
+    # Nothing had been started that would tell of itself first.
+    assert failed.stderr.startswith(f"error [host_unable]: port {port} of 127.0.0.1 is in use\nhint: ")
     assert not rundir.is_held(tmp_path / "data")
 
 

@@ -13,7 +13,7 @@ from fuyun.client.fields import FUNCTION_FIELDS, HOOKS, STRUCTS, json_schema
 from fuyun.client.project import find_project_file, load_project
 from fuyun.client.requirements import find_requirements
 from fuyun.domain.errors import BadRequest
-from fuyun.domain.functions import MIB, Cors, FunctionSpec, Hooks, HttpTrigger, Trigger
+from fuyun.domain.functions import MIB, Cors, FunctionSpec, Hooks, HttpTrigger, Provisioned, Trigger
 from tests.client.projects import MINIMAL, load, make_folder, mistakes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +36,8 @@ functions:
     concurrency: 8
     min_instances: 1
     max_instances: 20
+    provisioned:
+      - {schedule: "0 8 * * mon-fri", duration: 10h, instances: 3, timezone: Europe/Berlin}
     idle_timeout: 10m
     cpu: 0.5
     pids: 64
@@ -96,6 +98,7 @@ def test_the_whole_file(folder: Path) -> None:
         concurrency=8,
         min_instances=1,
         max_instances=20,
+        provisioned=(Provisioned(schedule="0 8 * * mon-fri", duration_s=36000, instances=3, timezone="Europe/Berlin"),),
         idle_timeout_s=600,
         cpu=0.5,
         pids=64,
@@ -235,3 +238,17 @@ def schema_errors(document: object) -> list[str]:
     import jsonschema_rs
 
     return [error.message for error in jsonschema_rs.validator_for(json_schema()).iter_errors(document)]
+
+
+def test_a_custom_function_has_an_executable_bootstrap(tmp_path: Path) -> None:
+    text = "name: p\nfunctions:\n  f:\n    runtime: custom\n    handler: anything at all\n    pre_stop: {timeout: 9s}\n"
+    (tmp_path / "fuyun.yaml").write_text(text)
+    with pytest.raises(BadRequest, match=r"fuyun\.yaml:4: runtime: there is no .*bootstrap; runtime custom starts"):
+        load_project(tmp_path)
+    program = tmp_path / "bootstrap"
+    program.write_text("#!/bin/sh\n")
+    with pytest.raises(BadRequest, match=r"bootstrap is not executable; run chmod \+x"):
+        load_project(tmp_path)
+    program.chmod(0o755)
+    spec = load_project(tmp_path).functions["f"].spec
+    assert (spec.handler, spec.hooks.pre_stop_timeout_s) == ("anything at all", 9.0)

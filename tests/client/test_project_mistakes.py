@@ -38,6 +38,26 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         "    min_instances: 9\n    max_instances: 3\n",
         ["6: min_instances: 9 is out of range; use 0 to 3"],
     ),
+    "windows that are none": (
+        "    provisioned: {schedule: 0 8 * * *}\n",
+        ["6: 'provisioned' takes a list of maps with schedule, duration, instances, timezone"],
+    ),
+    "window without its end": (
+        "    provisioned:\n      - {schedule: 0 8 * * *, instances: 2}\n",
+        ["7: an item of 'provisioned' needs 'duration': how long it lasts"],
+    ),
+    "window that never opens": (
+        "    provisioned:\n      - {schedule: 0 8 * * *, instances: 2, duration: 1h}\n"
+        "      - schedule: 0 25 * * *\n        instances: 2\n        duration: 1h\n",
+        [
+            "8: schedule: '0 25 * * *' is not a cron schedule: bad hour; "
+            "write minute, hour, day of month, month and day of week: 0 8 * * mon-fri"
+        ],
+    ),
+    "window with too many": (
+        "    max_instances: 2\n    provisioned:\n      - {schedule: 0 8 * * *, instances: 3, duration: 1h}\n",
+        ["8: instances: 3 is out of range; use 1 to 2"],
+    ),
     "choice": ("    isolation: sandbix\n", ["6: isolation: 'sandbix' is not known; did you mean 'sandbox'?"]),
     "far choice": ("    start: x\n", ["6: start: 'x' is not known; use one of auto, template, blank"]),
     "no value": ("    memory:\n", ["6: 'memory' has no value; write one, or remove the line"]),

@@ -57,6 +57,10 @@ def test_handlers_that_cannot_be(handler: str) -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
+    ({"runtime": "custom", "hooks": Hooks(pre_stop="a.b")}, "hooks.pre_stop", "'a.b' cannot be called", "SIGTERM"),
+    ({"runtime": "custom", "handler": "a\nb"}, "handler", "'a\\nb' is no handler of runtime custom", "printable"),
+    ({"runtime": "custom", "start": "template"}, "start", "runtime custom has no templates", "leave start out"),
+    ({"runtime": "custom", "pids": 8}, "pids", "8 is out of range", "use 16 to 32768"),
     ({"runtime": "python2"}, "runtime", "'python2' is not a runtime", "python3.14"),
     ({"memory_bytes": MIB}, "memory_bytes", "1MiB is out of range", "16MiB to 64GiB"),
     ({"timeout_s": 0.0}, "timeout_s", "0s is out of range", "100ms to 1d"),

@@ -121,16 +121,34 @@ def test_fastapi_application(deployed: Platform) -> None:
         assert http.get("/weather/openapi.json").json()["info"]["title"] == "Weather"
 
 
-@pytest.mark.parametrize("template", ["python-event", "python-http", "python-asgi", "python-wsgi"])
+def test_a_shell_script(deployed: Platform) -> None:
+    answer = httpx.post(f"{deployed.gateway}/words", content="the cat and the dog and the bird", trust_env=False)
+    assert answer.text == "3 the\n2 and\n1 bird\n1 cat\n1 dog\n"
+    assert answer.headers["content-type"].startswith("text/plain")
+    refused = httpx.post(f"{deployed.gateway}/words", trust_env=False)
+    assert refused.status_code == 502
+    assert refused.json()["code"] == "function_raised"
+    told = run(deployed, "logs", "words")
+    assert "an empty text has no words" in told
+    assert "ExitStatus: words.sh exited with status 3" in told
+
+
+@pytest.mark.parametrize("template", ["python-event", "python-http", "python-asgi", "python-wsgi", "custom"])
 def test_templates_can_be_deployed_at_once(platform: Platform, template: str) -> None:
     name = f"made-from-{template}"
     run(platform, "init", name, "--template", template)
     run(platform, "deploy", name)
-    if template == "python-event":
+    if template in ("python-event", "custom"):
         assert json.loads(run(platform, "invoke", name))
     else:
         answer = platform.http.get(platform.url(name) + "/")
         assert answer.status_code == 200, answer.text
+        invoked = platform.cli("invoke", name, "-d", "{}")
+        if template == "python-http":
+            assert (invoked.returncode, json.loads(invoked.stdout)["statusCode"]) == (0, 200)
+        else:  # they serve GET only, and the command says so
+            assert (invoked.returncode, b"405 Method Not Allowed" in invoked.stderr) == (3, True)
+            assert platform.url(name).encode() in invoked.stderr
     run(platform, "remove", name, "--yes")
 
 

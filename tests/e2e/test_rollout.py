@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import signal
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -30,16 +34,26 @@ class Load:
         self.url, self.key, self.phase, self.stopping = url, key, "v1", False
         self.answers: Counter[tuple[str, int]] = Counter()
         self.failures: list[str] = []
+        self.good: Counter[int] = Counter()  # good answers by client
 
-    async def client(self) -> None:
+    async def client(self, number: int = 0) -> None:
         async with httpx.AsyncClient(headers={"authorization": f"Bearer {self.key}"}, trust_env=False) as http:
             while not self.stopping:
                 phase = self.phase
                 answer = await http.post(self.url, content=b"{}", timeout=20.0)
                 if answer.status_code != 200:
                     self.failures.append(f"{phase}: {answer.status_code} {answer.text[:300]}")
-                elif phase == self.phase:
+                    continue
+                self.good[number] += 1
+                if phase == self.phase:
                     self.answers[phase, answer.json()["version"]] += 1
+
+    async def all_served(self, clients: int = CLIENTS) -> None:
+        """Wait until every client has had two good answers more: the later one was asked for after this began."""
+        before = self.good.copy()
+        async with asyncio.timeout(20):
+            while any(self.good[number] < before[number] + 2 for number in range(clients)):
+                await asyncio.sleep(0.01)
 
 
 async def put_alias(http: httpx.AsyncClient, url: str, *weights: tuple[int, float]) -> None:
@@ -120,3 +134,70 @@ def test_deploying_over_a_running_draft_fails_nothing(platform: Platform) -> Non
     platform.remove("redeployed")
     assert answer.json() == {"version": 5}
     assert load.failures == []
+
+
+def kill_instances(platform: Platform, name: str) -> int:
+    """SIGKILL to every instance of the function; how many there were."""
+    found = platform.instances_of(name)
+    for one in found:
+        with suppress(ProcessLookupError):  # surplus instances end by themselves
+            os.kill(one["pid"], signal.SIGKILL)
+    return len(found)
+
+
+def test_a_rollout_with_kills_and_reloads_in_the_middle(platform: Platform) -> None:
+    """Moves and reloads fail nothing; a kill fails only what was inside, with an error that says so."""
+    name = "rolling-on"
+    pause = "import time\n\ndef handler(event, context):\n    time.sleep(0.01)\n    return {'version': %d}\n"
+    assert platform.deploy(name, pause % 1, publish=True, alias="live")["number"] == 1
+    assert platform.deploy(name, pause % 2, publish=True)["number"] == 2
+    load = Load(f"{platform.url(name)}:live", platform.key)
+    alias = f"{platform.api}/v1/namespaces/default/functions/{name}/aliases/live"
+
+    async def kill() -> None:
+        """Kill under load, and wait until nobody feels it any more."""
+        known = len(load.failures)
+        assert await asyncio.to_thread(kill_instances, platform, name) > 0
+        await load.all_served()
+        lost, load.failures[known:] = load.failures[known:], []
+        assert len(lost) <= CLIENTS, lost
+        for failure in lost:
+            assert ": 503 " in failure, failure
+            assert '"code":"instance_lost"' in failure or '"code":"unavailable"' in failure, failure
+
+    async def reload(number: int) -> None:
+        """A new draft and a new version while the alias serves old ones: routes and pools are made anew."""
+        assert (await asyncio.to_thread(platform.deploy, name, pause % number, publish=True))["number"] == number
+        await load.all_served()
+
+    async def main() -> None:
+        headers = {"authorization": f"Bearer {platform.key}"}
+        async with httpx.AsyncClient(headers=headers, trust_env=False) as http, asyncio.TaskGroup() as clients:
+            for number in range(CLIENTS):
+                clients.create_task(load.client(number))
+
+            async def move(*weights: tuple[int, float]) -> None:
+                load.phase = f"move to {weights}"
+                await put_alias(http, alias, *weights)
+                await load.all_served()
+
+            steps: tuple[Callable[[], Awaitable[None]], ...] = (
+                lambda: move((1, 50), (2, 50)), kill, lambda: reload(3), lambda: move((2, 100)), kill,
+                lambda: move((3, 100)), lambda: reload(4), kill,
+            )  # fmt: skip
+            try:
+                await load.all_served()
+                for step in steps:
+                    await step()
+                load.phase = "back"
+                answer = await http.post(f"{alias}/rollback")
+                assert answer.is_success, answer.text
+                load.phase = "after"
+                await load.all_served()
+            finally:
+                load.stopping = True
+
+    asyncio.run(main())
+    platform.remove(name)
+    assert load.failures == []
+    assert {version for phase, version in load.answers if phase == "after"} == {2}

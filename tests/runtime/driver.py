@@ -23,8 +23,8 @@ _BOOT = """
 import os, socket, sys, json
 sys.path.insert(0, sys.argv[1])
 sock = socket.socket(fileno=int(sys.argv[2]))
-from fuyun.runtime import worker
-os._exit(worker.main(sock, json.loads(sys.argv[3])))
+from fuyun.runtime import becoming
+os._exit(becoming.become(sock, json.loads(sys.argv[3])))
 """
 #: What a template does: load, then fork a child per socket it was given.
 _TEMPLATE = """
@@ -259,7 +259,8 @@ def write_code(folder: Path, code: str | dict[str, str]) -> Path:
     for name, text in files.items():
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(textwrap.dedent(text), encoding="utf-8")
+        path.write_text(textwrap.dedent(text), encoding="utf-8", newline="")
+        path.chmod(0o755 if text.startswith("#!") else 0o644)
     return target
 
 

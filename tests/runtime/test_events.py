@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
 from pathlib import Path
 
 import pytest
 
 from fuyun.runtime import wire
-from tests.runtime.driver import event_head, http_head, worker
+from tests.runtime.driver import Reply, event_head, http_head, worker
 
 ECHO = """
 def handler(event, context):
@@ -191,3 +192,20 @@ def test_no_context_outside_an_invocation(tmp_path: Path) -> None:
     """
     with worker(tmp_path, code) as w:
         assert "inside a handler" in w.event().json
+
+
+@pytest.mark.parametrize("style", ["inline", "threads", "async", "wsgi"])
+def test_body_that_arrives_together_with_its_invoke(tmp_path: Path, style: str) -> None:
+    """[R 3.7]: INVOKE, BODY and the end in one write, again and again."""
+    prefix = "async " if style == "async" else ""
+    code = f"{prefix}def handler(event, context):\n    return event['body']\n"
+    if style == "wsgi":
+        code = "def handler(environ, start_response):\n    start_response('200 OK', [])\n"
+        code += "    return [environ['wsgi.input'].read()]\n"
+    meta = json.dumps(http_head("/", method="POST", headers=[["content-type", "text/plain"]])).encode()
+    with worker(tmp_path, code, concurrency=4 if style == "threads" else 1) as w:
+        for number in range(1, 101):
+            first = wire.frame(wire.INVOKE, number, wire.META.pack(len(meta)) + meta + b"a")
+            w.replies[number] = Reply()
+            w.sock.sendall(first + wire.frame(wire.BODY, number, b"b%d" % number, wire.END))
+            assert w.wait(number).body == b"ab%d" % number

@@ -145,6 +145,26 @@ def test_layers(tmp_path: Path) -> None:
     assert found[:4] == ["first", "only", "nested", "deep"]
 
 
+def test_programs_of_layers(tmp_path: Path) -> None:
+    """[R 2.6]: the first layer's come first, then the others', then the system's."""
+    for name in ("first", "second"):
+        for program in ("said", name):
+            file = tmp_path / name / "bin" / program
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"#!/bin/sh\necho {name}\n")
+            file.chmod(0o755)
+    (tmp_path / "third").mkdir()
+    code = """
+    import os, subprocess
+    def handler(event, context):
+        return [subprocess.check_output(name, text=True).strip() for name in event] + [os.environ["PATH"]]
+    """
+    layers = [str(tmp_path / name) for name in ("first", "second", "third")]
+    with worker(tmp_path, code, layers=layers, env={"PATH": "/usr/bin:/bin"}) as w:
+        found = w.event(["said", "first", "second"]).json
+    assert found == ["first", "first", "second", f"{layers[0]}/bin:{layers[1]}/bin:/usr/bin:/bin"]
+
+
 def test_layer_that_is_not_there(tmp_path: Path) -> None:
     """[R 6.5]"""
     found = failure(tmp_path, "def handler(e): pass\n", layers=["/nowhere/layer"])

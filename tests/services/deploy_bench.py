@@ -16,12 +16,16 @@ from fuyun.drivers.blobs.folder import FolderBlobs
 from fuyun.drivers.builds.isolated import ProcessRunner
 from fuyun.drivers.builds.uv import UvBuilder, UvOptions
 from fuyun.drivers.catalog.functions import SqlCatalog
+from fuyun.drivers.catalog.layers import SqlLayers
 from fuyun.drivers.catalog.sqlite import Database
 from fuyun.drivers.catalog.tenants import SqlTenants
 from fuyun.drivers.instances.interpreters import Interpreters
 from fuyun.ports.instances import Instance, StartReport
+from fuyun.services.collecting import Collector
 from fuyun.services.deploying import Deployer, DeployParts, DeployRequest
 from fuyun.services.functions import Functions
+from fuyun.services.layers import Layers
+from fuyun.services.storage import Storage
 from fuyun.services.tenants import Tenants
 from fuyun.testing.contracts.blobs import pieces
 
@@ -74,6 +78,8 @@ class Bench:
     builder: UvBuilder
     deployer: Deployer
     functions: Functions
+    layers: Layers
+    collector: Collector
 
     def __init__(self) -> None:
         self.host = RememberingHost()
@@ -125,6 +131,10 @@ async def bench(root: Path) -> AsyncIterator[Bench]:
     b.blobs = FolderBlobs.open(root / "objects")
     options = UvOptions(args=("--no-index", "--find-links", str(root / "wheels")), env={})
     b.builder = UvBuilder(b.blobs, ProcessRunner(), INTERPRETERS.by_path, root / "builds", options)
+    store = SqlLayers(database)
+    storage = Storage(b.catalog, store, b.tenants)
+    b.layers = Layers(store, b.blobs, storage, b.tenants)
+    b.collector = Collector(b.catalog, store, b.blobs)
     b.deployer = Deployer(
         DeployParts(
             catalog=b.catalog,
@@ -132,6 +142,8 @@ async def bench(root: Path) -> AsyncIterator[Bench]:
             builder=b.builder,
             host=b.host,
             tenants=b.tenants,
+            layers=b.layers,
+            storage=storage,
             interpreter_of=lambda runtime: (
                 PYTHON if runtime == "python3" else Path(INTERPRETERS.by_runtime(runtime).executable)
             ),

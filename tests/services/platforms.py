@@ -7,15 +7,14 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
-
 from fuyun.domain.errors import FuyunError, NotFound
 from fuyun.domain.functions import Alias, Artifact, Function, FunctionSpec, HttpTrigger, Trigger, Version, Weight
-from fuyun.domain.invocations import Invocation, LogLine
+from fuyun.domain.invocations import Invocation, LogLine, Row
 from fuyun.domain.tenants import Quotas
 from fuyun.services.dispatching import Dispatcher
 from fuyun.services.flights import LiveFlight
 from fuyun.services.measures import Measures
+from fuyun.services.requests import Request
 from fuyun.services.routes import RouteTable
 from fuyun.testing import times
 from fuyun.testing.hosts import FakeCall, FakeHost
@@ -91,12 +90,10 @@ class Kept:
         """See `ports.records.RecordStore`."""
         self.items.append(item)
 
-    def append_lines(self, namespace: str, function: str, at_s: int, lines: list[str]) -> None:
-        """See `ports.records.RecordStore`; every line must be an invocation's JSON."""
-        found = [msgspec.json.decode(line, type=Invocation) for line in lines]
-        assert {(item.namespace, item.function, item.at_s // 3600 * 3600) for item in found} == {
-            (namespace, function, at_s)
-        }
+    def append_rows(self, namespace: str, function: str, at_s: int, rows: list[Row]) -> None:
+        """See `ports.records.RecordStore`."""
+        found = [row.record(namespace, function) for row in rows]
+        assert {item.at_s // 3600 * 3600 for item in found} == {at_s}
         self.items.extend(found)
 
     @property
@@ -208,9 +205,8 @@ class Platform:
         self.callers.append(caller)
         route = self.dispatcher.resolve(namespace, name, qualifier)
         caller.flight = self.dispatcher.begin(
-            route, kind="event", method="POST", path="/", query="", headers=list(headers.items()), source="",
-            scheme="http", body=body, end=end, responder=caller,
-        )  # fmt: skip
+            route, Request("event", "POST", "/", "", list(headers.items()), "", "http"), body, end, caller
+        )
         return caller
 
     async def inside(self, count: int) -> list[FakeCall]:

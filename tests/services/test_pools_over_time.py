@@ -9,9 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fuyun.base import clock
+from fuyun.base.tasks import Scope
 from fuyun.domain.errors import FunctionLoadFailed, FunctionRaised, InstanceLost, Throttled, Unavailable
-from fuyun.domain.functions import Hooks
+from fuyun.domain.functions import Hooks, Provisioned
 from fuyun.domain.tenants import Quotas
+from fuyun.services import calendar
+from fuyun.services.requests import Request
 from fuyun.testing import times
 from tests.services.platforms import Caller, Platform, play, short_calls
 
@@ -28,6 +32,22 @@ def test_min_instances_are_there_before_anybody_asks_and_are_replaced() -> None:
         assert len(p.host.instances) == 2
         await asyncio.sleep(1000)
         assert len(p.host.instances) == 2
+
+    play(scene)
+
+
+def test_a_window_keeps_instances_while_it_is_open_though_nobody_calls() -> None:
+    async def scene(p: Platform) -> None:  # it begins at 08:00:00 UTC
+        async with Scope("calendar", print) as scope:
+            calendar.start(scope, p.dispatcher.provision)
+            windows = (
+                Provisioned(schedule="5 8 * * *", duration_s=1800.0, instances=3),
+                Provisioned(schedule="0 4 * * *", duration_s=86400.0, instances=1),
+            )
+            await p.deploy("f", provisioned=windows, idle_timeout_s=60.0)
+            for until_s, kept in ((5.0, 1), (299.0, 1), (303.0, 3), (2099.0, 3), (2165.0, 1)):
+                await asyncio.sleep(until_s + times.START_S - clock.wall_s())
+                assert len(p.host.instances) == kept, until_s
 
     play(scene)
 
@@ -173,9 +193,8 @@ def test_a_route_looked_up_before_a_deployment_still_works() -> None:
             caller = Caller()
             p.callers.append(caller)
             caller.flight = p.dispatcher.begin(
-                route, kind="event", method="POST", path="/", query="", headers=[], source="", scheme="http", body=b"",
-                end=True, responder=caller,
-            )  # fmt: skip
+                route, Request("event", "POST", "/", "", [], "", "http"), b"", True, caller
+            )
             if gone:
                 await asyncio.sleep(0)
                 assert caller.error is not None

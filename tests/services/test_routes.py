@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
@@ -167,13 +169,30 @@ async def _awaited(what: Awaitable[None]) -> None:
     await what
 
 
-@given(st.text(max_size=30) | st.from_regex(r"/(fn/)?[a-z%0-9:/$.]{0,20}", fullmatch=True))
-def test_any_path_is_found_or_not_found(path: str) -> None:
+PIECES = ("/fn", "/fn/default", "/fn/default/f", "/default", "/f", "/p", "/", "f", "p", ":", "live", "$LATEST", "0",
+          "x", "%66", "%2F", "%3A", "%24", "/fn/other")  # fmt: skip
+
+
+def meant(path: str) -> tuple[str, str, str] | None:
+    """Function, qualifier and base of a path, read from the rule in `invoking.Invoker.match` by regular expressions."""
+    if not path.startswith("/fn/"):
+        return ("p", "$LATEST", "/p") if re.fullmatch("/p(/.*)?", path, re.DOTALL) else None
+    whole = re.fullmatch("(/fn/[^/]*(?:/[^/]*)?)(/.*)?", path, re.DOTALL)
+    assert whole
+    named = re.fullmatch(r"/fn/default/(f|p)(?::(\$LATEST|)|:live(?<=f:live))?", unquote(whole[1]))
+    if not named:
+        return None
+    return named[1], "live" if named[0].endswith("live") else "$LATEST", whole[1]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=6).map("".join) | st.text(max_size=30))
+def test_any_path_leads_where_the_rule_says_or_nowhere(path: str) -> None:
     try:
         route = ROUTES.match(path)
     except NotFound:
-        return
-    assert path.startswith((route.base or "/", "/p"))
+        assert meant(path) is None
+    else:
+        assert meant(path) == (route.function, route.qualifier, route.base)
 
 
 ROUTES = table(

@@ -10,33 +10,42 @@ import itertools
 import os
 import re
 import secrets
+from typing import Final, final
 
 from fuyun.base import clock
 
 _ID = re.compile(r"[0-9a-f]{32}")
-
-_tag = secrets.token_hex(5)
-_count = itertools.count(secrets.randbits(32))
-_ms = -1  # of the id made last
-_start = ""  # and the 22 digits that ids of this millisecond begin with
+_next: Final = itertools.count(secrets.randbits(32)).__next__
 
 
-def _renew_after_fork() -> None:
-    global _tag, _ms
-    _tag = secrets.token_hex(5)
-    _ms = -1
+@final
+class _Start:
+    """The 22 digits that ids of this millisecond begin with, and whose process they name."""
+
+    def __init__(self) -> None:
+        self.ms = -1
+        self.text = ""
+        self.tag = ""
+        self.renew()
+
+    def renew(self) -> None:
+        """In a new process."""
+        self.tag = secrets.token_hex(5)
+        self.ms = -1
 
 
-os.register_at_fork(after_in_child=_renew_after_fork)
+_start: Final = _Start()
+os.register_at_fork(after_in_child=_start.renew)
 
 
-def new_id() -> str:
-    """A fresh id; lexicographic order is time order (to the millisecond)."""
-    global _ms, _start
-    ms = int(clock.wall_s() * 1000)
-    if ms != _ms:
-        _ms, _start = ms, f"{ms:012x}{_tag}"
-    return _start + "%010x" % (next(_count) & 0xFFFFFFFFFF)
+def new_id(at_s: float = -1.0) -> str:
+    """A fresh id; lexicographic order is time order (to the millisecond). `at_s`: the wall-clock second, for who has
+    asked for it already."""
+    ms = int((at_s if at_s >= 0 else clock.wall_s()) * 1000)
+    start = _start
+    if ms != start.ms:
+        start.ms, start.text = ms, f"{ms:012x}{start.tag}"
+    return start.text + "%010x" % (_next() & 0xFFFFFFFFFF)
 
 
 def time_of(id_: str) -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fuyun.cli import output
+from fuyun.cli.names import project_functions
 from fuyun.cli.progress import Progress
 from fuyun.cli.session import JsonOption, NamespaceOption, command, connect
 from fuyun.domain.errors import BadRequest, NotFound
@@ -25,7 +26,8 @@ SOURCE_TAG = "fuyun.source"
 
 PathArgument = Annotated[Path, typer.Argument(metavar="[PATH]", help="Project file, or the folder that holds it.")]
 FunctionOption = Annotated[
-    list[str] | None, typer.Option("--function", "-f", help="Only this function; may be repeated.")
+    list[str] | None,
+    typer.Option("--function", "-f", help="Only this function; may be repeated.", autocompletion=project_functions),
 ]
 StageOption = Annotated[str, typer.Option("--stage", "-s", help="Stage of the project file.")]
 
@@ -119,9 +121,25 @@ def make_plan(platform: Platform, project: Project, function: ProjectFunction) -
         plan.current = platform.get_version(function.name)
     except NotFound:
         return plan
-    plan.changes = _changes(spec, plan.current.spec)
+    plan.changes = _changes(_pinned(platform, spec), plan.current.spec)
     plan.state = "changed" if plan.changes else "unchanged"
     return plan
+
+
+def _pinned(platform: Platform, spec: FunctionSpec) -> FunctionSpec:
+    """The spec with its layers as a deployment would freeze them now; one that is absent stays as it is written."""
+    import msgspec
+
+    from fuyun.domain.names import parse_layer
+
+    references = []
+    for reference in spec.layers:
+        name, number = parse_layer(reference)
+        try:
+            references.append(reference if number else platform.get_layer(name).reference)
+        except NotFound:
+            references.append(reference)
+    return msgspec.structs.replace(spec, layers=tuple(references))
 
 
 def _changes(wanted: FunctionSpec, found: FunctionSpec) -> list[str]:
@@ -158,7 +176,6 @@ def _carry_out(platform: Platform, plan: Plan, wish: Wish, progress: Progress) -
     uploading = f"uploading {_about(size)}"
     progress.step(uploading)
     uploaded = platform.upload(plan.archive, lambda sent: progress.part(uploading, sent, size))
-    progress.step("building")
     release = Release(
         spec=plan.spec,
         code=uploaded.digest,

@@ -7,14 +7,17 @@ import json as json_text
 import os
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import typer
 
-from fuyun.cli import exits, output
+from fuyun.cli import exits, output, rundir
 from fuyun.cli.session import JsonOption, command
 from fuyun.cli.up import DataOption
-from fuyun.domain.errors import HostUnable
+from fuyun.domain.errors import FuyunError, HostUnable
 
 PROBE_S = 120.0
 
@@ -30,7 +33,8 @@ def doctor(data: DataOption = None, json: JsonOption = False) -> None:
 
     settings = load({"data": str(data)} if data else {}, os.environ)
     ports = [port for port in (settings.port, settings.api_port) if port]
-    checks = [*run_probe(str(settings.data_path), settings.host, ports, settings.interpreters), invoke_path()]
+    found = run_probe(str(settings.data_path), settings.host, ports, settings.interpreters)
+    checks = [*own_ports(found, settings.data_path), invoke_path()]
     unable = [check for check in checks if check["required"] and check["state"] == "missing"]
     if json:
         output.as_json(checks)
@@ -45,6 +49,25 @@ def doctor(data: DataOption = None, json: JsonOption = False) -> None:
             output.words(f"functions can run here{f'; {limited} checks are not ok' if limited else ''}")
     if unable:
         raise typer.Exit(exits.PLATFORM)
+
+
+def own_ports(checks: list[dict[str, Any]], data: Path) -> list[dict[str, Any]]:
+    """The checks, where a port that a platform of ours listens on counts as it should: the one that runs on `data`, or
+    the one in the user's configuration."""
+    from fuyun.client.config import load_config
+
+    places = {data}
+    with suppress(FuyunError):  # a file that cannot be read is another command's matter
+        places |= {Path(known.data) for known in (load_config().current, *load_config().others) if known.data}
+    for place in places:
+        running = rundir.find_running(place)
+        mine = {f"port {urlsplit(url).port}" for url in (running.api, running.gateway) if url} if running else set()
+        for check in checks:
+            if check["name"] in mine:
+                assert running is not None
+                used = f"in use by Fuyun, process {running.pid} on {place}"
+                check.update(state="ok", todo="", found=f"{check['found'].partition(': ')[0]}: {used}")
+    return checks
 
 
 def invoke_path() -> dict[str, Any]:

@@ -59,9 +59,11 @@ def get(
             qualifier = str(max(alias.weights, key=lambda weight: weight.weight).version or "$LATEST")
         version = platform.get_version(function, qualifier or "$LATEST")
         aliases = platform.list_aliases(function)
+        start = platform.get_start(function, version.qualifier)
     if json:
-        return output.as_json({"version": version, "aliases": aliases})
+        return output.as_json({"version": version, "aliases": aliases, "start": start})
     _show(version)
+    output.pairs([("start", f"{start['policy']}: {start['rung']} ({start['reason']})")])
     for item in aliases:
         shares = ", ".join(f"{share.version or '$LATEST'}={share.weight:g}%" for share in item.weights)
         output.pairs([(f"alias {item.name}", shares)])
@@ -121,6 +123,10 @@ def _show(version: Version) -> None:
                 "instances",
                 f"{spec.min_instances} to {spec.max_instances}, idle for {format_duration(spec.idle_timeout_s)}",
             ),
+            *(
+                ("provisioned", f"{w.instances} at {w.schedule!r} {w.timezone} for {format_duration(w.duration_s)}")
+                for w in spec.provisioned
+            ),
             ("isolation", spec.isolation),
             ("initializer", spec.hooks.initializer),
             ("env", ", ".join(sorted(spec.env))),
@@ -133,7 +139,8 @@ def _show(version: Version) -> None:
             ),
             *(("trigger", trigger) for trigger in triggers),
             ("code", f"{version.code.digest[:12]} ({format_size(version.code.size_bytes)})"),
-            ("layers", ", ".join(layer.digest[:12] for layer in version.layers)),
+            ("layers", ", ".join(spec.layers)),
+            ("mounted", ", ".join(layer.digest[:12] for layer in version.layers)),
             ("created", output.when(version.created_s)),
         ]
     )

@@ -19,6 +19,7 @@ TEMPLATES = {
     "python-http": "a handler that answers HTTP requests",
     "python-asgi": "a FastAPI application",
     "python-wsgi": "a Flask application",
+    "custom": "a program in any language, here a shell script, that speaks the Lambda Runtime API",
 }
 
 
@@ -53,7 +54,7 @@ def init(
         raise HostUnable(f"{target} cannot be written: {exc}", hint="check the folder's permissions") from exc
     for path in sorted(made):
         output.data(str(path))
-    then = f" && fuyun invoke {name}" if template == "python-event" else ", which prints its URLs"
+    then = f" && fuyun invoke {name}" if template in ("python-event", "custom") else ", which prints its URLs"
     output.words(f"made {target} ({TEMPLATES[template]}); now: fuyun deploy {target}{then}")
 
 
@@ -66,6 +67,9 @@ def _copy(source: Traversable, target: Path, name: str) -> list[Path]:
                 made += _copy(item, target / item.name, name)
             continue
         path = target / item.name
-        path.write_text(item.read_text(encoding="utf-8").replace("{{name}}", name), encoding="utf-8")
+        text = item.read_text(encoding="utf-8").replace("{{name}}", name)
+        path.write_text(text, encoding="utf-8")
+        if text.startswith("#!"):
+            path.chmod(path.stat().st_mode | 0o111)
         made.append(path)
     return made

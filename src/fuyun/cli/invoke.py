@@ -12,7 +12,7 @@ from fuyun.cli import output
 from fuyun.cli.names import function_names
 from fuyun.cli.session import NamespaceOption, command, connect, read_input, split_name
 from fuyun.cli.waterfall import waterfall
-from fuyun.domain.errors import BadRequest, FuyunError
+from fuyun.domain.errors import BadRequest, FunctionError, FuyunError
 
 if TYPE_CHECKING:
     from fuyun.client.platform import Outcome
@@ -39,7 +39,10 @@ def invoke(
     asynchronous: Annotated[bool, typer.Option("--async", help="Queue it; not part of this release.")] = False,
     namespace: NamespaceOption = "",
 ) -> None:
-    """Run a function: its result on stdout, its waterfall on stderr. Exit 3 when the function fails."""
+    """Run a function: its result on stdout, its waterfall on stderr. Exit 3 when the function fails.
+
+    An application (WSGI, ASGI) is sent the JSON as POST /; a status of 400 or above is its failure.
+    """
     function, qualifier = split_name(name)
     if asynchronous:
         raise BadRequest(
@@ -57,9 +60,23 @@ def invoke(
                 _tell(str(exc.fields.get("fuyun-version", "")), str(exc.fields.get("fuyun-start", "")), "",
                       parse_timing(str(exc.fields["server-timing"])))  # fmt: skip
             raise
+        url = f"{platform.profile.gateway}/fn/{platform.namespace}/{name}"
     _print(outcome)
     if chatty:
         _tell(outcome.version, outcome.start_kind, outcome.request_id, outcome.timing)
+    if outcome.status >= 400:
+        raise FunctionError(
+            f"the application answered POST / with {_status(outcome.status)}",
+            hint=f"it serves HTTP: ask for what it has, such as curl -H 'authorization: Bearer KEY' {url}/",
+            request_id=outcome.request_id,
+        )
+
+
+def _status(code: int) -> str:
+    from http import HTTPStatus
+
+    known = {status.value: status.phrase for status in HTTPStatus}
+    return f"{code} {known.get(code, '')}".rstrip()
 
 
 def _payload(text: str) -> bytes:

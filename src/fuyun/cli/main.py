@@ -12,9 +12,9 @@ from fuyun.cli import exits
 
 #: Noun as typed -> module of `fuyun.cli` whose `add(app)` registers it; in the order `fuyun --help` shows them.
 NOUNS = {
-    "up": "up", "down": "down", "status": "status", "doctor": "doctor",
+    "up": "up", "down": "down", "status": "status", "node": "node", "doctor": "doctor",
     "init": "init", "deploy": "deploy", "remove": "remove", "invoke": "invoke", "logs": "logs",
-    "fn": "fn", "alias": "alias", "rollback": "alias",
+    "fn": "fn", "alias": "alias", "rollback": "alias", "layer": "layer",
     "namespace": "namespace", "key": "key", "secret": "secret", "audit": "audit",
     "config": "config", "completion": "completion",
 }  # fmt: skip

@@ -70,6 +70,7 @@ def _serve(settings: Settings, announce: Callable[[dict[str, Any]], None]) -> No
 
     state = rundir.RunState(os.getpid(), clock.wall_s(), fuyun.__version__)
     with rundir.hold(settings.data_path, state):
+        check_ports(settings)
         import uvloop
 
         from fuyun.wiring import Running, serve
@@ -92,6 +93,23 @@ def _serve(settings: Settings, announce: Callable[[dict[str, Any]], None]) -> No
                 raise typer.Exit(exits.INTERRUPTED)
         except OSError as exc:
             raise _host_error(settings, exc) from exc
+
+
+def check_ports(settings: Settings) -> None:
+    """HostUnable when a port is taken or not ours to take: before anything is started that would have to be ended."""
+    import errno
+    import socket
+
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    for port in filter(None, (settings.port, settings.api_port)):
+        with socket.socket(family) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((settings.host, port))
+                listener.listen(1)
+            except OSError as exc:  # what else there is to say of the address, listening in earnest says
+                if exc.errno in (errno.EADDRINUSE, errno.EACCES):
+                    raise _host_error(settings, exc, port) from exc
 
 
 def _remember(settings: Settings, api: str, gateway: str, key: str | None) -> dict[str, Any]:
@@ -223,12 +241,12 @@ def _end(child: subprocess.Popen[bytes]) -> None:
                 child.wait()
 
 
-def _host_error(settings: Settings, exc: OSError) -> FuyunError:
+def _host_error(settings: Settings, exc: OSError, port: int = 0) -> FuyunError:
+    """`port`: the one it is about, where that is known."""
     import errno
 
     if exc.errno == errno.EADDRINUSE:
-        ports = [port for port in (settings.port, settings.api_port) if f" {port})" in str(exc)]
-        taken = ports[0] if len(ports) == 1 else f"{settings.port} or {settings.api_port}"
+        taken = str(port) if port else f"{settings.port} or {settings.api_port}"
         return HostUnable(
             f"port {taken} of {settings.host} is in use",
             hint="choose others with --port and --api-port; 0 takes a free one",

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fuyun.base.units import format_duration, format_size
-from fuyun.domain.functions import RUNTIMES, Cors, FunctionSpec, Hooks, HttpTrigger
+from fuyun.domain.functions import RUNTIMES, Cors, FunctionSpec, Hooks, HttpTrigger, Provisioned
 
 Kind = Literal[
     "text", "flag", "size", "duration", "integer", "number", "names", "mapping", "choice", "folder", "requirements",
-    "secrets", "hook", "object", "switch", "triggers", "functions", "stages",
+    "secrets", "hook", "object", "objects", "switch", "triggers", "functions", "stages",
     "network",
 ]  # fmt: skip
 
@@ -65,14 +65,22 @@ NETWORK_FIELDS = (
 )  # fmt: skip
 
 HOOK_FIELDS = (
-    Field("handler", "text", "MODULE.CALLABLE to run", required=True),
+    Field("handler", "text", "MODULE.CALLABLE to run; programs have none"),
     Field("timeout", "duration", "how long it may take"),
+)
+
+PROVISIONED_FIELDS = (
+    Field("schedule", "text", "when it begins, as in crontab: minute, hour, day, month, weekday", required=True),
+    Field("duration", "duration", "how long it lasts", "duration_s", required=True),
+    Field("instances", "integer", "instances kept warm meanwhile", required=True),
+    Field("timezone", "text", "time zone of the schedule, such as Europe/Berlin; default UTC"),
 )
 
 FUNCTION_FIELDS = (
     Field("description", "text", "what it is for, in a sentence"),
-    Field("runtime", "choice", "interpreter; python3 is the newest one found", choices=RUNTIMES),
-    Field("handler", "text", "MODULE.CALLABLE, or MODULE:APP for a WSGI or ASGI application"),
+    Field("runtime", "choice", "what runs the code; python3 is the newest one found, custom the executable bootstrap",
+          choices=RUNTIMES),
+    Field("handler", "text", "MODULE.CALLABLE, or MODULE:APP for a WSGI or ASGI application; to programs just a text"),
     Field("code", "folder", "folder with the code, relative to this file", default="."),
     Field(
         "requirements",
@@ -84,6 +92,7 @@ FUNCTION_FIELDS = (
     Field("timeout", "duration", "longest run of one invocation", "timeout_s"),
     Field("concurrency", "integer", "requests one instance serves at once"),
     Field("min_instances", "integer", "instances kept warm"),
+    Field("provisioned", "objects", "times at which more instances are kept warm", fields=PROVISIONED_FIELDS),
     Field("max_instances", "integer", "instances at most"),
     Field("freeze_after", "duration", "idle time after which an instance gets no CPU; 0 never", "freeze_after_s"),
     Field("idle_timeout", "duration", "how long an idle instance is kept", "idle_timeout_s"),
@@ -103,7 +112,7 @@ FUNCTION_FIELDS = (
           choices=("auto", "template", "blank")),
     Field("env", "mapping", "environment variables"),
     Field("secrets", "secrets", "secrets as environment variables: names, or ENV_NAME: secret-name"),
-    Field("layers", "names", "layers mounted read-only, in order"),
+    Field("layers", "names", "layers mounted read-only, searched in this order: NAME:NUMBER, or NAME for the newest"),
     Field("initializer", "hook", "run once when an instance starts", fields=HOOK_FIELDS),
     Field("pre_freeze", "hook", "run before an idle instance is frozen", fields=HOOK_FIELDS),
     Field("pre_stop", "hook", "run before an instance ends", fields=HOOK_FIELDS),
@@ -225,6 +234,8 @@ def _schema(field: Field) -> dict[str, Any]:
         return {"anyOf": [{"type": "boolean"}, _object(field.fields)]}
     if field.kind == "triggers":
         return {"type": "array", "items": {**_object(field.fields), "minProperties": 1, "maxProperties": 1}}
+    if field.kind == "objects":
+        return {"type": "array", "items": _object(field.fields)}
     if field.kind == "object":
         return _object(field.fields)
     if field.kind == "stages":
@@ -236,5 +247,5 @@ def _schema(field: Field) -> dict[str, Any]:
 
 
 #: Struct each table must fit; a test compares them.
-STRUCTS = {FUNCTION_FIELDS: FunctionSpec, HTTP_FIELDS: HttpTrigger, CORS_FIELDS: Cors}
+STRUCTS = {FUNCTION_FIELDS: FunctionSpec, HTTP_FIELDS: HttpTrigger, CORS_FIELDS: Cors, PROVISIONED_FIELDS: Provisioned}
 HOOKS = tuple(name for name in Hooks.__struct_fields__ if not name.endswith("_s"))

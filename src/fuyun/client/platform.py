@@ -12,23 +12,19 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
-import fuyun
-from fuyun.client.config import Profile, load_profile
-from fuyun.client.http import Answer, Http, Request, path_of
+from fuyun.client.calling import Caller
+from fuyun.client.http import Request, path_of
 from fuyun.domain.errors import PlatformError
 from fuyun.domain.functions import Alias, Artifact, Function, FunctionSpec, Version, Weight
 from fuyun.domain.invocations import Invocation, LogLine
+from fuyun.domain.layers import LayerVersion
 from fuyun.domain.names import LATEST
 from fuyun.domain.tenants import AuditEntry, Key, Namespace, Quotas
 
-T = TypeVar("T")
-
-#: Items asked for at once when a whole list is read.
-PAGE = 500
 #: A dependency build may compile for minutes; the API sends progress meanwhile, this is the longest silence.
 BUILD_SILENCE_S = 900.0
 
@@ -47,7 +43,8 @@ class Release:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """A function's answer. `timing` is the waterfall: phase -> milliseconds, in order."""
+    """A function's answer. `timing` is the waterfall: phase -> milliseconds, in order. `status` is the one that an
+    application (WSGI, ASGI) answered with; 200 for every other function."""
 
     body: bytes
     content_type: str
@@ -55,6 +52,7 @@ class Outcome:
     version: str
     start_kind: str
     timing: dict[str, float] = field(default_factory=dict)
+    status: int = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,23 +79,8 @@ def parse_timing(value: str) -> dict[str, float]:
     return found
 
 
-class Platform:
+class Platform(Caller):
     """A platform reached over its API. `namespace` is where functions are looked for; default: the profile's."""
-
-    def __init__(self, profile: Profile | None = None, *, namespace: str = "") -> None:
-        self.profile = profile or load_profile()
-        self.namespace = namespace or self.profile.namespace
-        self._http = Http(self.profile)
-
-    def __enter__(self) -> Platform:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close its connections."""
-        self._http.close()
 
     # --- the platform itself ---------------------------------------------------------------------------------------
 
@@ -108,6 +91,10 @@ class Platform:
     def get_status(self) -> dict[str, Any]:
         """Nodes with their zygotes, blanks, templates, instances and queues."""
         return self._dict(self._send("GET", path_of("status")))
+
+    def get_node(self) -> dict[str, Any]:
+        """The node's processes, their memory in bytes, what each takes and saves in milliseconds. For platform keys."""
+        return self._dict(self._send("GET", path_of("node")))
 
     def get_openapi(self) -> dict[str, Any]:
         """The API's own description."""
@@ -231,11 +218,40 @@ class Platform:
         """A version by number or `$LATEST`."""
         return self._one(self._send("GET", self._functions(function, "versions", version)), Version)
 
+    def get_start(self, function: str, version: str = LATEST) -> dict[str, Any]:
+        """`policy`, `rung` and `reason` of the next start of a version. NotFound when it is absent."""
+        return self._dict(self._send("GET", self._functions(function, "versions", version, "start")))
+
     def publish(self, function: str, description: str = "") -> Version:
         """Freeze the draft as the next version; an unchanged draft gives the version it already is."""
         return self._one(
             self._send("POST", self._functions(function, "versions"), {"description": description}), Version
         )
+
+    # --- layers ----------------------------------------------------------------------------------------------------
+
+    def list_layers(self) -> list[LayerVersion]:
+        """The namespace's layers by name, each as its newest version."""
+        return self._all(self._layers(), LayerVersion)
+
+    def list_layer_versions(self, layer: str) -> list[LayerVersion]:
+        """All versions of a layer, by number. NotFound when it is absent."""
+        return self._all(self._layers(layer, "versions"), LayerVersion)
+
+    def get_layer(self, layer: str, number: int = 0) -> LayerVersion:
+        """Version `number` of a layer, or its newest (0). NotFound when absent."""
+        path = self._layers(layer, "versions", str(number)) if number else self._layers(layer)
+        return self._one(self._send("GET", path), LayerVersion)
+
+    def publish_layer(self, layer: str, content: str, description: str = "") -> LayerVersion:
+        """Publish what `upload` stored under the digest `content` as the layer's next version; what the newest version
+        holds already gives that one. QuotaExceeded."""
+        body = {"content": content, "description": description}
+        return self._one(self._send("POST", self._layers(layer, "versions"), body), LayerVersion)
+
+    def delete_layer(self, layer: str, number: int) -> None:
+        """Delete a version; functions that mount it keep what it held. NotFound when absent."""
+        self._send("DELETE", self._layers(layer, "versions", str(number)))
 
     # --- aliases ---------------------------------------------------------------------------------------------------
 
@@ -283,6 +299,7 @@ class Platform:
             version=answer.headers.get("fuyun-version", ""),
             start_kind=answer.headers.get("fuyun-start", ""),
             timing=parse_timing(answer.headers.get("server-timing", "")),
+            status=int(answer.headers.get("fuyun-status", "200")),
         )
 
     def list_invocations(
@@ -311,64 +328,11 @@ class Platform:
                 if "text" in line:
                     yield self._convert(line, LogLine)
 
-    # --- plumbing --------------------------------------------------------------------------------------------------
-
     def _functions(self, *segments: str) -> str:
         return path_of("namespaces", self.namespace, "functions", *segments)
 
-    def _send(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        *,
-        query: dict[str, str] | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> Answer:
-        data = None if body is None else msgspec.json.encode(body)
-        return self._http.send(Request(method, path, data, query=query or {}, headers=headers or {}))
-
-    def _all(self, path: str, kind: type[T]) -> list[T]:
-        found: list[T] = []
-        query = {"limit": str(PAGE)}
-        while True:
-            items, following = self._items(self._send("GET", path, query=query), kind)
-            found.extend(items)
-            if not following:
-                return found
-            query = {"limit": str(PAGE), "after": following}
-
-    def _items(self, answer: Answer, kind: type[T]) -> tuple[list[T], str]:
-        raw, following = self._page(answer)
-        return [self._convert(item, kind) for item in raw], following
-
-    def _page(self, answer: Answer) -> tuple[list[Any], str]:
-        found = self._dict(answer)
-        items = found.get("items")
-        if not isinstance(items, list):
-            raise self._strange("a list", found)
-        return items, str(found.get("next") or "")
-
-    def _one(self, answer: Answer, kind: type[T]) -> T:
-        return self._convert(answer.json(), kind)
-
-    def _dict(self, answer: Answer) -> dict[str, Any]:
-        found = answer.json()
-        if not isinstance(found, dict):
-            raise self._strange("an object", found)
-        return found
-
-    def _convert(self, found: Any, kind: type[T]) -> T:
-        try:
-            return msgspec.convert(found, kind)
-        except msgspec.ValidationError as exc:
-            raise self._strange(f"a {kind.__name__} ({exc})", found) from exc
-
-    def _strange(self, wanted: str, found: Any) -> PlatformError:
-        return PlatformError(
-            f"the platform's answer is not {wanted}: {str(found)[:120]}",
-            hint=f"this client is {fuyun.__version__}; compare with the platform's version in `fuyun status`",
-        )
+    def _layers(self, *segments: str) -> str:
+        return path_of("namespaces", self.namespace, "layers", *segments)
 
 
 def _number(value: float) -> str:

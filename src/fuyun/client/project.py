@@ -19,7 +19,7 @@ from fuyun.client.reading import WRONG, FieldReader
 from fuyun.client.requirements import Requirements, find_requirements
 from fuyun.client.yamlfile import Filling, Problems, Reader, Table, Text, Value, load_tree
 from fuyun.domain.errors import BadRequest
-from fuyun.domain.functions import FunctionSpec, check_function_name, check_spec
+from fuyun.domain.functions import PROGRAMS, FunctionSpec, check_function_name, check_spec
 from fuyun.domain.names import check_name, nearest
 
 FILE_NAMES = ("fuyun.yaml", "fuyun.yml")
@@ -235,8 +235,12 @@ class _Loader:
         hooks: dict[str, Any] = {}
         for name in _HOOKS:
             if name in found:
-                hooks.update(found.pop(name))
+                hook = found.pop(name)
+                hooks.update(hook)
                 self._fields.lines.setdefault(f"hooks.{name}", self._fields.lines[name])
+                if name not in hook and found.get("runtime") not in PROGRAMS:
+                    place, _ = self._fields.lines[f"hooks.{name}"]
+                    self._problems.add(place, f"{name} needs 'handler': MODULE.CALLABLE to run")
         for trigger in found.get("triggers", []):
             cors = trigger.get("http", {}).get("cors")
             if isinstance(cors, dict) and "max_age_s" in cors:
@@ -261,6 +265,10 @@ class _Loader:
 
     def _check_handler(self, spec: FunctionSpec, code: Path, line: int, requirements: Requirements) -> None:
         """A handler's module is in the code folder, unless dependencies or layers may bring it."""
+        if spec.runtime in PROGRAMS:
+            if spec.runtime == "custom" and not spec.layers:
+                self._check_bootstrap(code, line)
+            return
         if requirements.text or spec.layers:
             return
         module = spec.handler.replace(":", ".").rpartition(".")[0].replace("/", ".")
@@ -271,3 +279,13 @@ class _Loader:
         close = nearest(module, sorted(path.stem for path in code.glob("*.py")))
         then = f"did you mean {close!r}?" if close else "write MODULE.CALLABLE of a file in the code folder"
         self._problems.add(place, f"handler: {spec.handler!r}: there is no module {module!r} in {code}; {then}")
+
+    def _check_bootstrap(self, code: Path, line: int) -> None:
+        """A custom function's program is there and can be executed, unless layers may bring it."""
+        path = code / "bootstrap"
+        if path.is_file() and os.access(path, os.X_OK):
+            return
+        place, _ = self._fields.lines.get("runtime", (line, ""))
+        found = f"{path} is not executable; run chmod +x {path}"
+        missing = f"there is no {path}; runtime custom starts an executable of that name"
+        self._problems.add(place, f"runtime: {found if path.is_file() else missing}")

@@ -71,6 +71,7 @@ class FieldReader:
             "hook": self._hook,
             "switch": self._switch,
             "object": self._object,
+            "objects": self._objects,
             "triggers": self._triggers,
             "requirements": self._requirements,
             "network": self._network,
@@ -184,6 +185,15 @@ class FieldReader:
 
     def _object(self, value: Value, field: Field, path: str) -> Any:
         return self.read_object(value, field.fields, f"trigger {field.name!r}", f"{path}.")
+
+    def _objects(self, value: Value, field: Field, path: str) -> Any:
+        if not isinstance(value, Items):
+            return self._wrong(value.line, f"{field.name!r} takes a list of maps with {_names(field.fields)}")
+        found = []
+        for index, item in enumerate(value.values):
+            self.lines[f"{path}[{index}]"] = (item.line, field.name)
+            found.append(self.read_object(item, field.fields, f"an item of {field.name!r}", f"{path}[{index}]."))
+        return found
 
     def _triggers(self, value: Value, field: Field, path: str) -> Any:
         if not isinstance(value, Items):

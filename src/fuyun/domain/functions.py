@@ -9,10 +9,13 @@ import msgspec
 
 from fuyun.base.units import format_duration, format_size
 from fuyun.domain.errors import BadRequest
-from fuyun.domain.names import LATEST, check_name, check_qualifier
+from fuyun.domain.names import LATEST, check_layers, check_name, check_qualifier
 from fuyun.domain.networks import MOST, parse_opening
+from fuyun.domain.schedules import check_schedule, check_timezone
 
 MIB = 1024 * 1024
+#: Mount points a sandbox prepares, less the one for dependencies (`runtime.sandbox.LAYER_SLOTS`).
+MOST_LAYERS = 11
 
 Isolation = Literal["sandbox", "process"]
 Auth = Literal["public", "key"]
@@ -51,6 +54,9 @@ class Trigger(Wire, frozen=True, kw_only=True):
     http: HttpTrigger | None = None
 
 
+HOOKS = ("initializer", "pre_freeze", "pre_stop")
+
+
 class Hooks(Wire, frozen=True, kw_only=True):
     """Lifecycle hooks as `module.callable`, each with a limit in seconds."""
 
@@ -68,6 +74,15 @@ class Allowed(Wire, frozen=True, kw_only=True):
     allow: tuple[str, ...]
 
 
+class Provisioned(Wire, frozen=True, kw_only=True):
+    """A window in which more instances are kept: from each time the cron `schedule` fires, for `duration_s`."""
+
+    schedule: str
+    duration_s: float
+    instances: int
+    timezone: str = "UTC"
+
+
 class FunctionSpec(Wire, frozen=True, kw_only=True):
     """Everything a version freezes, except its code. Sizes in bytes, durations in seconds."""
 
@@ -77,6 +92,7 @@ class FunctionSpec(Wire, frozen=True, kw_only=True):
     timeout_s: float = 30.0
     concurrency: int = 1
     min_instances: int = 0
+    provisioned: tuple[Provisioned, ...] = ()
     max_instances: int = 100
     idle_timeout_s: float = 300.0
     freeze_after_s: float = 0.0  # idle time after which an instance gets no CPU until its next call; 0 never
@@ -91,7 +107,7 @@ class FunctionSpec(Wire, frozen=True, kw_only=True):
     start: StartPolicy = "auto"
     env: dict[str, str] = {}
     secrets: dict[str, str] = {}  # environment name -> name of a secret of the namespace
-    layers: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()  # NAME:NUMBER, searched in this order; NAME alone until a deployment freezes it
     hooks: Hooks = Hooks()
     tags: dict[str, str] = {}
     triggers: tuple[Trigger, ...] = ()
@@ -162,7 +178,12 @@ class Function(Wire, frozen=True, kw_only=True):
 _PATH = re.compile(r"/[^\s?#\x00-\x1f\x7f]*")
 _METHOD = re.compile(r"[A-Za-z]{1,20}")
 
-RUNTIMES = ("python3", "python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
+PYTHONS = ("python3", "python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
+#: Runtimes whose code is a program: started in an instance, never forked from a template.
+PROGRAMS = ("custom",)
+RUNTIMES = (*PYTHONS, *PROGRAMS)
+#: What a program's keeper takes of an instance's processes and threads, with some for the program.
+_LEAST_PIDS = 16
 
 
 def _require(ok: bool, path: str, detail: str, hint: str) -> None:
@@ -185,19 +206,16 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
     _require(
         spec.runtime in RUNTIMES, "runtime", f"{spec.runtime!r} is not a runtime", f"use one of {', '.join(RUNTIMES)}"
     )
-    callables = {"handler": spec.handler}
-    for hook in ("initializer", "pre_freeze", "pre_stop"):
-        callables[f"hooks.{hook}"] = getattr(spec.hooks, hook)
-    for path, name in callables.items():
-        if path == "handler" or name:
-            module, _, attribute = name.replace(":", ".").rpartition(".")
-            ok = bool(module) and all(part.isidentifier() for part in [*module.replace("/", ".").split("."), attribute])
-            _require(ok, path, f"{name!r} is not MODULE.CALLABLE", "write app.handler, pkg/mod.fn or app:app")
+    if spec.runtime in PROGRAMS:
+        _check_program(spec)
+    else:
+        _check_callables(spec)
     _between("memory_bytes", spec.memory_bytes, 16 * MIB, 64 * 1024 * MIB, "bytes")
     _between("timeout_s", spec.timeout_s, 0.1, 86400, "seconds")
     _between("concurrency", spec.concurrency, 1, 1000, "")
     _between("max_instances", spec.max_instances, 1, 10000, "")
     _between("min_instances", spec.min_instances, 0, spec.max_instances, "")
+    _check_provisioned(spec)
     _between("idle_timeout_s", spec.idle_timeout_s, 1, 86400, "seconds")
     _between("freeze_after_s", spec.freeze_after_s, 0, 86400, "seconds")
     _between("cpu", spec.cpu, 0.05, 64, "cores")
@@ -206,7 +224,7 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
     _between("payload_bytes", spec.payload_bytes, 0, 1024 * MIB, "bytes")
     _between("output_bytes", spec.output_bytes, 0, 1024 * MIB, "bytes")
     _between("log_bytes", spec.log_bytes, 0, 64 * MIB, "bytes")
-    for hook in ("initializer", "pre_freeze", "pre_stop"):
+    for hook in HOOKS:
         _between(f"hooks.{hook}_timeout_s", getattr(spec.hooks, f"{hook}_timeout_s"), 0.1, 900, "seconds")
     _check_network(spec)
     for name in [*spec.env, *spec.secrets]:
@@ -222,6 +240,7 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
     for name, value in spec.env.items():
         _require("\0" not in value, f"env.{name}", "the value holds a NUL character", "environment values are text")
         _require(name not in spec.secrets, f"env.{name}", "a secret has the same name", "name one of them differently")
+    check_layers(spec.layers, MOST_LAYERS)
     for index, trigger in enumerate(spec.triggers):
         path = f"triggers[{index}].http"
         _require(trigger.http is not None, path, "the trigger has no kind", "add http: {path: /...}")
@@ -242,6 +261,48 @@ def _check_network(spec: FunctionSpec) -> None:
         _require(0 < count <= MOST, "network.allow", f"{count} entries", f"name 1 to {MOST}, or write network: none")
         for index, text in enumerate(spec.network.allow):
             parse_opening(text, f"network.allow[{index}]")
+
+
+def _check_callables(spec: FunctionSpec) -> None:
+    callables = {"handler": spec.handler}
+    for hook in HOOKS:
+        callables[f"hooks.{hook}"] = getattr(spec.hooks, hook)
+    for path, name in callables.items():
+        if path == "handler" or name:
+            module, _, attribute = name.replace(":", ".").rpartition(".")
+            ok = bool(module) and all(part.isidentifier() for part in [*module.replace("/", ".").split("."), attribute])
+            _require(ok, path, f"{name!r} is not MODULE.CALLABLE", "write app.handler, pkg/mod.fn or app:app")
+
+
+def _check_program(spec: FunctionSpec) -> None:
+    name = f"runtime {spec.runtime}"
+    for hook in HOOKS:
+        found = getattr(spec.hooks, hook)
+        _require(
+            not found, f"hooks.{hook}", f"{found!r} cannot be called in {name}", "a program gets SIGTERM before it ends"
+        )
+    _require(
+        len(spec.handler) <= 1000 and spec.handler.isprintable(),
+        "handler", f"{spec.handler[:80]!r} is no handler of {name}", "use up to 1000 printable characters",
+    )  # fmt: skip
+    _require(
+        spec.start != "template", "start", f"{name} has no templates", "leave start out: programs start from blanks"
+    )
+    _between("pids", spec.pids, _LEAST_PIDS, 32768, "")
+
+
+def _check_provisioned(spec: FunctionSpec) -> None:
+    _between("provisioned", len(spec.provisioned), 0, 20, "windows")
+    for index, window in enumerate(spec.provisioned):
+        path = f"provisioned[{index}]"
+        for field, check in (("schedule", check_schedule), ("timezone", check_timezone)):
+            try:
+                check(getattr(window, field))
+            except BadRequest as exc:
+                where = f"{path}.{field}"
+                raise BadRequest(f"{where}: {exc.detail}", hint=exc.hint, path=where) from exc
+        _between(f"{path}.duration_s", window.duration_s, 60, 7 * 86400, "seconds")
+        _between(f"{path}.instances", window.instances, 1, spec.max_instances, "")
 
 
 def _check_http(path: str, http: HttpTrigger) -> None:

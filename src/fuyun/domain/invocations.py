@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
+
 from fuyun.domain.functions import Wire
 
 Status = Literal["ok", "error", "throttled", "cancelled"]
@@ -50,6 +52,65 @@ class Invocation(Wire, frozen=True, kw_only=True):
     billed_gb_s: float = 0.0
     request_bytes: int = 0
     response_bytes: int = 0
+
+
+class Row(msgspec.Struct, gc=False, array_like=True):
+    """An `Invocation` as it is stored, without the function's names: in whole numbers, and as JSON an array, because
+    every call has one (decision 0020). Made by position."""
+
+    id: str
+    at_us: int
+    version: int
+    alias: str
+    status: Status
+    error: str
+    http_status: int
+    start_kind: StartKind
+    instance: str
+    queue_ns: int
+    run_ns: int
+    send_ns: int
+    duration_ns: int
+    memory_peak_bytes: int
+    cpu_us: int
+    billed_gb_s: float
+    request_bytes: int
+    response_bytes: int
+    attempt: int = 1
+    place_ns: int = 0
+    start_ns: int = 0
+    init_ns: int = 0
+
+    @property
+    def done_s(self) -> float:
+        """Wall clock at its last byte."""
+        return self.at_us / 1e6 + self.duration_ns / 1e9
+
+    def record(self, namespace: str, function: str) -> Invocation:
+        """What it stands for."""
+        return Invocation(
+            id=self.id, at_s=self.at_us / 1e6, namespace=namespace, function=function, version=self.version,
+            alias=self.alias, status=self.status, error=self.error, http_status=self.http_status, attempt=self.attempt,
+            start_kind=self.start_kind, instance=self.instance,
+            waterfall=Waterfall(
+                queue=self.queue_ns / 1e6, place=self.place_ns / 1e6, start=self.start_ns / 1e6,
+                init=self.init_ns / 1e6, run=self.run_ns / 1e6, send=self.send_ns / 1e6,
+            ),
+            duration_ms=self.duration_ns / 1e6, memory_peak_bytes=self.memory_peak_bytes, cpu_s=self.cpu_us / 1e6,
+            billed_gb_s=self.billed_gb_s, request_bytes=self.request_bytes, response_bytes=self.response_bytes,
+        )  # fmt: skip
+
+    @classmethod
+    def of(cls, found: Invocation) -> Row:
+        """The row of a record; durations are rounded to nanoseconds."""
+        fall = found.waterfall
+        return cls(
+            found.id, round(found.at_s * 1e6), found.version, found.alias, found.status, found.error,
+            found.http_status, found.start_kind, found.instance, round(fall.queue * 1e6), round(fall.run * 1e6),
+            round(fall.send * 1e6), round(found.duration_ms * 1e6), found.memory_peak_bytes, round(found.cpu_s * 1e6),
+            found.billed_gb_s, found.request_bytes, found.response_bytes, found.attempt, round(fall.place * 1e6),
+            round(fall.start * 1e6), round(fall.init * 1e6),
+        )  # fmt: skip
 
 
 class LogLine(Wire, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ LATEST = "$LATEST"
 DEFAULT_NAMESPACE = "default"
 
 _NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 _QUALIFIER = re.compile(r"\$LATEST|[1-9][0-9]{0,9}|[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -35,6 +36,34 @@ def check_qualifier(qualifier: str) -> str:
             path="qualifier",
         )
     return qualifier
+
+
+def parse_layer(text: str) -> tuple[str, int]:
+    """`NAME:NUMBER` as (name, number); 0 stands for the newest where the number is left out. BadRequest."""
+    name, colon, number = text.partition(":")
+    try:
+        check_name("layer", name)
+        if colon and not _NUMBER.fullmatch(number):
+            raise BadRequest(f"{number!r} is not the number of a version")
+    except BadRequest as exc:
+        raise BadRequest(
+            f"layers: {text[:80]!r} names no layer: {exc.detail}",
+            hint="write NAME:NUMBER, or NAME for the newest version; `fuyun layer list` shows them",
+            path="layers",
+        ) from exc
+    return name, int(number) if colon else 0
+
+
+def check_layers(references: tuple[str, ...], most: int) -> tuple[tuple[str, int], ...]:
+    """Each of `references` as `parse_layer` gives it; BadRequest for more than `most`, or a layer named twice."""
+    if len(references) > most:
+        raise BadRequest(f"layers: {len(references)} layers", hint=f"use at most {most}", path="layers")
+    found = tuple(parse_layer(reference) for reference in references)
+    names = [name for name, _ in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise BadRequest(f"layers: {twice!r} stands twice", hint="name each layer once, in one version", path="layers")
+    return found
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

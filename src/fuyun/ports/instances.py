@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from fuyun.domain.functions import Version, Wire
+from fuyun.domain.functions import StartPolicy, Version, Wire
 from fuyun.domain.invocations import StartKind
 
 
@@ -23,6 +23,14 @@ class StartReport(Wire, frozen=True, kw_only=True):
     unforkable_reason: str = ""
     hooks: tuple[str, ...] = ()  # lifecycle hooks worth running
     memory_bytes: int = 0
+
+
+class StartPlan(Wire, frozen=True, kw_only=True):
+    """How the next instance of a version would start: what its spec asks for, the rung of the start ladder, and why."""
+
+    policy: StartPolicy
+    rung: str  # spare, template, blank, zygote or none
+    reason: str
 
 
 class Head(Wire, frozen=True, kw_only=True):
@@ -162,6 +170,10 @@ class InstanceHost(Protocol):
 
     async def prepare(self, version: Version, env: dict[str, str]) -> StartReport:
         """Warm: start once, make a template where the version can be forked and it pays; the report of that start."""
+        ...
+
+    def plan_of(self, version: Version) -> StartPlan:
+        """How its next instance would start as things are. Never waits, changes nothing."""
         ...
 
     def forget(self, version_key: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from fuyun.domain.functions import Wire
-from fuyun.domain.invocations import Invocation, LogLine
+from fuyun.domain.invocations import Invocation, LogLine, Row
 
 
 class RecordQuery(Wire, frozen=True, kw_only=True):
@@ -38,9 +38,8 @@ class RecordStore(Protocol):
         """Queue a record or a line."""
         ...
 
-    def append_lines(self, namespace: str, function: str, at_s: int, lines: list[str]) -> None:
-        """Queue records that arrived in the hour of wall-clock second `at_s`, each as an `Invocation`'s JSON; the list
-        is the store's from now on."""
+    def append_rows(self, namespace: str, function: str, at_s: int, rows: list[Row]) -> None:
+        """Queue a function's records that arrived in the hour of wall-clock second `at_s`."""
         ...
 
     async def list_invocations(self, query: RecordQuery) -> list[Invocation]:

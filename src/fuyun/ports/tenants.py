@@ -27,7 +27,7 @@ class TenantStore(Protocol):
         ...
 
     async def delete_namespace(self, name: str, entry: AuditEntry | None = None) -> None:
-        """Conflict while it holds functions; NotFound when absent. Its keys and secrets go with it."""
+        """Conflict while it holds functions; NotFound when absent. Its keys, secrets and layers go with it."""
         ...
 
     async def create_key(self, key: Key, token_sha256: bytes, entry: AuditEntry | None = None) -> None:

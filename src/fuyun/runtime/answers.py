@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from resource import RUSAGE_SELF, getrusage
-from time import monotonic_ns
+from time import monotonic_ns, process_time_ns
 
 from fuyun.runtime.jsontext import NotJson, dumps
 from fuyun.runtime.wire import CHUNK, ERROR, FINISH, HEAD, HEADER, MAX_FRAME, RESULT, USAGE
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _RESULT = struct.Struct("<IBBHIIIII")
 _JSON_RESULT = _RESULT.size - HEADER.size
 _U32 = 0xFFFFFFFF
+_PEAK_NS = 1_000_000
 #: A CHUNK never carries more, so that one large piece does not hold the connection.
 PIECE = 64 * 1024
 #: A buffered result above this leaves as a stream.
@@ -59,22 +60,26 @@ class Streamed:
 
 class Meter:
     """Counts what the instance used. CPU time is what all its threads used since the previous answer, so that the
-    answers' figures sum up to the instance's."""
+    answers' figures sum up to the instance's. The peak of memory is read again when the last reading is a millisecond
+    old: that call takes longer than both clocks."""
 
     def __init__(self) -> None:
-        used = getrusage(RUSAGE_SELF)
-        self._cpu_s = used[0] + used[1]
+        self._cpu_ns = process_time_ns()
+        self._peak_ns = 0
+        self._peak_kib = 0
 
     def usage(self, started_ns: int) -> tuple[int, int, int]:
         """Run µs since `started_ns`, CPU µs since the last call, peak resident KiB; each fits 32 bits."""
-        used = getrusage(RUSAGE_SELF)
-        cpu_s = used[0] + used[1]
-        cpu_us = max(0, int((cpu_s - self._cpu_s) * 1e6))
-        self._cpu_s = cpu_s
-        run_us = (monotonic_ns() - started_ns) // 1000
+        cpu_ns, now_ns = process_time_ns(), monotonic_ns()
+        cpu_us = (cpu_ns - self._cpu_ns) // 1000
+        self._cpu_ns += cpu_us * 1000
+        run_us = (now_ns - started_ns) // 1000
+        if now_ns > self._peak_ns:
+            self._peak_ns = now_ns + _PEAK_NS
+            self._peak_kib = getrusage(RUSAGE_SELF)[2]
         if run_us > _U32 or cpu_us > _U32:
-            return min(run_us, _U32), min(cpu_us, _U32), used[2]
-        return run_us, cpu_us, used[2]
+            return min(run_us, _U32), min(cpu_us, _U32), self._peak_kib
+        return run_us, cpu_us, self._peak_kib
 
 
 def result_frame(stream: int, usage: tuple[int, int, int], answer: Answer) -> bytes:

@@ -5,6 +5,7 @@ A desk gives a runner (`handlers.py`, `wsgi.py`) three things: the request's bod
 
 from __future__ import annotations
 
+from _thread import allocate_lock
 from abc import ABC, abstractmethod
 
 from fuyun.runtime.answers import (
@@ -54,6 +55,7 @@ class Desk(ABC):
         self.app = app
         self.meter = Meter()
         self._loop: Any = None
+        self._counting = allocate_lock()  # of room: one thread sends, another may read the CREDIT
 
     @abstractmethod
     def wait(self, call: Call) -> None:
@@ -62,7 +64,8 @@ class Desk(ABC):
     def note(self, call: Call, kind: int, flags: int, payload: bytes) -> None:
         """A frame for a running call: CREDIT, BODY or CANCEL."""
         if kind == CREDIT:
-            call.room += META.unpack(payload)[0]
+            with self._counting:
+                call.room += META.unpack(payload)[0]
         elif kind == BODY:
             call.feed(payload, bool(flags & 1))
         else:
@@ -75,8 +78,11 @@ class Desk(ABC):
         if call.body:
             data, call.body = call.body, b""
             return data
-        while not call.parts:
-            if call.ended or call.cancelled:
+        while True:
+            over = call.ended or call.cancelled  # looked at first: the last part and the end may come in between
+            if call.parts:
+                break
+            if over:
                 return b""
             self.wait(call)
         data = call.parts.popleft()
@@ -121,8 +127,9 @@ class Desk(ABC):
                 if call.cancelled:
                     return False
                 self.wait(call)
-            piece = data[start : start + min(call.room, PIECE)]
-            call.room -= len(piece)
+            with self._counting:
+                piece = data[start : start + min(call.room, PIECE)]
+                call.room -= len(piece)
             start += len(piece)
             self.send(chunk_frame(call.stream, piece))
         return not call.cancelled

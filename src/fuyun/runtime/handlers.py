@@ -22,7 +22,7 @@ def event_runner(desk: Desk) -> Callable[[Call], None]:
 
     def run(call: Call) -> None:
         try:
-            if not call.ended:
+            if not call.ended or call.parts:  # another thread may have read the rest already
                 desk.collect(call)
             head = call.head
             http = head["kind"] == "http"

@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 
-from fuyun.runtime import descriptors, forkhooks, forking, sandbox, syscalls, wire, worker
+from fuyun.runtime import becoming, descriptors, forkhooks, forking, sandbox, syscalls, wire, worker
 from fuyun.runtime.jsontext import loads
 from fuyun.runtime.problems import LoadProblem
 
@@ -91,7 +91,7 @@ def live(isolated: bool, channel_fd: int, output: int, control_fd: int) -> int:
 
 def _become(channel: socket.socket, control: socket.socket, task: dict[str, Any]) -> int:
     if not task["template"]:
-        return worker.main(channel, task)
+        return becoming.become(channel, task)
     try:
         app = worker.load(task, channel)
     except LoadProblem as problem:
@@ -108,13 +108,18 @@ def _breed(channel: socket.socket, control: socket.socket, app: App, task: dict[
     worker.before_fork()
     gc.collect()
     gc.freeze()
+    if app.task.get("rlimits"):
+        sandbox.raise_pids()
     while True:
         message, passed = descriptors.receive(control)
         if message is None:
             return 0
         _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGCHLD,))
         forkhooks.arm(False)
-        pid = syscalls.clone(syscalls.INSTANCE_NAMESPACES)
+        try:
+            pid = syscalls.clone(syscalls.INSTANCE_NAMESPACES)
+        except OSError:  # no room for one more: who waits for it is told so by the end of its socket
+            pid = -1
         if pid == 0:
             status = 70
             try:
@@ -123,7 +128,8 @@ def _breed(channel: socket.socket, control: socket.socket, app: App, task: dict[
                 status = born(passed, app, message["task"])
             finally:
                 os._exit(status)
-        nursery.born[pid] = message["task"]["instance"]
+        if pid > 0:
+            nursery.born[pid] = message["task"]["instance"]
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGCHLD,))
         for descriptor in passed:
             os.close(descriptor)
@@ -165,6 +171,8 @@ def born(passed: list[int], app: App, task: dict[str, Any]) -> int:
     _enrol(control_fd)
     syscalls.call("unshare", syscalls.NEWCGROUP)
     os.close(control_fd)
+    limits = app.task.get("rlimits", {})
+    sandbox.resource_limits({name: limits[name] for name in limits if name != "all_pids"})
     sandbox.seal(ruleset)
     worker.after_fork()
     channel = socket.socket(fileno=channel_fd)

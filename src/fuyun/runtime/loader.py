@@ -140,6 +140,8 @@ def _environment(task: dict[str, Any]) -> None:
         "FUYUN_MEMORY_BYTES": str(task["memory_bytes"]),
         "FUYUN_TIMEOUT_S": str(task["timeout_s"]),
     }
+    bins = [folder for layer in task["layers"] if os.path.isdir(folder := os.path.join(layer, "bin"))]
+    environment["PATH"] = os.pathsep.join([*bins, environment["PATH"]])
     zone = os.environ.get("TZ")
     for name in [name for name in os.environ if name not in environment]:
         del os.environ[name]

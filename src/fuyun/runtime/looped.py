@@ -182,7 +182,7 @@ class Hall:
                 self.stop(end)
 
     async def _event(self, call: Call) -> None:
-        if not call.ended:
+        if not call.ended or call.parts:
             pieces = []
             while True:
                 piece = await self.read(call)

@@ -169,10 +169,17 @@ def mount_code(code: str, layers: list[str], tmp_bytes: int) -> None:
 
 def resource_limits(limits: dict[str, int]) -> None:
     """Limits of the process where no control group gives them: `pids` (per user namespace), `memory` (bytes of
-    data)."""
+    data). `all_pids`: what `raise_pids` may raise the first to."""
     for name, kind in (("pids", resource.RLIMIT_NPROC), ("memory", resource.RLIMIT_DATA)):
         if name in limits:
-            resource.setrlimit(kind, (limits[name], limits[name]))
+            resource.setrlimit(kind, (limits[name], max(limits[name], limits.get(f"all_{name}", 0))))
+
+
+def raise_pids() -> None:
+    """Before a template forks: the processes of its copies count as its own, and the limit it has when it makes their
+    user namespace is that of them together (user_namespaces(7), getrlimit(2))."""
+    _, most = resource.getrlimit(resource.RLIMIT_NPROC)
+    resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
 
 
 _STRICT, _TEMPLATE = seccomp.Filter(False), seccomp.Filter(True)

@@ -10,9 +10,9 @@ Messages from the platform (JSON, `descriptors.py`), each with an `id`:
   spawn   {zygote, limits} [channel, output]  a blank; answered by `ready` [pidfd]
   fork    {template, limits, tmp_bytes, task, network?} [channel, output]
                                               an instance of a template; answered by `ready` [pidfd]
-  limits  {limits, network?}                  set a blank's limits, link it to the gate, let it go on
-  run     {plan, argv, env, cwd, limits} [output]
-                                              run a program in a sandbox (dependency builds); answered by `gone`
+  limits  {limits, room, network?}            set a blank's limits, link it to the gate, let it go on; `room`: a
+                                              template's, which does
+  run     {plan, argv, env, cwd, limits} [output]  a build in a sandbox; answered by `gone`
   freeze  {frozen} | kill {} | stats {}
 To the platform: hello, zygote, ready, failed {message, again?}, gone {status, oom, peak, cpu_us}, stats.
 """
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
 _SO_PASSCRED, _SCM_CREDENTIALS = 16, 2
+_BY_SIGKILL = (None, -signal.SIGKILL, 128 + signal.SIGKILL)  # not known, seen, told by the keeper of a program
 
 
 class Warden:
@@ -206,7 +207,8 @@ class Warden:
         if child is None or child.control is None:
             return
         self._limit(child, message["limits"])
-        self._links.link(child, message.get("network"), lambda problem: self._let_go(child, message, problem))
+        if not message.get("room"):
+            self._links.link(child, message.get("network"), lambda problem: self._let_go(child, message, problem))
 
     def _let_go(self, child: Child, message: dict[str, Any], problem: str) -> None:
         """It is limited, and linked to the network unless there was a problem."""
@@ -247,8 +249,7 @@ class Warden:
         self._children[child.id] = child
         if self._tree:
             child.group = self._tree.create(child.id)
-            self._limit(child, message["limits"])
-        child.memory_bytes = message["limits"]["memory"]
+        self._limit(child, message["limits"])
         self._listen(ours.fileno(), lambda: self._on_hello(child))
         return child, theirs
 
@@ -330,7 +331,7 @@ class Warden:
             self._fail(child, child.killed or f"the zygote ended before it was ready, with status {status}")
             return
         stats = child.group.stats() if child.group is not None else {}
-        oom = (stats.get("oom_kills", 0) > 0 and status in (None, -signal.SIGKILL)) or child.killed == "memory"
+        oom = (stats.get("oom_kills", 0) > 0 and status in _BY_SIGKILL) or child.killed == "memory"
         self._tell({"ev": "gone", "id": child.id, "status": status, "oom": oom, "killed": child.killed,
                     "peak": stats.get("peak", 0), "cpu_us": stats.get("cpu_us", 0)})  # fmt: skip
         self._forget(child.id)

@@ -81,7 +81,7 @@ def environment(desk: Desk, call: Call) -> dict[str, Any]:
         if key in environ:
             value = environ[key] + ("; " if key == "HTTP_COOKIE" else ",") + value
         environ[key] = value
-    if call.ended and "CONTENT_LENGTH" not in environ and call.body:
+    if call.ended and "CONTENT_LENGTH" not in environ and call.body and not call.parts:
         environ["CONTENT_LENGTH"] = str(len(call.body))
     name, colon, port = host.rpartition(":")
     if not (colon and port.isdigit()):

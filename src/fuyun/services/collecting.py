@@ -1,4 +1,4 @@
-"""Takes back the room of code and layers that no version uses."""
+"""Takes back the room of code and layers that nothing names any more."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fuyun.domain.errors import FuyunError
 from fuyun.domain.functions import Version
 from fuyun.ports.blobs import BlobStore
 from fuyun.ports.catalog import Catalog
+from fuyun.ports.layers import LayerStore
 
 _log = structlog.get_logger("fuyun.collect")
 
@@ -23,8 +24,9 @@ _PAGE = 1000
 class Collector:
     """Collects a minute after the start and every six hours."""
 
-    def __init__(self, catalog: Catalog, blobs: BlobStore) -> None:
+    def __init__(self, catalog: Catalog, layers: LayerStore, blobs: BlobStore) -> None:
         self._catalog = catalog
+        self._layers = layers
         self._blobs = blobs
 
     def start(self, scope: Scope) -> None:
@@ -32,8 +34,8 @@ class Collector:
         scope.start(self._run(), "collect")
 
     async def collect(self, older_than_s: float = AGE_S) -> int:
-        """Remove what no version mounts and is older than that; bytes freed."""
-        keep: set[str] = set()
+        """Remove what no version mounts, no layer holds and is older than that; bytes freed."""
+        keep = {content.digest for content in await self._layers.contents("*")}
         after = ""
         while True:
             functions = await self._catalog.list_functions("*", after, _PAGE)

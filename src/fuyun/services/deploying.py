@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -15,8 +15,8 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from fuyun.base import clock
-from fuyun.decide.quotas import check_functions, check_storage
-from fuyun.domain.errors import BadRequest, FuyunError, NotFound, QuotaExceeded
+from fuyun.decide.quotas import check_functions
+from fuyun.domain.errors import BadRequest, FuyunError, NotFound
 from fuyun.domain.functions import (
     Artifact,
     FunctionSpec,
@@ -26,7 +26,8 @@ from fuyun.domain.functions import (
     check_function_name,
     check_spec,
 )
-from fuyun.domain.names import check_name
+from fuyun.domain.layers import LayerVersion
+from fuyun.domain.names import check_name, parse_layer
 from fuyun.domain.requirements import check_requirements, lines_of
 from fuyun.domain.tenants import AuditEntry, Principal
 from fuyun.ports.blobs import BlobStore
@@ -34,16 +35,14 @@ from fuyun.ports.builds import Builder
 from fuyun.ports.catalog import Catalog
 from fuyun.ports.instances import InstanceHost, StartReport
 from fuyun.services.environments import environment_of
+from fuyun.services.layers import Layers
+from fuyun.services.storage import Storage
 from fuyun.services.tenants import Tenants, entry_of
 
 Progress = Callable[[str], None]
 #: (action, detail) -> the audit log's entry for one write of a deployment.
 Entry = Callable[[str, str], AuditEntry]
 
-#: Mount points a sandbox prepares, less the one for dependencies (`runtime.sandbox.LAYER_SLOTS`).
-LAYERS = 11
-
-_PAGE = 500
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -75,6 +74,8 @@ class DeployParts:
     builder: Builder
     host: InstanceHost
     tenants: Tenants
+    layers: Layers
+    storage: Storage
     interpreter_of: Callable[[str], Path]
     on_change: Callable[[str, str], Awaitable[None]]
     upload_bytes: int = 512 * 2**20
@@ -86,16 +87,13 @@ class Deployer:
     def __init__(self, parts: DeployParts) -> None:
         self._parts = parts
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
-        self._stored: dict[
-            str, dict[str, int]
-        ] = {}  # namespace -> digest -> bytes; may hold what is gone, lacks nothing
 
     async def upload(self, namespace: str, pieces: AsyncIterable[bytes]) -> Artifact:
         """Store an archive of code as it arrives; the caller has checked that its principal may. What no version uses
         is collected after a while. NotFound, BadRequest, PayloadTooLarge, QuotaExceeded, StorageFull."""
         await self._parts.tenants.get_namespace(namespace)
         artifact = await self._parts.blobs.put(pieces, self._parts.upload_bytes)
-        await self._check_storage(namespace, (artifact,))
+        await self._parts.storage.check(namespace, (artifact,))
         return artifact
 
     async def deploy(
@@ -123,7 +121,10 @@ class Deployer:
             progress("waiting for another deployment of this function")
         async with turn:
             old = await self._find_draft(namespace, function)
-            code, layers = await self._build(namespace, request, progress)
+            attached = await self._attached(namespace, request.spec)
+            spec = msgspec.structs.replace(request.spec, layers=tuple(layer.reference for layer in attached))
+            request = msgspec.structs.replace(request, spec=spec)
+            code, layers = await self._build(namespace, request, [layer.content for layer in attached], progress)
             candidate, unchanged = await self._candidate(namespace, function, request, old, code, layers)
             await self._warm_candidate(candidate, progress)
 
@@ -152,24 +153,28 @@ class Deployer:
             return None
 
     async def _build(
-        self, namespace: str, request: DeployRequest, progress: Progress
+        self, namespace: str, request: DeployRequest, shared: list[Artifact], progress: Progress
     ) -> tuple[Artifact, tuple[Artifact, ...]]:
-        """Code with bytecode, and the layers in mount order: dependencies first."""
+        """Code with bytecode, and the layers in mount order: dependencies first, then `shared`."""
         interpreter = await asyncio.to_thread(self._parts.interpreter_of, request.spec.runtime)
         uploaded = await self._find_artifact("code", request.code)
-        shared = [await self._find_artifact("layers", digest) for digest in request.spec.layers]
-        if len(shared) > LAYERS:
-            raise BadRequest(f"layers: {len(shared)} layers", hint=f"use at most {LAYERS}", path="layers")
-        progress(f"packaging: {_readable(uploaded.size_bytes)} of code")
+        progress(f"building: {_readable(uploaded.size_bytes)} of code")
         builder = self._parts.builder
-        code = await builder.compile(uploaded, interpreter, lambda line: progress(f"packaging: {line}"))
+        code = await builder.compile(uploaded, interpreter, lambda line: progress(f"building: {line}"))
         if lines_of(check_requirements(request.requirements)):
             built = await builder.build(
                 request.requirements, interpreter, lambda line: progress(f"dependencies: {line}")
             )
             shared.insert(0, built)
-        await self._check_storage(namespace, (code, *shared))
+        await self._parts.storage.check(namespace, (code, *shared))
         return code, tuple(shared)
+
+    async def _attached(self, namespace: str, spec: FunctionSpec) -> list[LayerVersion]:
+        """The layers that the spec names, in its order; those without a number as they are now. NotFound."""
+        found = [await self._parts.layers.get_layer(namespace, *parse_layer(reference)) for reference in spec.layers]
+        for layer in found:
+            await self._parts.blobs.find(layer.content.digest)  # wanted: it outlives the layer until it is mounted
+        return found
 
     async def _find_artifact(self, kind: str, digest: str) -> Artifact:
         if not _DIGEST.fullmatch(digest):
@@ -259,9 +264,7 @@ class Deployer:
         except BaseException:
             await self._drop(candidate)
             raise
-        stored = self._stored.get(namespace)
-        if stored is not None:
-            stored.update(_sizes(version))
+        self._parts.storage.add(namespace, (version.code, *version.layers))
         if version.key != candidate.key:  # deleted and made again, or published by another hand, in the meantime
             await self._warm_again(candidate, version, progress)
         return version
@@ -288,50 +291,6 @@ class Deployer:
                 entry=entry("alias.set", f"{name} {version.qualifier}"),
             )  # fmt: skip
         progress(f"alias: {name} serves version {version.qualifier}")
-
-    # --- storage ---------------------------------------------------------------------------------------------------
-
-    async def _check_storage(self, namespace: str, adding: tuple[Artifact, ...]) -> None:
-        """QuotaExceeded when what is new of `adding` does not fit. Counts anew before it refuses."""
-        quotas = self._parts.tenants.quotas(namespace)
-        known = namespace in self._stored
-        while True:
-            if not known:
-                self._stored[namespace] = await self._used(namespace)
-            stored = self._stored[namespace]
-            fresh = {artifact.digest: artifact.size_bytes for artifact in adding if artifact.digest not in stored}
-            try:
-                check_storage(quotas, sum(stored.values()), sum(fresh.values()))
-                return
-            except QuotaExceeded:
-                if not known:
-                    raise
-                known = False
-
-    async def _used(self, namespace: str) -> dict[str, int]:
-        """Digest -> bytes of everything that versions of the namespace mount."""
-        catalog = self._parts.catalog
-        used: dict[str, int] = {}
-        after = ""
-        while functions := await catalog.list_functions(namespace, after, _PAGE):
-            for function in functions:
-                number = -1
-                while versions := await _versions(catalog, namespace, function.name, number):
-                    used.update(pair for version in versions for pair in _sizes(version))
-                    number = versions[-1].number
-            after = functions[-1].name
-        return used
-
-
-async def _versions(catalog: Catalog, namespace: str, function: str, after: int) -> list[Version]:
-    try:
-        return await catalog.list_versions(namespace, function, after, _PAGE)
-    except NotFound:  # deleted since it was listed
-        return []
-
-
-def _sizes(version: Version) -> Iterable[tuple[str, int]]:
-    return ((artifact.digest, artifact.size_bytes) for artifact in (version.code, *version.layers))
 
 
 def _readable(size_bytes: float) -> str:

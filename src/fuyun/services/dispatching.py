@@ -10,9 +10,10 @@ import structlog
 
 from fuyun.base import clock
 from fuyun.base.tasks import Scope
-from fuyun.decide import routing
+from fuyun.decide import provisioning, routing
 from fuyun.domain.errors import FuyunError, NotFound, Unavailable
 from fuyun.domain.functions import Version
+from fuyun.domain.invocations import Row
 from fuyun.domain.tenants import Quotas
 from fuyun.ports.instances import InstanceHost
 from fuyun.ports.records import RecordStore
@@ -22,6 +23,7 @@ from fuyun.services.invoking import Responder
 from fuyun.services.measures import Measures
 from fuyun.services.members import Tenant
 from fuyun.services.pools import Pool
+from fuyun.services.requests import Request
 from fuyun.services.routes import Route, RouteTable
 
 _log = structlog.get_logger("fuyun.dispatch")
@@ -105,8 +107,16 @@ class Dispatcher:
             pool = self._pools.get(key) or self._pool(version)
             self._pools[key] = pool
             pool.pinned = pinned
+        self.provision(clock.wall_s())
         for route in self._table.routes():
             route.pools = [(end, self._pools[version.key]) for end, version in route.choices]
+        self.wake()
+
+    def provision(self, wall_s: float) -> None:
+        """Let every pool keep the instances that its version's windows ask for at `wall_s`."""
+        for pool in self._pools.values():
+            if pool.version.spec.provisioned:
+                pool.spec = provisioning.scheduled(pool.version.spec, wall_s)
         self.wake()
 
     def _pool(self, version: Version) -> Pool:
@@ -138,30 +148,18 @@ class Dispatcher:
     def begin(
         self,
         route: Route,
-        kind: str,
-        method: str,
-        path: str,
-        query: str,
-        headers: list[tuple[str, str]],
-        source: str,
-        scheme: str,
+        request: Request,
         body: bytes,
         end: bool,
         responder: Responder,
     ) -> LiveFlight:
         """Start an invocation (see `invoking.Invoker.begin`)."""
         pools = route.pools
-        pool = pools[0][1] if len(pools) == 1 else self._choose(route, headers)
+        pool = pools[0][1] if len(pools) == 1 else self._choose(route, request.headers)
         error: FuyunError | None = None
         if pool.retired:
-            pool, error = self._fresh(route, headers, pool)
-        flight = LiveFlight(pool, route.alias, route.base, responder, headers, body, end)
-        flight.kind = kind
-        flight.method = method
-        flight.path = path
-        flight.query = query
-        flight.source = source
-        flight.scheme = scheme
+            pool, error = self._fresh(route, request.headers, pool)
+        flight = LiveFlight(pool, route.alias, route.base, responder, request, body, end)
         if self._closing:
             error = Unavailable("the platform is going down", hint="retry in a few seconds", retry_after_s=2)
         if error is not None:
@@ -203,18 +201,18 @@ class Dispatcher:
             self._flusher.cancel()
             self._flusher = None
         done, self._done = self._done, []
-        batches: dict[tuple[Pool, int], list[str]] = {}  # by pool and hour of arrival
+        batches: dict[tuple[Pool, int], list[Row]] = {}  # by pool and hour of arrival
         for flight in done:
             pool, billed_gb_s = flight.pool, flight.billed_gb_s
             pool.tally.count(flight.status, flight.start_kind, flight.duration_ns / 1e9, billed_gb_s)
             key = (pool, int(flight.at_s) // 3600)
-            lines = batches.get(key)
-            if lines is None:
-                batches[key] = [flight.line(billed_gb_s)]
+            rows = batches.get(key)
+            if rows is None:
+                batches[key] = [flight.row(billed_gb_s)]
             else:
-                lines.append(flight.line(billed_gb_s))
-        for (pool, hour), lines in batches.items():
-            self._records.append_lines(pool.version.namespace, pool.version.function, hour * 3600, lines)
+                rows.append(flight.row(billed_gb_s))
+        for (pool, hour), rows in batches.items():
+            self._records.append_rows(pool.version.namespace, pool.version.function, hour * 3600, rows)
 
     # --- time
 

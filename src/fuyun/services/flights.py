@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
-import msgspec
-
 from fuyun.base import clock, ids
 from fuyun.decide import billing
 from fuyun.domain.errors import FuyunError, InstanceLost, ResponseTooLarge
-from fuyun.domain.invocations import LogLine, Waterfall
-from fuyun.ports.instances import Asked, Call, StartReport
+from fuyun.domain.invocations import LogLine, Row, Status, Waterfall
+from fuyun.ports.instances import Call, StartReport
+from fuyun.services.members import tell_failure
+from fuyun.services.requests import Request
 
 if TYPE_CHECKING:
     from fuyun.services.invoking import Responder
     from fuyun.services.members import Member
     from fuyun.services.pools import Pool
 
-_encode: Final = msgspec.json.Encoder().encode
 _WARM: Final = StartReport(kind="warm")
-_NO_HEADERS: Final[list[tuple[str, str]]] = []
+
 
 # Where a flight is.
 WAITING: Final = 0
@@ -34,32 +33,23 @@ _FRACTIONS: Final = [f".{n:03d}" for n in range(1000)]
 @final
 class LiveFlight:
     """Implements `services.invoking.Flight` for the caller and `ports.instances.ReplySink` for the instance.
-    What the caller sent (`kind` to `end`) is kept until the instance is done with it."""
+    What the caller sent is kept until the instance is done with it."""
 
     __slots__ = (
         "_call", "_early", "_streamed", "admitted", "ahead", "alias", "answered_ns", "at_ns", "at_s", "base", "body",
-        "cpu_us", "cut", "end", "error", "headers", "http_status", "id", "kind", "mark", "member", "method", "path",
-        "peak_kib", "pool", "query", "report", "request_bytes", "responder", "response_bytes", "run_us", "scheme",
-        "sent_ns", "source", "started_ns", "state",
+        "cpu_us", "cut", "end", "error", "http_status", "id", "mark", "member", "peak_kib", "pool", "report",
+        "request", "request_bytes", "responder", "response_bytes", "run_us", "sent_ns", "started_ns", "state",
     )  # fmt: skip
 
-    kind: str
-    method: str
-    path: str
-    query: str
-    source: str
-    scheme: str
-
     def __init__(
-        self, pool: Pool, alias: str, base: str, responder: Responder, headers: list[tuple[str, str]],
-        body: bytes, end: bool,
-    ) -> None:  # fmt: skip
-        """`kind`, `method`, `path`, `query`, `source` and `scheme` are set by who makes it, before it goes."""
-        self.id = ids.new_id()
+        self, pool: Pool, alias: str, base: str, responder: Responder, request: Request, body: bytes, end: bool
+    ) -> None:
+        self.at_s = at_s = clock.wall_s()
+        self.id = ids.new_id(at_s)
         self.pool = pool
         self.alias = alias
         self.base = base
-        self.headers = headers
+        self.request = request
         self.body = body
         self.end = end  # the request is here to its end
         self.responder: Responder | None = responder
@@ -67,7 +57,6 @@ class LiveFlight:
         self.report = _WARM
         self.state = WAITING
         self.at_ns = clock.mono_ns()
-        self.at_s = clock.wall_s()
         self.started_ns = 0
         self.answered_ns = 0
         self.sent_ns = 0
@@ -97,16 +86,15 @@ class LiveFlight:
         self.state = RUNNING
         self.started_ns = now_ns
         # `ports.instances.Head` in two parts, because every call has one: only what callers wrote needs escapes.
+        request = self.request
         deadline_ms = int((self.at_s + (now_ns - self.at_ns) / 1e9 + pool.timeout_s) * 1000)
         known = (
-            f'{{"id":"{self.id}","kind":"{self.kind}","deadline_ms":{deadline_ms},'
+            f'{{"id":"{self.id}","kind":"{request.kind}","deadline_ms":{deadline_ms},'
             f'{pool.head_names},"alias":"{self.alias}",'
         )
-        asked = Asked(
-            self.method, self.path, self.base, self.query, self.headers, self.source, self.scheme, _trace(self.headers)
+        call = self._call = member.instance.invoke(
+            known.encode() + request.text(self.base), self.body, self.end, self, hold
         )
-        head = known.encode() + _encode(asked)[1:]
-        call = self._call = member.instance.invoke(head, self.body, self.end, self, hold)
         if self._early is not None:
             for chunk, end in self._early:
                 call.send_body(chunk, end)
@@ -237,12 +225,13 @@ class LiveFlight:
         self.run_us, self.cpu_us, self.peak_kib = usage
         self.state = ANSWERED
         self._call = None
-        self.headers, self.body = _NO_HEADERS, b""
+        self.body = b""
         self.pool.landed(self)
 
     def expire(self, error: FuyunError) -> None:
         """Answer the caller with `error` now; the instance still holds the slot until it is done or killed."""
         self.cut = True
+        tell_failure(self, error)
         responder, self.responder = self.responder, None
         self.error = error.code
         if responder is not None:
@@ -260,6 +249,7 @@ class LiveFlight:
         if self.cut:
             self._finish()
             return
+        tell_failure(self, error)
         self.error = self.error or error.code
         if self.responder is not None:
             self.responder.on_fail(error)
@@ -329,10 +319,12 @@ class LiveFlight:
         return ", ".join(f"{name};dur={value:.3f}" for name, value in phases if value or name in ("queue", "run"))
 
     @property
-    def status(self) -> str:
-        """What the record says became of it: ok, error, throttled or cancelled."""
+    def status(self) -> Status:
+        """What the record says became of it."""
         error = self.error
-        return "ok" if not error else error if error == "throttled" or error == "cancelled" else "error"
+        if not error:
+            return "ok"
+        return "throttled" if error == "throttled" else "cancelled" if error == "cancelled" else "error"
 
     @property
     def duration_ns(self) -> int:
@@ -348,32 +340,26 @@ class LiveFlight:
         run_us = (self.answered_ns - self.started_ns) // 1000 if self.started_ns else 0
         return billing.call_gb_s(pool.memory_bytes, run_us)
 
-    def line(self, billed_gb_s: float) -> str:
-        """Its record, a `domain.invocations.Invocation` as JSON without an end of line; call when it is done.
-
-        Written by hand because every call has one: names, ids and codes need no escapes, and `5e-6` is how a number of
-        nanoseconds is one of milliseconds.
-        """
-        pool, member = self.pool, self.member
-        instance = member.instance.id if member is not None else ""
-        return (
-            f'{{"id":"{self.id}","at_s":{int(self.at_s * 1e6)}e-6,{pool.record_names},"alias":"{self.alias}",'
-            f'"status":"{self.status}","error":"{self.error}","http_status":{self.http_status},'
-            f'"start_kind":"{self.start_kind}","instance":"{instance}","waterfall":{self._waterfall_json()},'
-            f'"duration_ms":{self.duration_ns}e-6,"memory_peak_bytes":{self.peak_kib * 1024},"cpu_s":{self.cpu_us}e-6,'
-            f'"billed_gb_s":{billed_gb_s},"request_bytes":{self.request_bytes},"response_bytes":{self.response_bytes}}}'
-        )
-
-    def _waterfall_json(self) -> str:
+    def row(self, billed_gb_s: float) -> Row:
+        """Its record; call when it is done."""
+        member = self.member
+        answered_ns = self.answered_ns or clock.mono_ns()
+        found = Row(
+            self.id, int(self.at_s * 1e6), self.pool.number, self.alias, self.status, self.error, self.http_status,
+            self.report.kind, member.instance.id if member is not None else "", self.started_ns - self.at_ns,
+            max(0, answered_ns - self.started_ns), max(0, self.sent_ns - answered_ns), self.duration_ns,
+            self.peak_kib * 1024, self.cpu_us, billed_gb_s, self.request_bytes, self.response_bytes,
+        )  # fmt: skip
         if self.report is not _WARM or not self.started_ns:
-            return _encode(self.waterfall()).decode()
-        queue_ns, answered_ns = self.started_ns - self.at_ns, self.answered_ns or clock.mono_ns()
-        run_ns, send_ns = max(0, answered_ns - self.started_ns), max(0, self.sent_ns - answered_ns)
-        return f'{{"queue":{queue_ns}e-6,"run":{run_ns}e-6,"send":{send_ns}e-6}}'
-
-
-def _trace(headers: list[tuple[str, str]]) -> str:
-    for name, value in headers:
-        if name == "traceparent":
-            return value
-    return ""
+            fall = self.waterfall()
+            found.queue_ns, found.run_ns, found.send_ns = (
+                int(fall.queue * 1e6),
+                int(fall.run * 1e6),
+                int(fall.send * 1e6),
+            )
+            found.place_ns, found.start_ns, found.init_ns = (
+                int(fall.place * 1e6),
+                int(fall.start * 1e6),
+                int(fall.init * 1e6),
+            )
+        return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from fuyun.domain.errors import FuyunError
+from fuyun.services.requests import Request
 from fuyun.services.routes import Route
 
 
@@ -81,13 +82,7 @@ class Invoker(Protocol):
     def begin(
         self,
         route: Route,
-        kind: str,  # "http" or "event"
-        method: str,
-        path: str,  # percent-encoded, below route.base
-        query: str,
-        headers: list[tuple[str, str]],  # names lower-case, in order, repeated ones repeated
-        source: str,
-        scheme: str,
+        request: Request,
         body: bytes,
         end: bool,
         responder: Responder,

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Protocol, final
 
 import msgspec
 
+from fuyun.base import clock
 from fuyun.base.tasks import Scope
 from fuyun.decide import billing, quotas
 from fuyun.decide import instance as life
 from fuyun.decide.instance import Event
-from fuyun.domain.errors import FunctionTimedOut
+from fuyun.domain.errors import FunctionTimedOut, FuyunError
 from fuyun.domain.functions import Hooks, Version
 from fuyun.domain.invocations import LogLine
 from fuyun.domain.tenants import Quotas
@@ -84,6 +85,24 @@ def timed_out(timeout_s: float) -> FunctionTimedOut:
         hint="raise `timeout` in fuyun.yaml, or find what it waits for: `fuyun logs` shows what it printed before",
         timeout_s=timeout_s,
     )
+
+
+def tell_failure(flight: LiveFlight, error: FuyunError) -> None:
+    """Write into the log of a call that fails what became of it and what to do, where nothing else there says it.
+
+    An instance that caught the error has written the traceback itself. What a caller did wrong, and calls that were
+    given up, are no news to the author."""
+    instance = flight.member.instance.id if flight.member is not None else ""
+    if flight.error or error.actor == "caller" or (instance and error.fields.get("traceback")):
+        return
+    version = flight.pool.version
+    flight.pool.log(
+        LogLine(
+            at_s=clock.wall_s(), namespace=version.namespace, function=version.function, version=version.number,
+            instance=instance, request=flight.id, stream="platform", level="error",
+            text=f"{error.code}: {error.detail}" + (f"; {error.hint}" if error.hint else ""),
+        )
+    )  # fmt: skip
 
 
 def carry_out(scope: Scope, member: Member, commands: tuple[life.Command, ...]) -> None:

@@ -63,11 +63,9 @@ class Pool:
         self.timeout_s = version.spec.timeout_s
         self.memory_bytes = version.spec.memory_bytes
         self.concurrency = version.spec.concurrency
-        # What names it in each call's head and record; names need no escapes.
+        self.number = version.number
+        # What names it in each call's head; names need no escapes.
         self.head_names = f'"function":"{version.function}","version":"{self.qualifier}"'
-        self.record_names = (
-            f'"namespace":"{version.namespace}","function":"{version.function}","version":{version.number}'
-        )
         self.tally = around.tally(version.namespace, version.function)
         self.tenant = tenant
         self.log = around.log
@@ -90,6 +88,7 @@ class Pool:
         self._window = scaling.Window(clock.mono_s())
         self.growth = Growth(self, around)
         self._over: FuyunError | None = None  # why nothing is served any more
+        self.spec = version.spec  # what the autoscaler follows: a schedule may raise its `min_instances`
         self._loose = msgspec.structs.replace(version.spec, min_instances=0)  # of a version that gets no traffic
         self._moved_ns = clock.mono_ns()  # when a slot was last freed or added
 
@@ -315,7 +314,7 @@ class Pool:
                 carry_out(self._around.scope, member, member.step(Event.TICK, now_s))
         if self.retired:
             return
-        spec = self.version.spec if self.pinned else self._loose
+        spec = self.spec if self.pinned else self._loose
         samples = scaling.Samples(
             window=self._window, ready=len(self.members), starting=self.starting, start_ms=self.growth.start_ms,
             mean_run_ms=self.run_ms, stalled_ms=self.stalled_ms(), previous=self.desired,
@@ -351,7 +350,7 @@ class Pool:
     @property
     def lacking(self) -> bool:
         """Whether it has fewer instances than it is to keep."""
-        return self.pinned and len(self.members) + self.starting < self.version.spec.min_instances
+        return self.pinned and len(self.members) + self.starting < self.spec.min_instances
 
     @property
     def alive(self) -> bool:

@@ -190,7 +190,7 @@ class Tenants:
         return changed
 
     async def delete_namespace(self, principal: Principal, name: str, source: str) -> None:
-        """Conflict while it holds functions. Its keys, secrets, records and logs go with it; the audit log stays."""
+        """Conflict while it holds functions. What else it has goes with it; the audit log stays."""
         principal.require("namespaces", "*")
         await self._store.delete_namespace(name, entry_of(principal, name, "namespace.delete", name, source))
         self._namespaces.pop(name, None)

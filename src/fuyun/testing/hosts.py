@@ -13,7 +13,7 @@ import msgspec
 from fuyun.domain.errors import FuyunError, InstanceLost, Unavailable
 from fuyun.domain.functions import Version
 from fuyun.domain.invocations import StartKind
-from fuyun.ports.instances import Head, Instance, ReplySink, StartReport
+from fuyun.ports.instances import Head, Instance, ReplySink, StartPlan, StartReport
 
 _decode_head = msgspec.json.Decoder(Head).decode
 
@@ -221,6 +221,10 @@ class FakeHost:
             raise self.failing
         self.prepared.append(version.key)
         return StartReport(kind="template", forkable=True)
+
+    def plan_of(self, version: Version) -> StartPlan:
+        """See `ports.instances.InstanceHost`."""
+        return StartPlan(policy=version.spec.start, rung="blank", reason="this host has nothing else")
 
     def forget(self, version_key: str) -> None:
         """See `ports.instances.InstanceHost`."""

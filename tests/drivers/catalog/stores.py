@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fuyun.drivers.catalog.functions import SqlCatalog
+from fuyun.drivers.catalog.layers import SqlLayers
 from fuyun.drivers.catalog.sqlite import Database
 from fuyun.drivers.catalog.tenants import SqlTenants
 from fuyun.testing.contracts.catalog import Stores
@@ -14,9 +15,9 @@ from fuyun.testing.contracts.catalog import Stores
 
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[Stores]:
-    """Both stores over `fuyun.db` in the folder."""
+    """The stores over `fuyun.db` in the folder."""
     database = await Database.open(folder / "fuyun.db")
     try:
-        yield Stores(SqlCatalog(database), SqlTenants(database))
+        yield Stores(SqlCatalog(database), SqlTenants(database), SqlLayers(database))
     finally:
         await database.close()

@@ -6,22 +6,25 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, aclosing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fuyun.domain.tenants import Quotas
+from tests.drivers.catalog import moving
 from tests.drivers.catalog.stores import opened
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 @contextmanager
-def writing(folder: Path, lanes: int, limit_bytes: int = 0, **env: str) -> Iterator[subprocess.Popen[str]]:
+def running(script: str, folder: Path, *numbers: int, **env: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.drivers.catalog.writing", str(folder), str(lanes), str(limit_bytes)],
+        [sys.executable, "-m", f"tests.drivers.catalog.{script}", str(folder), *map(str, numbers)],
         stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, env={**os.environ, **env},
     )  # fmt: skip
     try:
@@ -31,6 +34,12 @@ def writing(folder: Path, lanes: int, limit_bytes: int = 0, **env: str) -> Itera
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
+
+
+def writing(
+    folder: Path, lanes: int, limit_bytes: int = 0, **env: str
+) -> AbstractContextManager[subprocess.Popen[str]]:
+    return running("writing", folder, lanes, limit_bytes, **env)
 
 
 async def make_room(folder: Path) -> None:
@@ -100,3 +109,59 @@ async def test_files_that_may_not_grow_refuse_new_writes_and_keep_the_old(tmp_pa
     assert len(refusals) > 0
     assert all("storage_full" in line and "free space" in line for line in refusals)
     await check(tmp_path, acknowledged)
+
+
+# --- aliases, rollbacks, and functions that are deleted and made anew
+
+
+async def outcomes(folder: Path, lane: int, steps: int) -> list[Any]:
+    """What the lane's function is after so many steps, and after one more."""
+    found = []
+    async with opened(folder) as stores, aclosing(moving.play(stores, lane)) as played:
+        for count in range(steps + 2):
+            if count >= steps:
+                found.append(await moving.seen(stores, lane))
+            await anext(played)
+    return found
+
+
+async def check_moves(folder: Path, fresh: Path, lanes: int, acknowledged: Counter[int]) -> int:
+    """Every function is as its acknowledged steps left it, or one whole step further; how many are further."""
+    further = 0
+    async with opened(folder) as stores:
+        for lane in range(lanes):
+            before, after = await outcomes(fresh / str(lane), lane, acknowledged[lane])
+            found = await moving.seen(stores, lane)
+            assert found in (before, after), f"lane {lane} after {acknowledged[lane]} steps"
+            further += found == after
+    return further
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("lanes", "steps"), [(1, 31), (1, 38), (6, 150)])
+async def test_moves_that_were_acknowledged_survive_kill_9(tmp_path: Path, lanes: int, steps: int) -> None:
+    with running("moving", tmp_path, lanes) as process:
+        assert process.stdout is not None
+        said = [process.stdout.readline() for _ in range(steps)]
+        process.send_signal(signal.SIGKILL)
+        said += [line for line in process.stdout if line.endswith("\n")]
+    acknowledged = Counter(int(line) for line in said)
+    assert sum(acknowledged.values()) >= steps
+    await check_moves(tmp_path, tmp_path / "fresh", lanes, acknowledged)
+
+
+#: The steps of one life of a function: two drafts, each published, three moves of the alias, two rollbacks, the end.
+LIFE = 10
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("step", range(5, LIFE + 2))
+@pytest.mark.parametrize("point", ["catalog.before_commit", "catalog.after_commit"])
+async def test_around_the_commit_of_each_move(tmp_path: Path, point: str, step: int) -> None:
+    """Killed before the commit it is as before the step, killed after it as after the step."""
+    with running("moving", tmp_path, 1, FUYUN_CRASH_AT=f"{point}:{step}") as process:
+        assert process.stdout is not None
+        acknowledged = Counter(int(line) for line in process.stdout if line.endswith("\n"))
+        assert process.wait(30) == -signal.SIGKILL
+    assert acknowledged[0] == step - 1
+    assert await check_moves(tmp_path, tmp_path / "fresh", 1, acknowledged) == (point == "catalog.after_commit")

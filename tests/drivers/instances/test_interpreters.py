@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fuyun.domain.errors import HostUnable
-from fuyun.domain.functions import RUNTIMES
+from fuyun.domain.functions import PYTHONS
 from fuyun.drivers.instances.interpreters import Interpreters, probe
 from fuyun.runtime import pythons
 from tests.interpreters import BASE, NAME, make_interpreter
@@ -125,7 +125,7 @@ def test_the_order_of_preference() -> None:
 
 
 def test_the_names_are_those_of_the_runtimes() -> None:
-    assert {"python3", *pythons.NAMES} == set(RUNTIMES)
+    assert {"python3", *pythons.NAMES} == set(PYTHONS)
 
 
 def test_builds_are_made_with_the_interpreter_that_functions_run_on(

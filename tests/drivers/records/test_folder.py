@@ -10,10 +10,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from fuyun.domain.errors import BadRequest, StorageFull
+from fuyun.domain.invocations import Row
 from fuyun.drivers.records import folder as driver
 from fuyun.drivers.records.folder import FolderRecords
 from fuyun.drivers.records.segments import list_segments, read_backwards
@@ -112,25 +112,11 @@ async def test_beyond_the_bound_the_oldest_queued_go(tmp_path: Path, monkeypatch
     await store.close()
 
 
-async def test_a_line_that_is_no_record_harms_nobody_else(tmp_path: Path) -> None:
-    store = FolderRecords.open(tmp_path)
-    told: list[object] = []
-    stop = store.follow("default", "hello", told.extend)
-    good = [invocation(count=count) for count in range(2)]
-    lines = [msgspec.json.encode(item).decode() for item in good]
-    store.append_lines("default", "hello", int(NOW_S), [lines[0], '{"id":null}', lines[1]])
-    assert await store.list_invocations(HELLO) == good
-    await asyncio.sleep(0)
-    assert told == good
-    stop()
-    await store.close()
-
-
 async def test_what_is_queued_while_the_writer_makes_its_last_round_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = FolderRecords.open(tmp_path)
-    lines = [msgspec.json.encode(invocation(count=count)).decode() for count in range(2)]
+    rows = [Row.of(invocation(count=count)) for count in range(2)]
     appended, writing, write = threading.Event(), threading.Event(), store._write
 
     def wait_and_write(*batch: Any) -> None:
@@ -139,10 +125,10 @@ async def test_what_is_queued_while_the_writer_makes_its_last_round_is_kept(
         write(*batch)
 
     monkeypatch.setattr(store, "_write", wait_and_write)
-    store.append_lines("default", "hello", int(NOW_S), [lines[0]])
+    store.append_rows("default", "hello", int(NOW_S), [rows[0]])
     closing = asyncio.ensure_future(store.close())
     await asyncio.to_thread(writing.wait, 10)
-    store.append_lines("default", "hello", int(NOW_S), [lines[1]])
+    store.append_rows("default", "hello", int(NOW_S), [rows[1]])
     appended.set()
     await closing
     store = FolderRecords.open(tmp_path)

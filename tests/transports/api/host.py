@@ -9,7 +9,7 @@ from typing import Any
 from fuyun.domain.errors import BuildFailed, FuyunError, HostUnable
 from fuyun.domain.functions import Artifact, Version
 from fuyun.ports.blobs import BlobStore
-from fuyun.ports.instances import Instance, StartReport
+from fuyun.ports.instances import Instance, StartPlan, StartReport
 
 
 class MemoryHost:
@@ -29,11 +29,15 @@ class MemoryHost:
             raise self.failing[version.function]
         return StartReport(kind="blank", start_ms=1.0, init_ms=2.0)
 
+    def plan_of(self, version: Version) -> StartPlan:
+        return StartPlan(policy=version.spec.start, rung="blank", reason="a socket is open")
+
     def forget(self, version_key: str) -> None:
         self.forgotten.append(version_key)
 
     async def inventory(self) -> dict[str, Any]:
-        return {"zygotes": [{"runtime": "python3.11", "pid": 42}]}
+        zygote = {"id": "z1", "kind": "zygote", "version": "python3.11", "pid": 42, "pss_bytes": 2**20, "blanks": 2}
+        return {"platform": {"pid": 1, "rss_bytes": 5}, "zygotes": [{**zygote, "took_ms": 1.5, "saved_ms": 20.0}]}
 
     async def close(self) -> None:
         """Nothing runs."""

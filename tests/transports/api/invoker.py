@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 from fuyun.base import ids
 from fuyun.domain.errors import FuyunError
 from fuyun.services.invoking import Responder
+from fuyun.services.requests import Request
 from fuyun.services.routes import Route, RouteTable
 
 
@@ -69,11 +69,10 @@ class MemoryInvoker:
         self.match = table.match
         self.resolve = table.resolve
 
-    def begin(self, route: Route, *, body: bytes, headers: list[tuple[str, str]], responder: Responder,
-              **rest: Any) -> MemoryFlight:  # fmt: skip
-        assert rest["kind"] == "event"
-        assert rest["end"]
-        flight = MemoryFlight(body, headers, responder)
+    def begin(self, route: Route, request: Request, body: bytes, end: bool, responder: Responder) -> MemoryFlight:
+        assert request.kind == "event"
+        assert end
+        flight = MemoryFlight(body, request.headers, responder)
         self.flights.append(flight)
         asyncio.get_running_loop().call_soon(self.behaviours.get(route.function, echo), flight)
         return flight

@@ -14,15 +14,18 @@ import httpx
 from fuyun.domain.tenants import Role
 from fuyun.drivers.blobs.folder import FolderBlobs
 from fuyun.drivers.catalog.functions import SqlCatalog
+from fuyun.drivers.catalog.layers import SqlLayers
 from fuyun.drivers.catalog.sqlite import Database
 from fuyun.drivers.catalog.tenants import SqlTenants
 from fuyun.drivers.records.folder import FolderRecords
 from fuyun.services.deploying import Deployer, DeployParts
 from fuyun.services.functions import Functions
 from fuyun.services.gauges import Gauges
+from fuyun.services.layers import Layers
 from fuyun.services.measures import Measures
 from fuyun.services.records import Records
 from fuyun.services.routes import RouteTable
+from fuyun.services.storage import Storage
 from fuyun.services.tenants import PLATFORM, Tenants
 from fuyun.transports.api.app import Limits, Services, create_app
 from fuyun.transports.api.server import ApiServer
@@ -63,6 +66,13 @@ class Served:
         body = {"spec": {}, "code": stored.json()["digest"], **rest}
         return await self.http.put(f"{base}/functions/{name}", json=body)
 
+    async def publish_layer(self, name: str, files: dict[str, str], namespace: str = "default") -> httpx.Response:
+        """Upload an archive and publish it as a layer's next version."""
+        base, headers = f"/v1/namespaces/{namespace}", {"content-type": "application/zip"}
+        stored = await self.http.post(f"{base}/archives", content=archive(files), headers=headers)
+        assert stored.status_code == 200, stored.text
+        return await self.http.post(f"{base}/layers/{name}/versions", json={"content": stored.json()["digest"]})
+
 
 def bearer(token: str) -> dict[str, str]:
     """Headers that carry a key."""
@@ -83,19 +93,24 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         catalog, blobs = SqlCatalog(database), FolderBlobs.open(root / "objects")
         table, host, measures = RouteTable(catalog), MemoryHost(), Measures()
         invoker = MemoryInvoker(table)
+        shared = SqlLayers(database)
+        storage = Storage(catalog, shared, tenants)
+        layers = Layers(shared, blobs, storage, tenants)
         parts = DeployParts(
             catalog=catalog, blobs=blobs, builder=MemoryBuilder(blobs, root / "scratch"), host=host, tenants=tenants,
-            interpreter_of=lambda runtime: Path(sys.executable), on_change=table.load,
+            interpreter_of=lambda runtime: Path(sys.executable), on_change=table.load, layers=layers, storage=storage,
         )  # fmt: skip
         holder: list[Served] = []
         services = Services(
             tenants=tenants,
             functions=Functions(catalog, tenants, table.load, host.forget),
             deployer=Deployer(parts),
+            layers=layers,
             records=Records(store, 3600.0),
             invoker=invoker,
             measures=measures,
             gauges=lambda: holder[0].gauges,
+            plan_of=host.plan_of,
             inventory=host.inventory,
             unready=lambda: holder[0].unready,
             limits=limits or Limits(),

@@ -91,6 +91,14 @@ async def test_a_failure_is_a_problem_with_its_fields(api: Served, error: Thrott
     assert flight.log == [("sent", status, len(answer.content))]
 
 
+async def test_the_status_of_an_application_is_told_beside_its_answer(api: Served) -> None:
+    await deployed(api, lambda flight: flight.responder.on_result(405, [("content-type", "text/plain")], b"GET only"))
+    answer = await api.http.post(URL, json={})
+    assert (answer.status_code, answer.headers["fuyun-status"], answer.text) == (200, "405", "GET only")
+    (flight,) = api.invoker.flights
+    assert flight.log == [("sent", 200, 8)]
+
+
 async def test_a_streamed_answer_is_passed_on_piece_by_piece(api: Served) -> None:
     await deployed(api, lambda flight: flight.responder.on_head(200, [("content-type", "text/plain")]))
     async with api.http.stream("POST", URL, json={}) as answer:

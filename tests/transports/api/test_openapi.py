@@ -48,6 +48,8 @@ PRESENT = {
     "alias": "live",
     "version": "1",
     "secret": "s1",
+    "layer": "fonts",
+    "number": "1",
 }
 
 
@@ -101,6 +103,7 @@ async def furnish(api: Served) -> None:
     """Make what `PRESENT` names."""
     assert (await api.deploy("hello", alias="live")).status_code == 200
     await api.http.put("/v1/namespaces/default/secrets/s1", json={"value": "v"})
+    assert (await api.publish_layer("fonts", {"a.txt": "a"})).status_code == 200
 
 
 @pytest.mark.timeout(300)

@@ -17,6 +17,7 @@ from fuyun.domain.functions import Auth, Cors
 from fuyun.domain.tenants import Principal
 from fuyun.runtime.wire import WINDOW
 from fuyun.services.invoking import Responder
+from fuyun.services.requests import Request
 from fuyun.services.routes import Route
 from fuyun.transports.gateway.limits import GatewayLimits
 from fuyun.transports.gateway.server import Gateway
@@ -190,22 +191,17 @@ class FakeInvoker:
     def begin(
         self,
         route: Route,
-        kind: str,
-        method: str,
-        path: str,
-        query: str,
-        headers: list[tuple[str, str]],
-        source: str,
-        scheme: str,
+        request: Request,
         body: bytes,
         end: bool,
         responder: Responder,
     ) -> FakeFlight:
-        assert kind == "http"
-        assert scheme == "http"
+        assert request.kind == "http"
+        assert request.scheme == "http"
         flight = FakeFlight(
-            f"{next(self._ids):032x}", route, method, path, query, headers, source, body, end, responder, self
-        )
+            f"{next(self._ids):032x}", route, request.method, request.path, request.query, request.headers,
+            request.source, body, end, responder, self,
+        )  # fmt: skip
         self.flights.append(flight)
         self.changed()
         self.routes[route.base][1](flight)

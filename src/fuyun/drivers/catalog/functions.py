@@ -10,6 +10,7 @@ from sqlalchemy import Connection, RowMapping, delete, func, insert, select, tup
 from fuyun.domain.errors import NotFound, PreconditionFailed, QuotaExceeded
 from fuyun.domain.functions import Alias, Artifact, Function, FunctionSpec, Version, Weight
 from fuyun.domain.tenants import AuditEntry, Quotas
+from fuyun.drivers.catalog.counting import next_number
 from fuyun.drivers.catalog.journal import log
 from fuyun.drivers.catalog.sqlite import Database
 from fuyun.drivers.catalog.tables import aliases, counters, functions, namespaces, versions
@@ -34,7 +35,7 @@ class SqlCatalog:
         """See `ports.catalog.Catalog.put_draft`."""
 
         def work(connection: Connection) -> Version:
-            revision = _next(connection, namespace, function, "draft")
+            revision = next_number(connection, namespace, function, "draft")
             values: dict[str, Any] = {"spec": spec, "code": code, "layers": layers, "created_s": now_s}
             values.update(description="", revision=revision)
             if _find_function(connection, namespace, function) is None:
@@ -64,7 +65,7 @@ class SqlCatalog:
             latest = _find_version(connection, namespace, function, last) if last else None
             if latest is not None and latest.revision == draft.revision:
                 return latest
-            number = _next(connection, namespace, function, "version")
+            number = next_number(connection, namespace, function, "version")
             connection.execute(
                 insert(versions).values(
                     namespace=namespace,
@@ -152,7 +153,7 @@ class SqlCatalog:
             moved = Alias(
                 namespace=namespace, function=function, name=name, weights=weights, sticky_header=sticky_header,
                 previous=_previous(old, weights), updated_s=now_s,
-                revision=_next(connection, namespace, function, f"alias:{name}"),
+                revision=next_number(connection, namespace, function, f"alias:{name}"),
             )  # fmt: skip
             values = {field: getattr(moved, field) for field in Alias.__struct_fields__}
             if old is None:
@@ -220,15 +221,6 @@ def _of(table: Any, namespace: str, function: str, number: int) -> Any:
 
 def _one(connection: Connection, query: Any) -> RowMapping | None:
     return connection.execute(query).mappings().one_or_none()
-
-
-def _next(connection: Connection, namespace: str, function: str, kind: str) -> int:
-    """The next number of a counter; 1 is the first."""
-    where = (counters.c.namespace == namespace) & (counters.c.function == function) & (counters.c.kind == kind)
-    if connection.execute(update(counters).where(where).values(value=counters.c.value + 1)).rowcount == 0:
-        connection.execute(insert(counters).values(namespace=namespace, function=function, kind=kind, value=1))
-        return 1
-    return int(connection.execute(select(counters.c.value).where(where)).scalar_one())
 
 
 def _find_function(connection: Connection, namespace: str, function: str) -> Function | None:

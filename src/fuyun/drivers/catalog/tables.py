@@ -59,7 +59,7 @@ counters = Table(
     "counters", metadata,
     Column("namespace", String(63), nullable=False),
     Column("function", String(63), nullable=False),
-    Column("kind", String(80), nullable=False),  # "version", "draft" or "alias:NAME"
+    Column("kind", String(80), nullable=False),  # "version", "draft", "alias:NAME"; "layer" of a layer
     Column("value", Integer, nullable=False),
     PrimaryKeyConstraint("namespace", "function", "kind"),
     sqlite_with_rowid=False,
@@ -103,6 +103,18 @@ aliases = Table(
     Column("updated_s", Float, nullable=False),
     PrimaryKeyConstraint("namespace", "function", "name"),
     ForeignKeyConstraint(["namespace", "function"], ["functions.namespace", "functions.name"], ondelete="CASCADE"),
+)  # fmt: skip
+
+layers = Table(
+    "layers", metadata,
+    Column("namespace", String(63), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("content", Packed(Artifact), nullable=False),
+    Column("created_s", Float, nullable=False),
+    Column("description", Text, nullable=False),
+    PrimaryKeyConstraint("namespace", "name", "number"),
+    ForeignKeyConstraint(["namespace"], ["namespaces.name"], ondelete="CASCADE"),
 )  # fmt: skip
 
 keys = Table(

@@ -10,7 +10,7 @@ from fuyun.domain.errors import Conflict, NotFound
 from fuyun.domain.tenants import AuditEntry, Key, Namespace, Quotas
 from fuyun.drivers.catalog.journal import log
 from fuyun.drivers.catalog.sqlite import Database
-from fuyun.drivers.catalog.tables import audit, functions, keys, namespaces, secrets
+from fuyun.drivers.catalog.tables import audit, functions, keys, layers, namespaces, secrets
 
 
 class SqlTenants:
@@ -65,6 +65,7 @@ class SqlTenants:
                 )  # fmt: skip
             connection.execute(delete(keys).where(keys.c.namespace == name))
             connection.execute(delete(secrets).where(secrets.c.namespace == name))
+            connection.execute(delete(layers).where(layers.c.namespace == name))
             connection.execute(delete(namespaces).where(namespaces.c.name == name))
             log(connection, entry)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from fuyun.base import ids
+from fuyun.base import clock, ids
 from fuyun.domain.errors import FuyunError, HostUnable, Unavailable
 from fuyun.domain.interpreters import Interpreter
 from fuyun.domain.invocations import StartKind
@@ -43,6 +43,8 @@ class Family:
     blanks: deque[Process] = field(default_factory=deque)
     waiters: deque[asyncio.Future[Process]] = field(default_factory=deque)
     spawning: int = 0
+    launch_ms: float = 0.0  # how long the zygote took to start
+    spawn_ms: float = 0.0  # how long the last blank took
     failures: int = 0  # since something was made
     pause: asyncio.TimerHandle | None = None  # until the next try
 
@@ -113,6 +115,11 @@ class Blanks:
                 f"no sandbox could be made within {_TAKE_S:g} s", hint="see the platform's log"
             ) from error
 
+    def times_of(self, zygote: str) -> tuple[float, float]:
+        """Milliseconds that the zygote of that id took to start, and its last blank; zeros for one that is gone."""
+        found = next((family for family in self._families.values() if family.zygote == zygote), None)
+        return (found.launch_ms, found.spawn_ms) if found is not None else (0.0, 0.0)
+
     def zygotes(self) -> list[dict[str, Any]]:
         """What is told of zygotes."""
         return [
@@ -160,7 +167,9 @@ class Blanks:
                 "op": "zygote", "id": ids.new_id(), "plan": plan, "path": path, "env": plans.environment(),
                 "argv": [family.interpreter.executable, *_ZYGOTE_ARGV], "options": {"isolation": family.isolation},
             }  # fmt: skip
+            began = clock.mono_s()
             answer = await self._ground.warden.ask(message)
+            family.launch_ms = (clock.mono_s() - began) * 1000
             family.zygote, family.pid = message["id"], answer["pid"]
             family.up.set()
         except FuyunError as error:
@@ -193,11 +202,13 @@ class Blanks:
         message = {"op": "spawn", "id": process.id, "zygote": family.zygote, "limits": _BLANK_LIMITS}
         try:
             passed = await process.connect()
+            began = clock.mono_s()
             try:
                 answer = await self._ground.warden.ask(message, passed)
             finally:
                 for descriptor in passed:
                     os.close(descriptor)
+            family.spawn_ms = (clock.mono_s() - began) * 1000
         except FuyunError as error:
             process.abandon()
             self._failed(family, error)

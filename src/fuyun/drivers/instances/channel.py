@@ -189,6 +189,9 @@ class Channel:
             data = b"".join(self._parts)
             self._parts.clear()
         position, size, need = 0, len(data), 12
+        length: int
+        kind: int
+        stream: int
         try:
             while size - position >= 12:
                 length, kind, _, _, stream = _unpack(data, position)
@@ -220,7 +223,7 @@ class Channel:
 
     def _on_result(self, stream: int, data: bytes, start: int, end: int) -> None:
         sink = self._sink(stream, "RESULT")
-        (length,) = _meta(data, start + 12)
+        length: int = _meta(data, start + 12)[0]
         if start + 16 + length > end:
             raise ProtocolViolated("a RESULT longer than its frame")
         if stream in self._owed:

@@ -12,9 +12,9 @@ import msgspec
 import structlog
 
 from fuyun.base import clock
-from fuyun.decide import starts
-from fuyun.domain.errors import FuyunError, InstanceLost, Unavailable
-from fuyun.domain.functions import Version
+from fuyun.decide import provisioning, savings, starts
+from fuyun.domain.errors import FuyunError, HostUnable, InstanceLost, Unavailable
+from fuyun.domain.functions import PROGRAMS, Version
 from fuyun.domain.interpreters import Interpreter
 from fuyun.domain.invocations import LogLine, StartKind
 from fuyun.drivers.instances import loading, memory
@@ -23,9 +23,9 @@ from fuyun.drivers.instances.ground import Ground, HostOptions
 from fuyun.drivers.instances.networks import Networks
 from fuyun.drivers.instances.process import Process
 from fuyun.drivers.instances.programs import Programs
-from fuyun.drivers.instances.templates import Templates
+from fuyun.drivers.instances.templates import Template, Templates
 from fuyun.drivers.instances.warden import Warden
-from fuyun.ports.instances import Instance, StartReport
+from fuyun.ports.instances import Instance, StartPlan, StartReport
 from fuyun.runtime import wire
 
 _log = structlog.get_logger("fuyun.host")
@@ -106,16 +106,7 @@ class LocalHost:
         """A ready instance, by the quickest rung that is free."""
         template = self._templates.find(version, env)
         family = self._blanks.family(self._interpreter_of(version.spec.runtime), version.spec.isolation)
-        rungs: set[starts.Rung] = {"template"} if template is not None else set()
-        if template is not None and template.spare is not None and not template.spare.gone:
-            rungs.add("spare")
-        if family.blanks:
-            rungs.add("blank")
-        if family.up.is_set():
-            rungs.add("zygote")
-        fork_ms = template.fork_ms if template is not None else 0.0
-        init_ms, several = self._init_ms.get(version.key, 0.0), self._has_several(version)
-        rung = starts.choose_rung(rungs, version.spec.start, init_ms, fork_ms, several).rung
+        rung = self._choose(version, family, template).rung
         process: Process | None = None
         if rung in ("spare", "template") and template is not None:
             try:
@@ -130,10 +121,49 @@ class LocalHost:
         process.on_lost = on_gone
         return process
 
+    def _choose(self, version: Version, family: Family, template: Template | None) -> starts.Choice:
+        rungs: set[starts.Rung] = {"template"} if template is not None else set()
+        if template is not None and template.spare is not None and not template.spare.gone:
+            rungs.add("spare")
+        if family.blanks:
+            rungs.add("blank")
+        if family.up.is_set():
+            rungs.add("zygote")
+        fork_ms = template.fork_ms if template is not None else 0.0
+        init_ms, several = self._init_ms.get(version.key, 0.0), self._has_several(version)
+        return starts.choose_rung(rungs, version.spec.start, init_ms, fork_ms, several)
+
+    def plan_of(self, version: Version) -> StartPlan:
+        """See `ports.instances.InstanceHost.plan_of`."""
+        policy = version.spec.start
+        try:
+            family = self._blanks.family(self._interpreter_of(version.spec.runtime), version.spec.isolation)
+        except HostUnable as error:
+            return StartPlan(policy=policy, rung="none", reason=error.detail)
+        choice = self._choose(version, family, self._templates.get(version.key))
+        reason = choice.reason
+        if version.key not in self._templates and policy != "blank":
+            reason = self._templates.reasons.get(version.key) or self._untried(version)
+        return StartPlan(policy=policy, rung=choice.rung, reason=reason)
+
+    def _untried(self, version: Version) -> str:
+        """Why a version that could be forked, as far as is known, has no template."""
+        if version.spec.isolation != "sandbox":
+            return f"isolation {version.spec.isolation!r} has no templates"
+        if version.spec.runtime in PROGRAMS:
+            return f"runtime {version.spec.runtime!r} starts a program, which cannot be forked"
+        init_ms = self._init_ms.get(version.key)
+        if init_ms is None:
+            return "it has not been loaded since the platform started"
+        if init_ms < self._ground.options.template_from_ms and version.spec.start == "auto":
+            return f"loading takes {init_ms:.1f} ms, about as long as a fork of a template"
+        return "its template was given up for others, or is being made"
+
     async def prepare(self, version: Version, env: dict[str, str]) -> StartReport:
         """Load the version once; keep it as a template where that pays."""
         family = self._blanks.family(self._interpreter_of(version.spec.runtime), version.spec.isolation)
         wants = version.spec.isolation == "sandbox" and version.spec.start != "blank"
+        wants = wants and version.spec.runtime not in PROGRAMS
         process = await self._loaded(family, version, env, template=wants)
         report = process.report
         if wants and self._worth_template(version, report):
@@ -157,6 +187,10 @@ class LocalHost:
         """Zygotes, blanks, templates, spares and instances with pids and memory in bytes; none that is being made."""
         rows = [self._row(process) for process in self._ground.processes.values() if process.pid]
         zygotes = self._blanks.zygotes()
+        for zygote in zygotes:
+            launch_ms, spawn_ms = self._blanks.times_of(zygote["id"])
+            took_ms, saved_ms = savings.of_rung("zygote", savings.Times(launch_ms=launch_ms, spawn_ms=spawn_ms))
+            zygote.update(took_ms=took_ms, saved_ms=saved_ms)
         pids = [row["pid"] for row in [*rows, *zygotes]] + [self.warden.pid, os.getpid()]
         sizes = await asyncio.get_running_loop().run_in_executor(None, lambda: memory.of(pids))
         for row in [*rows, *zygotes]:
@@ -170,10 +204,27 @@ class LocalHost:
 
     def _row(self, process: Process) -> dict[str, Any]:
         key = process.version.key if process.version is not None else ""
+        took_ms, saved_ms = self._worth(process)
         return {
             "id": process.id, "pid": process.pid, "kind": process.kind, "version": key, "inflight": process.inflight,
             "start": process.report.kind, "reason": self._templates.reasons.get(key, ""),
+            "took_ms": took_ms, "saved_ms": saved_ms,
         }  # fmt: skip
+
+    def _worth(self, process: Process) -> tuple[float | None, float | None]:
+        """What a start from it takes and saves; of an instance what its own start took and saved."""
+        launch_ms, spawn_ms = self._blanks.times_of(process.zygote)
+        template, report = self._templates.of(process), process.report
+        times = savings.Times(launch_ms=launch_ms, spawn_ms=spawn_ms)
+        if template is not None:
+            loaded = template.process.report
+            times = savings.Times(
+                load_ms=loaded.start_ms + loaded.init_ms, fork_ms=template.fork_ms, take_ms=template.take_ms
+            )
+        if process.kind != "instance":
+            return savings.of_rung(process.kind, times)
+        took_ms = report.place_ms + report.start_ms + report.init_ms
+        return took_ms, savings.of_start(report.kind, took_ms, times)
 
     async def close(self) -> None:
         """End everything."""
@@ -235,7 +286,7 @@ class LocalHost:
 
     def _has_several(self, version: Version) -> bool:
         """Whether it has, or is to keep, so many instances that they had better share a template's memory."""
-        if version.spec.min_instances >= _SEVERAL:
+        if provisioning.most(version.spec) >= _SEVERAL:
             return True
         alive = (p.version.key for p in self._ground.processes.values() if p.kind == "instance" and p.version)
         return sum(key == version.key for key in alive) >= _SEVERAL

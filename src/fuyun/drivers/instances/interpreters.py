@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from fuyun.domain.errors import HostUnable
-from fuyun.domain.functions import RUNTIMES
+from fuyun.domain.functions import PROGRAMS, PYTHONS
 from fuyun.domain.interpreters import Interpreter
 from fuyun.runtime import pythons
 
@@ -19,7 +19,7 @@ __all__ = ["Interpreter", "Interpreters"]
 #: A cold interpreter on a slow disk answers within a second; one that needs longer is of no use for quick starts.
 PROBE_TIMEOUT_S = 20.0
 
-_NAMES = tuple(name for name in RUNTIMES if "." in name)
+_NAMES = tuple(name for name in PYTHONS if "." in name)
 _GLIBC = re.compile(r"glibc \d")
 
 #: Runs in the candidate with -I -S, prints one literal, and imports a few extension modules to prove that they load.
@@ -95,11 +95,12 @@ class Interpreters:
         )
 
     def by_runtime(self, runtime: str) -> Interpreter:
-        """The one that serves `python3` (the newest) or `python3.N`, an optimised build when there is one.
+        """The one that serves `python3` (the newest) or `python3.N`, an optimised build when there is one. Programs are
+        kept by the newest.
 
         HostUnable lists those that were found.
         """
-        if runtime == "python3":
+        if runtime == "python3" or runtime in PROGRAMS:
             return self.newest()
         for item in self.all():
             if item.works and item.runtime == runtime:

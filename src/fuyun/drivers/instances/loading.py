@@ -9,7 +9,7 @@ import msgspec
 
 from fuyun.base import clock
 from fuyun.domain.errors import FunctionInitFailed, FuyunError
-from fuyun.domain.functions import FunctionSpec, Version
+from fuyun.domain.functions import PROGRAMS, FunctionSpec, Version
 from fuyun.domain.invocations import StartKind
 from fuyun.drivers.instances import plans
 from fuyun.drivers.instances.process import Process
@@ -31,22 +31,39 @@ def task_of(
     spec = version.spec
     sandboxed = spec.isolation == "sandbox"
     parts = [f"{a.digest[:2]}/{a.digest}" for a in (version.code, *version.layers)]
+    layers = [f"/layers/{i}" if sandboxed else f"{store}/{part}" for i, part in enumerate(parts[1:])]
     return {
+        "runtime": spec.runtime,
         "namespace": version.namespace, "function": version.function, "version": version.qualifier,
         "instance": instance, "handler": spec.handler, "concurrency": spec.concurrency,
         "cpu": spec.cpu,
         "timeout_s": spec.timeout_s, "memory_bytes": spec.memory_bytes, "output_bytes": spec.output_bytes,
-        "log_bytes": spec.log_bytes, "env": plans.environment(env), "tmp_bytes": spec.tmp_bytes,
+        "log_bytes": spec.log_bytes, "tmp_bytes": spec.tmp_bytes,
+        "env": {**plans.environment(env), **layer_variables(spec, layers)},
         "hooks": msgspec.to_builtins(spec.hooks),
         "code": "/code" if sandboxed else f"{store}/{parts[0]}",
-        "layers": [f"/layers/{i}" if sandboxed else f"{store}/{part}" for i, part in enumerate(parts[1:])],
+        "layers": layers,
         "mount": parts[0], "mounts": parts[1:], "template": template,
-        "rlimits": {} if cgroups else _rlimits(spec),
+        "rlimits": {} if cgroups else _rlimits(spec, template),
     }  # fmt: skip
 
 
-def _rlimits(spec: FunctionSpec) -> dict[str, int]:
-    return {"memory": spec.memory_bytes, **({"pids": spec.pids} if spec.isolation == "sandbox" else {})}
+def layer_variables(spec: FunctionSpec, folders: list[str]) -> dict[str, str]:
+    """`FUYUN_LAYER_<NAME>` for each layer the spec names: its folder. Built dependencies stand before them."""
+    names = [reference.partition(":")[0] for reference in spec.layers]
+    attached = folders[len(folders) - len(names) :]
+    return {
+        f"FUYUN_LAYER_{name.upper().replace('-', '_')}": folder for name, folder in zip(names, attached, strict=False)
+    }
+
+
+def _rlimits(spec: FunctionSpec, template: bool) -> dict[str, int]:
+    limits = {"memory": spec.memory_bytes}
+    if spec.isolation == "sandbox":
+        limits["pids"] = spec.pids
+        if template:
+            limits["all_pids"] = spec.pids * (spec.max_instances + 1)
+    return limits
 
 
 async def wait_ready(process: Process, kind: StartKind, began: float, place_ms: float) -> None:
@@ -59,9 +76,14 @@ async def wait_ready(process: Process, kind: StartKind, began: float, place_ms: 
         ready = await asyncio.wait_for(asyncio.shield(process.channel.started), limit_s + grace_s)
     except TimeoutError as error:
         process.kill("it did not finish loading")
+        spec = process.version.spec
+        if spec.runtime in PROGRAMS:
+            detail, slow = f"the program ({spec.runtime}) was not ready within {limit_s:g} s", "its start"
+        else:
+            detail, slow = f"loading {spec.handler} took longer than {limit_s:g} s", "the module's top level"
         raise FunctionInitFailed(
-            f"loading {process.version.spec.handler} took longer than {limit_s:g} s",
-            hint="move slow work out of the module's top level, or raise `initializer_timeout`",
+            detail,
+            hint=f"move slow work out of {slow}, or raise `initializer_timeout`",
             timeout_s=limit_s,
         ) from error
     except FuyunError:

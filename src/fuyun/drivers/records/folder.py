@@ -16,7 +16,7 @@ from typing import Self, TypeVar
 import msgspec
 
 from fuyun.base import ids
-from fuyun.domain.invocations import Invocation, LogLine
+from fuyun.domain.invocations import Invocation, LogLine, Row
 from fuyun.domain.names import check_name
 from fuyun.drivers.disk import translate, translated
 from fuyun.drivers.records import segments
@@ -26,10 +26,12 @@ from fuyun.ports.records import RecordQuery
 Item = Invocation | LogLine
 Listener = Callable[[Sequence[Item]], None]
 _Key = tuple[str, str, float, Kind]  # namespace, function, hours since the epoch, kind
-_Batch = tuple[_Key, list[Item] | list[str], bytes | None]  # of one segment: items and their lines, or only lines
+_Batch = tuple[_Key, int, bytes, list[Item]]  # of one segment: how many, as lines, and for its listeners if it has any
 T = TypeVar("T", Invocation, LogLine)
+_Decode = Callable[[bytes, RecordQuery], tuple[T, float]]  # a line into an item and when it was done; DecodeError
 
-_decode = msgspec.json.Decoder(Invocation).decode
+_row = msgspec.json.Decoder(Row).decode
+_line = msgspec.json.Decoder(LogLine).decode
 
 #: Items that wait for the disk at most.
 QUEUE_ITEMS = 100_000
@@ -92,21 +94,25 @@ class FolderRecords:
                 kind: Kind = "invocations" if type(item) is Invocation else "logs"
                 batch[(item.namespace, item.function, item.at_s // 3600, kind)].append(item)
             for key, items in batch.items():
-                self._keep((key, items, self._encode(items)))
+                self._keep((key, len(items), self._encode(items), items if key[:2] in self._listeners else []))
 
-    def append_lines(self, namespace: str, function: str, at_s: int, lines: list[str]) -> None:
-        """See `ports.records.RecordStore.append_lines`."""
+    def append_rows(self, namespace: str, function: str, at_s: int, rows: list[Row]) -> None:
+        """See `ports.records.RecordStore.append_rows`."""
+        told: list[Item] = []
+        if (namespace, function) in self._listeners:
+            told += [row.record(namespace, function) for row in rows]
+        key: _Key = (namespace, function, at_s // 3600, "invocations")
         with self._encoding:
-            self._keep(((namespace, function, at_s // 3600, "invocations"), lines, None))
+            self._keep((key, len(rows), self._encoder.encode_lines(rows), told))
 
     def _keep(self, batch: _Batch) -> None:
         """Hold a batch for the writer; beyond the bound the oldest go."""
         self._encoded.append(batch)
-        self._held += len(batch[1])
-        while self._held - len(self._encoded[0][1]) >= QUEUE_ITEMS:
-            _, items, _ = self._encoded.popleft()
-            self._held -= len(items)
-            self.dropped += len(items)
+        self._held += batch[1]
+        while self._held - self._encoded[0][1] >= QUEUE_ITEMS:
+            _, count, _, _ = self._encoded.popleft()
+            self._held -= count
+            self.dropped += count
             self.problem = self.problem or "records come faster than they can be written"
 
     # --- reading ---------------------------------------------------------------------------------------------------
@@ -114,12 +120,12 @@ class FolderRecords:
     async def list_invocations(self, query: RecordQuery) -> list[Invocation]:
         """See `ports.records.RecordStore.list_invocations`."""
         await self._flush()
-        return await asyncio.to_thread(self._select, query, "invocations", Invocation)
+        return await asyncio.to_thread(self._select, query, "invocations", _record)
 
     async def list_logs(self, query: RecordQuery) -> list[LogLine]:
         """See `ports.records.RecordStore.list_logs`."""
         await self._flush()
-        return await asyncio.to_thread(self._select, query, "logs", LogLine)
+        return await asyncio.to_thread(self._select, query, "logs", _log_line)
 
     async def find_invocation(self, namespace: str, function: str, id_: str) -> Invocation | None:
         """See `ports.records.RecordStore.find_invocation`."""
@@ -127,17 +133,21 @@ class FolderRecords:
             return None
         await self._flush()
         found = await asyncio.to_thread(
-            self._select, RecordQuery(namespace=namespace, function=function, request=id_, limit=1),
-            "invocations", Invocation,
-        )  # fmt: skip
+            self._select,
+            RecordQuery(namespace=namespace, function=function, request=id_, limit=1),
+            "invocations",
+            _record,
+        )
         return found[0] if found else None
 
-    def _select(self, query: RecordQuery, kind: Kind, type_: type[T]) -> list[T]:
+    def _select(
+        self, query: RecordQuery, kind: Kind, decode: Callable[[bytes, RecordQuery], tuple[T, float]]
+    ) -> list[T]:
         if query.limit <= 0:
             return []
         folder = str(self._folder(query.namespace, query.function))
         with translated(self._root):
-            found = list(self._matching(query, folder, kind, msgspec.json.Decoder(type_)))
+            found = list(self._matching(query, folder, kind, decode))
         found.reverse()
         return found
 
@@ -146,7 +156,7 @@ class FolderRecords:
         folder = self._root / check_name("namespace", namespace)
         return folder / check_name("function", function) if function else folder
 
-    def _matching(self, query: RecordQuery, folder: str, kind: Kind, decoder: msgspec.json.Decoder[T]) -> Iterator[T]:
+    def _matching(self, query: RecordQuery, folder: str, kind: Kind, decode: _Decode[T]) -> Iterator[T]:
         """Newest first, at most `query.limit`."""
         since_s, until_s = _window(query, kind)
         needle = b'"' + query.request.encode() + b'"' if query.request else b""
@@ -160,10 +170,9 @@ class FolderRecords:
                 if needle and needle not in line:
                     continue
                 try:
-                    item = decoder.decode(line)
+                    item, done_s = decode(line, query)
                 except (msgspec.DecodeError, UnicodeDecodeError):  # torn by a crash
                     continue
-                done_s = item.at_s + getattr(item, "duration_ms", 0.0) / 1000
                 if done_s < since_s - SKEW_S:
                     break
                 if _matches(item, query):
@@ -242,10 +251,11 @@ class FolderRecords:
         # Told first, written second: what a reader finds in a file, its listener has been sent before.
         lines: dict[_Key, bytearray] = defaultdict(bytearray)
         counts: dict[_Key, int] = defaultdict(int)
-        for key, items, text in batches:
-            self._tell(key, items)
-            lines[key] += text if text is not None else "\n".join([*items, ""]).encode()
-            counts[key] += len(items)
+        for key, count, text, told in batches:
+            for loop, listener in self._listeners.get(key[:2], ()) if told else ():
+                _call(loop, listener, told)
+            lines[key] += text
+            counts[key] += count
         for key, joined in lines.items():
             self._write(key, joined, counts[key])
 
@@ -261,23 +271,22 @@ class FolderRecords:
             self._appender.forget()
 
     def _encode(self, items: list[Item]) -> bytes:
+        stored = [Row.of(item) if isinstance(item, Invocation) else item for item in items]
         try:
-            return self._encoder.encode_lines(items)
+            return self._encoder.encode_lines(stored)
         except UnicodeEncodeError:  # a text with half a surrogate pair, which JSON in UTF-8 cannot hold
-            return self._encoder.encode_lines([_encodable(item) for item in items])
+            return self._encoder.encode_lines([_encodable(item) for item in stored])
 
-    def _tell(self, key: _Key, batch: list[Item] | list[str]) -> None:
-        listeners = self._listeners.get(key[:2], ())
-        if not listeners:
-            return
-        items: list[Item] = []
-        for item in batch:
-            try:
-                items.append(_decode(item) if isinstance(item, str) else item)
-            except msgspec.DecodeError:  # it is written all the same, and readers skip it
-                self.problem = "a record is not one"
-        for loop, listener in listeners:
-            _call(loop, listener, items)
+
+def _record(line: bytes, query: RecordQuery) -> tuple[Invocation, float]:
+    """A stored record and when it was done."""
+    row = _row(line)
+    return row.record(query.namespace, query.function), row.done_s
+
+
+def _log_line(line: bytes, query: RecordQuery) -> tuple[LogLine, float]:
+    found = _line(line)
+    return found, found.at_s
 
 
 def _window(query: RecordQuery, kind: Kind) -> tuple[float, float]:
@@ -300,7 +309,7 @@ def _matches(item: Item, query: RecordQuery) -> bool:
     return (not query.request or item.id == query.request) and (not query.status or item.status == query.status)
 
 
-def _encodable(item: Item) -> Item:
+def _encodable(item: Row | LogLine) -> Row | LogLine:
     changed = {
         name: value.encode("utf-8", "replace").decode()
         for name in item.__struct_fields__

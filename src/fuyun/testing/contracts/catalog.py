@@ -16,16 +16,18 @@ from fuyun.domain.errors import BadRequest, NotFound, PreconditionFailed, QuotaE
 from fuyun.domain.functions import FunctionSpec, Hooks, HttpTrigger, Trigger, Weight
 from fuyun.domain.tenants import Namespace, Quotas
 from fuyun.ports.catalog import Catalog
+from fuyun.ports.layers import LayerStore
 from fuyun.ports.tenants import TenantStore
 from fuyun.testing.contracts.samples import CODE, NOW_S, SPEC, all_to, artifact, entry
 
 
 @dataclass(frozen=True)
 class Stores:
-    """Both ports of one place."""
+    """The ports of one place."""
 
     catalog: Catalog
     tenants: TenantStore
+    layers: LayerStore
 
 
 class StoresContract(ABC):

@@ -8,10 +8,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from fuyun.domain.invocations import Invocation, LogLine
+from fuyun.domain.invocations import Invocation, LogLine, Row
 from fuyun.ports.records import RecordQuery, RecordStore
 from fuyun.testing.contracts.samples import NOW_S, id_at, invocation, line
 
@@ -55,13 +54,12 @@ class RecordStoreContract(ABC):
             assert [item.response_bytes for item in await store.list_invocations(HELLO)] == list(range(200))
             assert store.dropped == 0
 
-    async def test_lines_are_records(self, tmp_path: Path) -> None:
+    async def test_rows_are_records(self, tmp_path: Path) -> None:
         items = [invocation(NOW_S + count, count) for count in range(100)]
         async with self.open(tmp_path) as store:
             told: list[object] = []
             stop = store.follow("default", "hello", told.extend)
-            lines = [msgspec.json.encode(item).decode() for item in items]
-            store.append_lines("default", "hello", int(NOW_S // 3600 * 3600), lines)
+            store.append_rows("default", "hello", int(NOW_S // 3600 * 3600), [Row.of(item) for item in items])
             assert await store.list_invocations(query(limit=1000)) == items
             await asyncio.sleep(0)
             assert told == items

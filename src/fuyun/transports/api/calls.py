@@ -17,10 +17,13 @@ from fuyun.domain.functions import Wire
 from fuyun.domain.tenants import Principal
 
 if TYPE_CHECKING:
+    from fuyun.domain.functions import Version
+    from fuyun.ports.instances import StartPlan
     from fuyun.services.deploying import Deployer
     from fuyun.services.functions import Functions
     from fuyun.services.gauges import Gauges
     from fuyun.services.invoking import Invoker
+    from fuyun.services.layers import Layers
     from fuyun.services.measures import Measures
     from fuyun.services.records import Records
     from fuyun.services.tenants import Tenants
@@ -45,10 +48,12 @@ class Services:
     tenants: Tenants
     functions: Functions
     deployer: Deployer
+    layers: Layers
     records: Records
     invoker: Invoker
     measures: Measures
     gauges: Callable[[], Gauges]
+    plan_of: Callable[[Version], StartPlan]
     inventory: Callable[[], Awaitable[dict[str, Any]]]
     unready: Callable[[], str]
     node: str = "local"

@@ -26,6 +26,7 @@ from fuyun.domain.errors import (
 from fuyun.domain.functions import Wire
 from fuyun.domain.names import LATEST, check_qualifier
 from fuyun.services.invoking import Flight
+from fuyun.services.requests import Request
 from fuyun.services.routes import Route
 from fuyun.transports.api.calls import Call, Life
 from fuyun.transports.api.table import Endpoint, Success, in_namespace
@@ -76,9 +77,10 @@ class Answering(Response):
         self.on_end()
 
     def on_head(self, status: int, headers: list[tuple[str, str]]) -> None:
-        """It begins. Of a function's headers only the content type is meant for callers of the API."""
+        """It begins. Of a function's headers only the content type is meant for callers of the API, and an
+        application's status is told in a header: the API itself has done what was asked."""
         media = next((value for name, value in headers if name.lower() == "content-type"), "application/octet-stream")
-        self._head = (200, media if media.isprintable() and media.isascii() else "application/octet-stream")
+        self._head = (status, media if media.isprintable() and media.isascii() else "application/octet-stream")
         self._more.set()
 
     def on_body(self, chunk: bytes) -> None:
@@ -123,20 +125,11 @@ class Answering(Response):
                 flight.sent(*sent)
 
     def _begin(self) -> Flight:
-        request = self._call.request
-        return self._call.services.invoker.begin(
-            self._route,
-            kind="event",
-            method="POST",
-            path="/",
-            query="",
-            headers=[(name, value) for name, value in request.headers.items() if name not in _KEPT_BACK],
-            source=self._call.source,
-            scheme=request.url.scheme,
-            body=self._payload,
-            end=True,
-            responder=self,
-        )
+        call = self._call
+        asked = call.request
+        headers = [(name, value) for name, value in asked.headers.items() if name not in _KEPT_BACK]
+        request = Request("event", "POST", "/", "", headers, call.source, asked.url.scheme)
+        return call.services.invoker.begin(self._route, request, self._payload, True, self)
 
     async def _fail(self, flight: Flight, error: FuyunError, send: Send) -> tuple[int, int]:
         status, headers, body = problem_answer(error, flight.id)
@@ -145,9 +138,12 @@ class Answering(Response):
         await send({"type": "http.response.body", "body": body})
         return status, len(body)
 
-    async def _stream(self, flight: Flight, status: int, media: str, send: Send) -> tuple[int, int] | None:
+    async def _stream(self, flight: Flight, own_status: int, media: str, send: Send) -> tuple[int, int] | None:
         """Send the answer as it comes; (status, body bytes), or None when the client left before its end."""
+        status = 200
         start = {**_told(flight), "content-type": media}
+        if own_status != status:
+            start["fuyun-status"] = str(own_status)
         if self._whole:
             start["content-length"] = str(len(self._chunks[0]))
         await send({"type": "http.response.start", "status": status, "headers": _raw(start)})
@@ -227,7 +223,7 @@ ENDPOINTS = (
         successes=(
             Success(
                 media=("*/*",),
-                headers=("Fuyun-Version", "Fuyun-Start", "Server-Timing"),
+                headers=("Fuyun-Version", "Fuyun-Start", "Fuyun-Status", "Server-Timing"),
                 description="what the function returned; JSON unless it chose another type",
             ),
         ),

@@ -67,6 +67,8 @@ PATH_PARAMS = {
     "function": PathParam(_NAME, "a function: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "hello"),
     "alias": PathParam(_NAME, "an alias: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "live"),
     "version": PathParam(r"\$LATEST|[1-9][0-9]{0,8}", "$LATEST or a version number", "1"),
+    "layer": PathParam(_NAME, "a layer: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "fonts"),
+    "number": PathParam(r"[1-9][0-9]{0,8}", "the number of a layer's version", "1"),
     "key": PathParam(r"[A-Za-z0-9]{1,64}", "the id of a key", "0199f2c81b7a"),
     "secret": PathParam(
         r"[A-Za-z_][A-Za-z0-9_.-]{0,127}", "a secret: a letter or _, then letters, digits and _.-", "db-password"
@@ -96,6 +98,7 @@ HEADERS = {
     "Allow": "methods this path has",
     "Fuyun-Version": "version that answered",
     "Fuyun-Start": "how the instance came to be: warm, blank, template, zygote or none",
+    "Fuyun-Status": "status that an application answered with, where it is not 200",
     "Server-Timing": "waterfall of the invocation in milliseconds",
     "Location": "where the new thing is",
 }

@@ -33,9 +33,13 @@ async def _list(call: Call) -> Answer:
     return Answer(Page(items=items, next=str(items[-1].number) if len(found) > len(items) else None))
 
 
+def number_of(version: str) -> int:
+    """The number that a path's `version` means; 0 is the draft."""
+    return 0 if version == LATEST else int(version)
+
+
 async def _get(call: Call) -> Answer:
-    asked = call.params["version"]
-    number = 0 if asked == LATEST else int(asked)
+    number = number_of(call.params["version"])
     return Answer(await call.services.functions.get_version(call.namespace, call.function, number))
 
 

@@ -65,7 +65,8 @@ class Connection(Reader):
         self.shared.stats.connections -= 1
         self.shared.connections.discard(self)
         active = self._release()
-        self._incoming = None
+        self._incoming = self._last = None
+        self._begun.clear()
         self._waiting.clear()
         self._backlog = None
         self._drop_parser()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, final
 
 from fuyun.domain.errors import BadRequest, FuyunError, Internal, MethodNotAllowed, PayloadTooLarge
 from fuyun.runtime.wire import WINDOW
+from fuyun.services.requests import Request
 from fuyun.transports.gateway.answers import CONTINUE, STATUS_LINES
 from fuyun.transports.gateway.cors import answer_lines, is_preflight, preflight_lines
 from fuyun.transports.gateway.intake import (
@@ -47,6 +48,7 @@ class Exchange(Reply):
         "_query",
         "_rare",
         "_raw",
+        "_request",
         "_size",
         "_streamed",
         "_target",
@@ -88,6 +90,16 @@ class Exchange(Reply):
         self._streamed = False
         self._chunks: list[bytes] | None = None
         self._rare = False
+        self._request: Request | None = None
+
+    def again(self) -> Exchange | None:
+        """A new exchange for the same head, come again; None when this one was answered without asking a function."""
+        request = self._request
+        if request is None:
+            return None
+        repeated = Exchange(self.connection, self._method, self._target, self._headers, self._fields, True, False)
+        repeated._request = request
+        return repeated
 
     def look(self) -> FuyunError | None:
         """Read the fields the gateway itself obeys; what makes the connection unusable, or None."""
@@ -171,7 +183,7 @@ class Exchange(Reply):
 
     def _admit(self) -> None:
         fields, connection = self._fields, self.connection
-        if len(fields) != len(self._headers):
+        if self._request is None and len(fields) != len(self._headers):
             check_repeats(self._headers)
         if not self._http10 and "host" not in fields:
             raise BadRequest("the request has no Host header", hint="send Host, or use HTTP/1.0")
@@ -277,27 +289,21 @@ class Exchange(Reply):
             self._begin(chunks[0] if len(chunks) == 1 else b"".join(chunks), True)
 
     def _begin(self, body: bytes, end: bool) -> None:
-        connection, route, headers, fields = self.connection, self._route, self._headers, self._fields
+        route, request, connection = self._route, self._request, self.connection
         assert route is not None
-        if "authorization" in fields or "fuyun-key" in fields:
-            drop_keys(headers, fields)
-        if self._rare:
-            headers = without_hops(headers, fields)
+        if request is None or request.path != self._below:
+            headers = self._headers
+            if request is None:
+                fields = self._fields
+                if "authorization" in fields or "fuyun-key" in fields:
+                    drop_keys(headers, fields)
+                if self._rare:
+                    headers = without_hops(headers, fields)
+            request = Request("http", self._method, self._below, self._query, headers, connection.source, "http")
+            self._request = request
         try:
             # By position: a keyword costs compiled code a comparison for each.
-            self._flight = connection.shared.invoker.begin(
-                route,
-                "http",
-                self._method,
-                self._below,
-                self._query,
-                headers,
-                connection.source,
-                "http",
-                body,
-                end,
-                self,
-            )
+            self._flight = connection.shared.invoker.begin(route, request, body, end, self)
         except FuyunError as error:
             self._refuse(error)
         except Exception as error:

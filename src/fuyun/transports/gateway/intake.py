@@ -6,7 +6,16 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from fuyun.domain.errors import BadRequest, ExpectationFailed, Unsupported, VersionUnsupported
+from fuyun.domain.errors import (
+    BadRequest,
+    ExpectationFailed,
+    FuyunError,
+    HeadTooLarge,
+    TargetTooLong,
+    Unsupported,
+    VersionUnsupported,
+)
+from fuyun.transports.gateway.limits import GatewayLimits
 
 #: Methods a request may have. The parser knows more (RTSP, SOURCE): those are not HTTP.
 METHODS: Final[dict[bytes, str]] = {
@@ -98,6 +107,49 @@ def check_version(version: str) -> None:
     """Raise VersionUnsupported unless 1.0 or 1.1."""
     if version not in ("1.0", "1.1"):
         raise VersionUnsupported(f"HTTP/{version} is not spoken here", hint="use HTTP/1.1")
+
+
+def head_too_large(target_bytes: int, limits: GatewayLimits) -> FuyunError:
+    """The error for a head over the limits, by the size of its target."""
+    if target_bytes > limits.target_bytes:
+        return TargetTooLong(
+            f"the request target is over {limits.target_bytes} bytes",
+            hint="shorten path and query",
+            limit_bytes=limits.target_bytes,
+        )
+    return HeadTooLarge(
+        f"the request's head is over {limits.head_bytes} bytes",
+        hint="send fewer or shorter headers",
+        limit_bytes=limits.head_bytes,
+    )
+
+
+def check_odd(
+    line: bytes, version: str, known: bool, headers: list[tuple[str, str]], fields: dict[str, str], upgrade: bool
+) -> tuple[FuyunError | None, bytes]:
+    """(what is wrong, the head to read instead) for a head that is not a plain HTTP/1.1 one; `line` is its first line,
+    `known` whether its method is HTTP's. An upgrade to something that nobody here speaks is ignored (RFC 9110 section
+    7.8): its head is to be read again without it."""
+    error: FuyunError
+    try:
+        check_version(version)
+    except VersionUnsupported as unknown:
+        return unknown, b""
+    if not known:
+        name = line.partition(b" ")[0].decode("ascii")
+        return Unsupported(f"the method {name} is not supported", hint="use one of HTTP's own methods"), b""
+    if not upgrade:
+        return None, b""
+    if "websocket" in tokens(fields["upgrade"]):
+        error = Unsupported(
+            "this function takes requests, not WebSocket connections",
+            hint="ask without Upgrade; streamed answers and server-sent events work",
+        )
+        return error, b""
+    kept = [token for token in tokens(fields.get("connection")) if token not in ("upgrade", "http2-settings")]
+    lines = [f"connection: {', '.join(kept)}"]
+    lines += [f"{name}: {value}" for name, value in headers if name not in ("upgrade", "connection", "http2-settings")]
+    return None, line + b"\r\n" + "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
 def check_repeats(headers: Iterable[tuple[str, str]]) -> None:

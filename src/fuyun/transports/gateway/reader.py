@@ -20,20 +20,24 @@ from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrad
 from fuyun.domain.errors import (
     BadRequest,
     FuyunError,
-    HeadTooLarge,
     Internal,
-    TargetTooLong,
-    Unsupported,
-    VersionUnsupported,
 )
 from fuyun.transports.gateway.exchange import Exchange
-from fuyun.transports.gateway.intake import METHODS, RARE, check_version, name_of, tokens
+from fuyun.transports.gateway.intake import (
+    METHODS,
+    RARE,
+    check_odd,
+    head_too_large,
+    name_of,
+)
 from fuyun.transports.gateway.reply import Reply, log
 
 if TYPE_CHECKING:
     from fuyun.transports.gateway.shared import Shared
 
 SLICE: Final = 4096
+#: Bytes of a request that is remembered at most.
+KEPT: Final = 2048
 CHUNK_SLICE: Final = 16384
 BODY_SLICE: Final = 65536
 
@@ -53,6 +57,7 @@ class Reader(ABC):
 
     __slots__ = (
         "_backlog",
+        "_begun",
         "_ended",
         "_excess",
         "_fed",
@@ -60,7 +65,10 @@ class Reader(ABC):
         "_feeding",
         "_head_since_s",
         "_headers",
+        "_heads",
         "_incoming",
+        "_last",
+        "_last_data",
         "_parser",
         "_reading",
         "_replay",
@@ -96,6 +104,10 @@ class Reader(ABC):
         self.on_message_begin = self._ended.clear
         self.on_url = self._url.append
         self._headers: list[tuple[str, str]] = []
+        self._heads = 0  # seen in what was fed last
+        self._begun: list[Exchange] = []  # what it began in one go
+        self._last: Exchange | None = None  # so begun by `_last_data`, all of it and nothing before it
+        self._last_data = b""
         self._fed = 0  # of a head that came in several slices: bytes of the whole slices after its first
         self._backlog: memoryview | None = None
         self._replay = b""
@@ -131,17 +143,38 @@ class Reader(ABC):
         if self._state != OPEN:
             self._excess = True
         elif self._backlog is None and incoming is None and len(data) <= SLICE:
+            if data == self._last_data and self._repeat():
+                return
+            fresh = bool(self._ended)
+            self._heads = 0
+            self._begun.clear()
             try:
                 self._feed_data(data)
             except (HttpParserError, HttpParserUpgrade) as error:
                 self._stumble(error, data)
             if self._ended and self._incoming is None and not self._waiting:
+                if fresh and self._begun and self._heads == 1 and len(data) <= KEPT:
+                    self._last, self._last_data = self._begun[0], data
                 return  # whole requests, and no other: the usual case
             self._count(data, None)
             self._check_hold()
         else:
             self._backlog = memoryview(data if self._backlog is None else bytes(self._backlog) + data)
             self.unhold()
+
+    def _repeat(self) -> bool:
+        """The same bytes again, from a client that polls or keeps asking: begin what they said the last time. False
+        when it is not its turn, or the parser is inside something."""
+        last = self._last
+        if last is None or self.active is not None or self._waiting or self.write_paused or not self._ended:
+            return False
+        exchange = last.again()
+        if exchange is None:
+            return False
+        self.shared.running += 1
+        self.active = exchange
+        exchange.run()
+        return True
 
     def _feed(self, data: bytes | memoryview) -> None:
         """Let the parser see a slice."""
@@ -186,20 +219,7 @@ class Reader(ABC):
             )
 
     def _head_too_large(self) -> None:
-        limits = self.shared.limits
-        if sum(map(len, self._url)) > limits.target_bytes:
-            error: FuyunError = TargetTooLong(
-                f"the request target is over {limits.target_bytes} bytes",
-                hint="shorten path and query",
-                limit_bytes=limits.target_bytes,
-            )
-        else:
-            error = HeadTooLarge(
-                f"the request's head is over {limits.head_bytes} bytes",
-                hint="send fewer or shorter headers",
-                limit_bytes=limits.head_bytes,
-            )
-        self._stop_input(error)
+        self._stop_input(head_too_large(sum(map(len, self._url)), self.shared.limits))
 
     def _check_hold(self) -> None:
         """Stop or resume reading as the exchanges demand."""
@@ -246,6 +266,7 @@ class Reader(ABC):
     def on_headers_complete(self) -> None:
         """A head is here: make its exchange, and begin it when nothing is before it."""
         self._ended.append(True)
+        self._heads += 1
         headers, url, parser = self._headers, self._url, self._parser
         self._headers = []
         target = url[0] if len(url) == 1 else b"".join(url)
@@ -267,6 +288,7 @@ class Reader(ABC):
             url.clear()
             shared.running += 1
             exchange = self.active = Exchange(self, method, target, headers, fields, True, False)
+            self._begun.append(exchange)
             exchange.run()
             return
         if self._state == OPEN:
@@ -291,7 +313,10 @@ class Reader(ABC):
         error: FuyunError | None = None
         if not keep or "connection" in fields or method is None:
             version = self._parser.get_http_version()
-            error = self._check_odd(version, method, target, headers, fields)
+            parser = self._parser
+            upgrade = "upgrade" in fields and parser.should_upgrade()
+            line = b"%b %b HTTP/%b" % (parser.get_method(), target, version.encode())
+            error, self._replay = check_odd(line, version, method is not None, headers, fields, upgrade)
             if self._replay:
                 return
         exchange = Exchange(self, method or "GET", target, headers, fields, keep, version == "1.0")
@@ -312,36 +337,6 @@ class Reader(ABC):
             exchange.open()
         else:
             self._waiting.append(exchange)
-
-    def _check_odd(
-        self,
-        version: str,
-        method: str | None,
-        target: bytes,
-        headers: list[tuple[str, str]],
-        fields: dict[str, str],
-    ) -> FuyunError | None:
-        """What is wrong with a head that is not a plain HTTP/1.1 one, or None. An upgrade to something that nobody here
-        speaks is ignored (RFC 9110 section 7.8): the head is kept in `_replay`, without it, for a new parser."""
-        try:
-            check_version(version)
-        except VersionUnsupported as error:
-            return error
-        if method is None:
-            name = self._parser.get_method().decode("ascii")
-            return Unsupported(f"the method {name} is not supported", hint="use one of HTTP's own methods")
-        if "upgrade" in fields and self._parser.should_upgrade():
-            if "websocket" in tokens(fields["upgrade"]):
-                return Unsupported(
-                    "this function takes requests, not WebSocket connections",
-                    hint="ask without Upgrade; streamed answers and server-sent events work",
-                )
-            kept = [token for token in tokens(fields.get("connection")) if token not in ("upgrade", "http2-settings")]
-            lines = [f"{method} {target.decode('ascii')} HTTP/{version}", f"connection: {', '.join(kept)}"]
-            hops = ("upgrade", "connection", "http2-settings")
-            lines += [f"{name}: {value}" for name, value in headers if name not in hops]
-            self._replay = "\r\n".join([*lines, "", ""]).encode("latin-1")
-        return None
 
     def _go_on_without_upgrade(self, rest: memoryview) -> None:
         """The parser stopped behind a head that asked for an upgrade: read what follows as this request's body."""

@@ -115,19 +115,27 @@ class Rig:
 
     def version(self, code: str = ECHO, **spec: Any) -> Version:
         """A version of a function with this handler.py."""
+        return self._version({"handler.py": textwrap.dedent(code)}, **spec)
+
+    def _version(self, files: dict[str, str], **spec: Any) -> Version:
         self._number += 1
-        text = textwrap.dedent(code)
-        digest = hashlib.sha256(text.encode()).hexdigest()
+        digest = hashlib.sha256(repr(files).encode()).hexdigest()
         folder = self.root / digest[:2] / digest
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "handler.py").write_text(text)
-        for place in (folder.parent, folder, folder / "handler.py"):
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        for place in (folder.parent, folder, *folder.iterdir()):
             place.chmod(0o755)
         spec = {"handler": "handler.handler", "memory_bytes": 128 * MIB, **spec}
         return Version(
             namespace="default", function=f"f{self._number}", number=1, spec=FunctionSpec(**spec),
-            code=Artifact(digest=digest, size_bytes=len(text)), created_s=0.0,
+            code=Artifact(digest=digest, size_bytes=sum(map(len, files.values()))), created_s=0.0,
         )  # fmt: skip
+
+    def program(self, script: str, **spec: Any) -> Version:
+        """A version of a custom function whose bootstrap is this script, with a shell to run it."""
+        first = "" if script.startswith("#!") else "#!/bin/sh\n"
+        return self._version({"bootstrap": first + textwrap.dedent(script)}, runtime="custom", **spec)
 
     async def start(self, version: Version, env: dict[str, str] | None = None) -> Instance:
         """A ready instance."""

@@ -16,11 +16,11 @@ from collections.abc import Awaitable, Callable
 from types import ModuleType
 
 from tests import leaks
-from tests.drivers.instances.scenes import breaking, ending, keeping, programs, sparing, starting
+from tests.drivers.instances.scenes import breaking, ending, keepers, keeping, programs, sparing, starting
 from tests.drivers.instances.scenes.rig import INTERPRETERS
 from tests.waiting import wait_until
 
-MODULES: tuple[ModuleType, ...] = (starting, ending, breaking, programs, keeping, sparing)
+MODULES: tuple[ModuleType, ...] = (starting, ending, breaking, programs, keeping, sparing, keepers)
 
 
 def scenes() -> dict[str, Callable[[], Awaitable[None]]]:

@@ -167,6 +167,19 @@ async def a_spare_that_dies_as_it_is_taken_fails_no_start() -> None:
             assert await host.ask(instance, 1) == 1
 
 
+async def a_spare_that_was_stopped_is_not_waited_for() -> None:
+    async with _sparing() as (host, version):
+        (row,) = await host.rows("spares")
+        os.kill(row["pid"], signal.SIGSTOP)
+        await host.until(lambda: leaks.state_of(row["pid"]) == "T", "it to stop")
+        instance = await host.start(version)  # FunctionInitFailed, if it were waited for
+        assert (instance.pid != row["pid"], instance.report.kind) == (True, "template")
+        assert await host.ask(instance, 1) == 1
+        await host.until(lambda: leaks.state_of(row["pid"]) in ("", "Z"), "the spare to end")
+        pid = await _next(host, {row["pid"]})
+        assert (await host.start(version)).pid == pid
+
+
 async def a_hook_that_fails_in_a_spare_fails_the_start() -> None:
     code = RESTORED.replace("restored.append(time.monotonic())", "raise OSError('not today')")
     async with rig(spare_from_ms=0.001) as host:
@@ -246,11 +259,17 @@ async def the_warden_dies_while_a_spare_waits() -> None:
 
 async def closed_while_a_spare_is_made() -> None:
     for delay_s in (0.0, 0.1, 0.105, 0.115):
+        before = leaks.children()
         async with rig(spare_from_ms=0.001) as host:
             version = host.version(start="template")
             await host.host.prepare(version, {})
-            await host.start(version)
+            instance = await host.start(version)
             await asyncio.sleep(delay_s)
+            began = {instance.pid, host.host.warden.pid, *leaks.descendants(host.host.warden.pid)}
+        await host.until(
+            lambda began=began: not any(leaks.state_of(pid) not in ("", "Z") for pid in began), "all to end"
+        )
+        assert leaks.children() <= before
 
 
 async def what_was_a_spare_can_be_frozen() -> None:

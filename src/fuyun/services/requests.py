@@ -1,0 +1,49 @@
+"""What a caller asks of a function, and how instances are told."""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+import msgspec
+
+from fuyun.ports.instances import Asked
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+@final
+class Request:
+    """The part of an invocation that its caller wrote, without the body. The gateway asks again with the same one when
+    a connection repeats itself: it is never changed, and its text for instances is made once.
+
+    `kind` is "http" or "event"; `path` is percent-encoded and below the route's base; `headers` have lower-case names,
+    in order, repeated ones repeated; `source` is the client's address.
+    """
+
+    __slots__ = ("_base", "_text", "headers", "kind", "method", "path", "query", "scheme", "source")
+
+    def __init__(
+        self, kind: str, method: str, path: str, query: str, headers: list[tuple[str, str]], source: str, scheme: str
+    ) -> None:
+        self.kind = kind
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.source = source
+        self.scheme = scheme
+        self._base = ""
+        self._text = b""
+
+    def text(self, base: str) -> bytes:
+        """The fields of `ports.instances.Asked` as JSON, without the opening brace, for a route with this base."""
+        if not self._text or base != self._base:
+            trace = ""
+            for name, value in self.headers:
+                if name == "traceparent":
+                    trace = value
+                    break
+            asked = Asked(self.method, self.path, base, self.query, self.headers, self.source, self.scheme, trace)
+            self._text = _encode(asked)[1:]
+            self._base = base
+        return self._text

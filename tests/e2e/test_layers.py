@@ -1,0 +1,68 @@
+"""Layers on a real platform: published by the command line, mounted read-only in order, kept by what mounts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+
+from tests.running import Platform
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+HANDLER = """
+import os, subprocess
+import shared, deep
+
+def handler(event, context):
+    try:
+        open(os.environ["FUYUN_LAYER_TOOLS"] + "/new", "w")
+        writable = True
+    except OSError:
+        writable = False
+    said = subprocess.run(["said"], capture_output=True, text=True).stdout.strip()
+    seen = sorted(os.listdir("/layers/0")) if os.environ["FUYUN_LAYER_TOOLS"] == "/layers/0" else None
+    return [shared.who, deep.who, said, writable, seen]
+"""
+
+TOOLS = {"shared.py": "who = 'tools'\n", "bin/said": "#!/bin/sh\necho tools\n"}
+DATA = {"python/shared.py": "who = 'data'\n", "python/deep.py": "who = 'deep'\n", "bin/said": "#!/bin/sh\necho data\n"}
+
+
+def publish(platform: Platform, name: str, files: dict[str, str]) -> str:
+    folder = platform.root / f"layer-{name}"
+    for path, text in files.items():
+        file = folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        file.chmod(0o755 if path.startswith("bin/") else 0o644)
+    ran = platform.cli("layer", "publish", name, str(folder))
+    assert ran.returncode == 0, ran.stderr.decode()
+    return ran.stdout.decode().strip()
+
+
+def test_layers_from_the_command_line_to_the_handler(either_platform: Platform) -> None:
+    platform = either_platform
+    assert publish(platform, "tools", TOOLS) == "tools:1"
+    assert publish(platform, "tools", TOOLS) == "tools:1", "the same content is the same version"
+    assert publish(platform, "data", DATA) == "data:1"
+    platform.deploy("layered", HANDLER, layers=["tools", "data:1"])
+    assert platform.invoke("layered").json() == ["tools", "deep", "tools", False, ["bin", "shared.py"]]
+    platform.deploy("turned", HANDLER, layers=["data", "tools"])
+    assert platform.invoke("turned").json() == ["data", "deep", "data", False, None]
+
+    listed = json.loads(platform.cli("layer", "list", "--json").stdout)
+    assert [(item["name"], item["number"]) for item in listed] == [("data", 1), ("tools", 1)]
+    assert platform.cli("layer", "delete", "tools:1", "--yes").returncode == 0
+    assert platform.cli("layer", "get", "tools").returncode != 0
+    # A new instance of a version that mounts it still finds it.
+    for one in platform.instances_of("layered"):
+        os.kill(one["pid"], signal.SIGKILL)
+    wait_until(lambda: not platform.instances_of("layered"), "its instances to be gone")
+    assert platform.invoke("layered").json()[0] == "tools"
+    for name in ("layered", "turned"):
+        platform.remove(name)
+    assert platform.cli("layer", "delete", "data:1", "--yes").returncode == 0
