@@ -88,7 +88,8 @@ class Attempts:
         self.platform.deploy(self.name, PROBE, network=policy, start=self.start, timeout_s=60.0)
         answer = self.platform.invoke(self.name, tries)
         assert answer.status_code == 200, answer.text
-        assert {one["start"] for one in self.platform.instances_of(self.name)} == {self.start}
+        found_starts = {one["start"] for one in self.platform.instances_of(self.name)}
+        assert ("template" in found_starts) is (self.start == "template"), found_starts
         found: list[Any] = answer.json()
         return found
 
