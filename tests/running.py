@@ -246,6 +246,15 @@ class Platform:
         """Living instances of one function."""
         return [one for one in self.instances() if one["version"].startswith(f"{namespace}/{name}@")]
 
+    def kill_instances(self, name: str, most: int | None = None) -> int:
+        """SIGKILL to the function's instances; how many were hit: one that is not needed any more may end before."""
+        killed = 0
+        for one in self.instances_of(name)[:most]:
+            with suppress(ProcessLookupError):
+                os.kill(one["pid"], signal.SIGKILL)
+                killed += 1
+        return killed
+
     def kill(self) -> None:
         """SIGKILL the platform process alone, and reap it."""
         self.process.kill()

@@ -59,7 +59,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         ["8: instances: 3 is out of range; use 1 to 2"],
     ),
     "choice": ("    isolation: sandbix\n", ["6: isolation: 'sandbix' is not known; did you mean 'sandbox'?"]),
-    "far choice": ("    start: x\n", ["6: start: 'x' is not known; use one of auto, template, blank"]),
+    "far choice": ("    start: x\n", ["6: start: 'x' is not known; use one of auto, template, blank, plain"]),
     "no value": ("    memory:\n", ["6: 'memory' has no value; write one, or remove the line"]),
     "list for one": ("    memory: [1]\n", ["6: 'memory' takes one value, not a list"]),
     "text for list": ("    triggers: /x\n", ["6: 'triggers' takes a list; write `- http: {path: /...}`"]),

@@ -19,6 +19,7 @@ MIB = 2**20
         (ALL, "auto", "template"),
         (ALL, "template", "template"),
         (ALL, "blank", "blank"),
+        (("spare", *ALL), "plain", "none"),
         (("blank", "zygote"), "auto", "blank"),
         (("blank", "zygote"), "template", "blank"),
         (("zygote",), "auto", "zygote"),

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -107,8 +107,7 @@ def loaded(request: pytest.FixtureRequest, victim: Platform) -> Iterator[Callers
 
 def test_killing_instances(victim: Platform, loaded: Callers) -> None:
     for _ in range(5):
-        found = wait_until(lambda: victim.instances_of(loaded.name), "an instance")
-        os.kill(found[0]["pid"], signal.SIGKILL)
+        wait_until(lambda: victim.kill_instances(loaded.name, most=1), "an instance")
         moment_s = time.monotonic()
         wait_until(lambda since=moment_s: loaded.served_since(since), "service after the kill")
     assert set(loaded.failures) <= OURS, loaded.failures
@@ -122,11 +121,8 @@ def test_killing_instances_runs_no_request_twice(victim: Platform, pause_s: floa
     victim.deploy(name, TELLING.replace("PAUSE_S", str(pause_s)))
     with load(victim, name, 8) as callers:
         for _ in range(8):
-            found = wait_until(lambda: victim.instances_of(name), "an instance")
+            wait_until(lambda: victim.kill_instances(name), "an instance")
             moment_s = time.monotonic()
-            for one in found:
-                with suppress(ProcessLookupError):  # surplus instances end by themselves
-                    os.kill(one["pid"], signal.SIGKILL)
             wait_until(lambda since=moment_s: callers.served_since(since), "service after the kill")
     runs = Counter(text.split()[1] for text in told(victim, name, len(callers.answered)))
     victim.remove(name)
@@ -187,7 +183,9 @@ def test_requests_in_flight_get_a_typed_error(victim: Platform, part: str) -> No
     for thread in threads:
         thread.join(10)
     # One that came later runs before anything that was put back could.
-    after = wait_until(lambda: (found := victim.invoke(name, {})).is_success and found, "service after the kill", 20)
+    after = wait_until(
+        lambda: got if (got := victim.invoke(name, {})).is_success else None, "service after the kill", 20
+    )
     ran = told(victim, name, 4)
     victim.remove(name)
     assert [answer.status_code for answer in answers] == [503] * 3

@@ -63,7 +63,7 @@ def test_reach(deployed: Platform) -> None:
     assert found == {
         "169.254.169.254:80": "not reached: No route to host",
         "192.0.2.1:22": "not reached: No route to host",
-        "files.example.net:443": "not reached: Name or service not known",
+        "files.example.net:443": "not reached: Temporary failure in name resolution",
     }
     assert "refused: tcp 169.254.169.254:80 by policy" in run(deployed, "logs", "reach")
     assert "refused: name files.example.net by policy" in run(deployed, "logs", "reach")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -67,3 +69,25 @@ def test_how_a_version_starts_is_chosen_by_what_its_import_did(either_platform: 
     assert (asking["policy"], asking["reason"]) == ("blank", "the version asks to start from blanks")
     for name in ("slow", "holding", "asking"):
         platform.remove(name)
+
+
+def test_plain_starts_share_no_interpreter(either_platform: Platform) -> None:
+    platform = either_platform
+    code = "def handler(event, context):\n    return [hash('fuyun'), id(object)]\n"
+    keys: dict[str, set[int]] = {}
+    for policy in ("plain", "blank"):
+        platform.deploy(policy, code, start=policy)
+        keys[policy] = set()
+        for _ in range(3):
+            keys[policy].add(platform.invoke(policy).json()[0])
+            for one in platform.instances_of(policy):
+                assert one["start"] == "none" or policy == "blank"
+                os.kill(one["pid"], signal.SIGKILL)
+            wait_until(lambda policy=policy: not platform.instances_of(policy), "its instance to be gone")
+    assert (len(keys["plain"]), len(keys["blank"])) == (3, 1)
+    plan = start_of(platform, "plain")
+    assert (plan["rung"], plan["reason"]) == ("none", "the version asks for interpreters of its own")
+    for policy in keys:
+        platform.remove(policy)
+    zygotes = [one for one in processes(platform) if one["kind"] == "zygote"]
+    assert len(zygotes) == len({one["version"] for one in zygotes}), "none that served one start is left"

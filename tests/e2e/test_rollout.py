@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-import signal
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -136,15 +133,6 @@ def test_deploying_over_a_running_draft_fails_nothing(platform: Platform) -> Non
     assert load.failures == []
 
 
-def kill_instances(platform: Platform, name: str) -> int:
-    """SIGKILL to every instance of the function; how many there were."""
-    found = platform.instances_of(name)
-    for one in found:
-        with suppress(ProcessLookupError):  # surplus instances end by themselves
-            os.kill(one["pid"], signal.SIGKILL)
-    return len(found)
-
-
 def test_a_rollout_with_kills_and_reloads_in_the_middle(platform: Platform) -> None:
     """Moves and reloads fail nothing; a kill fails only what was inside, with an error that says so."""
     name = "rolling-on"
@@ -157,7 +145,7 @@ def test_a_rollout_with_kills_and_reloads_in_the_middle(platform: Platform) -> N
     async def kill() -> None:
         """Kill under load, and wait until nobody feels it any more."""
         known = len(load.failures)
-        assert await asyncio.to_thread(kill_instances, platform, name) > 0
+        assert await asyncio.to_thread(platform.kill_instances, name) > 0
         await load.all_served()
         lost, load.failures[known:] = load.failures[known:], []
         assert len(lost) <= CLIENTS, lost

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -95,8 +96,8 @@ def client_files() -> dict[str, bytes]:
 
 def node_files() -> dict[str, bytes]:
     """What scripts/ric.sh has built of AWS's Node client, in a folder `ric`."""
-    built = ROOT / ".state/ric/node_modules/aws-lambda-ric"
-    assert built.is_dir(), "run scripts/ric.sh"
+    done = subprocess.run(["bash", ROOT / "scripts/ric.sh"], stdout=subprocess.PIPE, text=True, check=True)
+    built = Path(done.stdout.strip())
     parts = ("package.json", "bin/index.mjs", "dist/index.mjs", "dist/rapid-client.node")
     return {f"ric/{part}": (built / part).read_bytes() for part in parts}
 

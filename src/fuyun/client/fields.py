@@ -109,7 +109,7 @@ FUNCTION_FIELDS = (
         choices=("none", "internet"), fields=NETWORK_FIELDS,
     ),
     Field("start", "choice", "how instances start; `auto` decides by what the import did",
-          choices=("auto", "template", "blank")),
+          choices=("auto", "template", "blank", "plain")),
     Field("env", "mapping", "environment variables"),
     Field("secrets", "secrets", "secrets as environment variables: names, or ENV_NAME: secret-name"),
     Field("layers", "names", "layers mounted read-only, searched in this order: NAME:NUMBER, or NAME for the newest"),

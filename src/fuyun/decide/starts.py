@@ -43,6 +43,8 @@ def choose_rung(
     a fork of the template. 0 means not measured yet. several: as in `worth_template`.
     """
     loading: Rung = next((rung for rung in _LOADING if rung in available), "none")
+    if policy == "plain":
+        return Choice("none", "the version asks for interpreters of its own")
     if policy == "blank":
         return Choice(loading, "the version asks to start from blanks")
     if "spare" in available:
@@ -68,7 +70,7 @@ def worth_template(
     or is to keep, so many instances that sharing a template's memory pays: one that is forked from it holds a third
     less of its own than one that loaded the code itself (docs/decisions/0009).
     """
-    if not forkable or policy == "blank":
+    if not forkable or policy in ("blank", "plain"):
         return False
     return policy == "template" or several or init_ms >= template_from_ms
 

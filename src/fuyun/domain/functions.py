@@ -20,7 +20,7 @@ MOST_LAYERS = 11
 Isolation = Literal["sandbox", "process"]
 Auth = Literal["public", "key"]
 Network = Literal["none", "internet"]
-StartPolicy = Literal["auto", "template", "blank"]
+StartPolicy = Literal["auto", "template", "blank", "plain"]
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

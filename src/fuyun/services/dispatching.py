@@ -218,8 +218,12 @@ class Dispatcher:
 
     def wake(self) -> None:
         """Make sure that time is looked after."""
-        if self._ticker is None and not self._closing:
-            self._ticker = self._loop.call_later(_TICK_S, self._tick)
+        if not self._closing:
+            self._tick_in(_TICK_S)
+
+    def _tick_in(self, delay_s: float) -> None:
+        if self._ticker is None:
+            self._ticker = self._loop.call_later(delay_s, self._tick)
 
     def _tick(self) -> None:
         self._ticker = None
@@ -240,10 +244,10 @@ class Dispatcher:
             self._scaled_s = now_s
             self._requota()
             self._bury()
-        # Answering what waited too long may have woken it already: never two timers.
-        if (alive or busy or self._retired) and not self._closing and self._ticker is None:
-            delay_s = _TICK_S if busy else _SCALE_S
-            self._ticker = self._loop.call_later(delay_s, self._tick)
+        # Answering what waited too long may have woken it already: never two timers. The timer is looked at in a method
+        # of its own: here compiled code takes it for None still, because it was set to that above.
+        if (alive or busy or self._retired) and not self._closing:
+            self._tick_in(_TICK_S if busy else _SCALE_S)
 
     def _bury(self) -> None:
         """Forget retired pools that have nothing left, and what the host kept for them since."""

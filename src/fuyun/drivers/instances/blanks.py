@@ -43,6 +43,7 @@ class Family:
     blanks: deque[Process] = field(default_factory=deque)
     waiters: deque[asyncio.Future[Process]] = field(default_factory=deque)
     spawning: int = 0
+    alone: bool = False  # makes one blank, for a version that asks for an interpreter of its own
     launch_ms: float = 0.0  # how long the zygote took to start
     spawn_ms: float = 0.0  # how long the last blank took
     failures: int = 0  # since something was made
@@ -71,14 +72,14 @@ class Blanks:
 
     def refill(self, family: Family) -> None:
         """Make the blanks that are wanted: one for every waiter, and the usual reserve."""
-        if self._ground.closing or family.pause is not None:
+        if self._ground.closing or family.pause is not None or family not in self._families.values():
             return
         if not family.up.is_set():
             if not family.launching:
                 family.launching = True
                 self._ground.scope.start(self._launch_zygote(family), "zygote")
             return
-        reserve = self._ground.options.blanks if family.isolation == "sandbox" else 0
+        reserve = self._ground.options.blanks if family.isolation == "sandbox" and not family.alone else 0
         wanted = len(family.waiters) + reserve - len(family.blanks) - family.spawning
         for _ in range(min(wanted, _SPAWNING - family.spawning)):
             family.spawning += 1
@@ -114,6 +115,20 @@ class Blanks:
             raise Unavailable(
                 f"no sandbox could be made within {_TAKE_S:g} s", hint="see the platform's log"
             ) from error
+
+    async def take_alone(self, like: Family) -> tuple[Process, StartKind]:
+        """A blank of a zygote that is started for it, makes no other and ends. Raises what `take` does."""
+        family = Family(like.interpreter, like.isolation, alone=True)
+        key = (family.interpreter.executable, f"{family.isolation} {ids.new_id()}")
+        self._families[key] = family
+        try:
+            return await self.take(family)
+        finally:
+            del self._families[key]
+            if family.pause is not None:
+                family.pause.cancel()
+            if family.zygote:
+                self._ground.warden.send({"op": "kill", "id": family.zygote})
 
     def times_of(self, zygote: str) -> tuple[float, float]:
         """Milliseconds that the zygote of that id took to start, and its last blank; zeros for one that is gone."""
@@ -172,6 +187,9 @@ class Blanks:
             family.launch_ms = (clock.mono_s() - began) * 1000
             family.zygote, family.pid = message["id"], answer["pid"]
             family.up.set()
+            if family not in self._families.values():  # who asked for it alone does not wait any more
+                self._ground.warden.send({"op": "kill", "id": family.zygote})
+                return
         except FuyunError as error:
             self._failed(family, error)
         finally:

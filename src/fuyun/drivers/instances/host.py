@@ -33,6 +33,8 @@ _log = structlog.get_logger("fuyun.host")
 _LOSSES = 5
 #: With this many instances a version's template takes the memory it saves, with more it pays (docs/decisions/0009).
 _SEVERAL = 4
+#: Start policies of versions that never get a template.
+_UNSHARED = ("blank", "plain")
 #: What the inventory lists besides zygotes.
 _KINDS = ("blank", "template", "spare", "instance")
 #: How many hundredths of a second the ends of connections may take to be noticed when the host closes.
@@ -142,7 +144,7 @@ class LocalHost:
             return StartPlan(policy=policy, rung="none", reason=error.detail)
         choice = self._choose(version, family, self._templates.get(version.key))
         reason = choice.reason
-        if version.key not in self._templates and policy != "blank":
+        if version.key not in self._templates and policy not in _UNSHARED:
             reason = self._templates.reasons.get(version.key) or self._untried(version)
         return StartPlan(policy=policy, rung=choice.rung, reason=reason)
 
@@ -162,7 +164,7 @@ class LocalHost:
     async def prepare(self, version: Version, env: dict[str, str]) -> StartReport:
         """Load the version once; keep it as a template where that pays."""
         family = self._blanks.family(self._interpreter_of(version.spec.runtime), version.spec.isolation)
-        wants = version.spec.isolation == "sandbox" and version.spec.start != "blank"
+        wants = version.spec.isolation == "sandbox" and version.spec.start not in _UNSHARED
         wants = wants and version.spec.runtime not in PROGRAMS
         process = await self._loaded(family, version, env, template=wants)
         report = process.report
@@ -247,7 +249,8 @@ class LocalHost:
         replaced: it has answered nothing."""
         for _ in range(_LOSSES):
             began = clock.mono_s()
-            process, kind = await self._blanks.take(family)
+            alone = version.spec.start == "plain"
+            process, kind = await (self._blanks.take_alone(family) if alone else self._blanks.take(family))
             try:
                 await self._load(process, kind, began, version, env, template)
             except (InstanceLost, Unavailable) as error:
