@@ -59,7 +59,7 @@ def nobody_account(site: Path) -> Account:
 
 def copy_site(target: Path) -> None:
     """Copy Fuyun, what it needs at run time and pytest to `target`, readable by everyone (/root is usually not)."""
-    todo, seen = ["fuyun", "pytest"], set[str]()
+    todo, seen = ["fuyun", "pytest", "wasmtime"], set[str]()
     while todo:
         name = re.sub(r"[-_.]+", "-", todo.pop()).lower()
         if name in seen:

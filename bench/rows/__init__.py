@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.measure import Row
-from bench.rows import burst, cold, custom, footprint, warm
+from bench.rows import burst, cold, custom, footprint, warm, wasm
 
 #: In the order of the table; rows that need a quiet platform first.
-ROWS: tuple[Row, ...] = (*footprint.ROWS, *warm.ROWS, *cold.ROWS, *custom.ROWS, *burst.ROWS)
+ROWS: tuple[Row, ...] = (*footprint.ROWS, *warm.ROWS, *cold.ROWS, *custom.ROWS, *wasm.ROWS, *burst.ROWS)

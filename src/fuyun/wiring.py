@@ -23,6 +23,7 @@ from fuyun.domain.errors import HostUnable
 from fuyun.domain.functions import Version
 from fuyun.drivers.blobs.folder import FolderBlobs
 from fuyun.drivers.builds.isolated import ProcessRunner
+from fuyun.drivers.builds.modules import ModuleBuilder
 from fuyun.drivers.builds.uv import UvBuilder, UvOptions
 from fuyun.drivers.catalog.functions import SqlCatalog
 from fuyun.drivers.catalog.layers import SqlLayers
@@ -106,6 +107,7 @@ class _Drivers:
     interpreters: Interpreters
     host: LocalHost
     builder: UvBuilder
+    modules: ModuleBuilder
     notes: list[str]
 
 
@@ -164,9 +166,11 @@ async def _open_drivers(settings: Settings, stack: AsyncExitStack) -> _Drivers:
     options = UvOptions(isolated=host.sandboxed)
     builder = UvBuilder(blobs, run, interpreters.by_path, data / "builds", options)
     stack.push_async_callback(builder.close)
+    modules = await asyncio.to_thread(ModuleBuilder, blobs, run, interpreters.by_path, data / "modules")
+    stack.push_async_callback(modules.close)
     return _Drivers(
         database=database, catalog=SqlCatalog(database), layers=SqlLayers(database), blobs=blobs, store=store,
-        interpreters=interpreters, host=host, builder=builder, notes=notes,
+        interpreters=interpreters, host=host, builder=builder, modules=modules, notes=notes,
     )  # fmt: skip
 
 
@@ -192,8 +196,9 @@ async def _make_services(
     layers = Layers(drivers.layers, blobs, storage, tenants)
     deployer = Deployer(
         DeployParts(
-            catalog=catalog, blobs=blobs, builder=drivers.builder, host=host, tenants=tenants,
-            layers=layers, storage=storage, on_change=dispatcher.reload, upload_bytes=settings.upload_bytes,
+            catalog=catalog, blobs=blobs, builder=drivers.builder, modules=drivers.modules, host=host,
+            tenants=tenants, layers=layers, storage=storage, on_change=dispatcher.reload,
+            upload_bytes=settings.upload_bytes,
             interpreter_of=lambda runtime: Path(drivers.interpreters.by_runtime(runtime).executable),
         )
     )  # fmt: skip

@@ -123,6 +123,10 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         "  g: {handler: ap.x, code: cart}\n",
         ["6: handler: 'ap.x': there is no module 'ap' in {folder}/cart; did you mean 'app'?"],
     ),
+    "no WebAssembly module": (
+        "  g: {runtime: wasm, handler: ap.wat, code: cart}\n",
+        ["6: handler: there is no ap.wat in {folder}/cart; it holds no module"],
+    ),
     "no folder": (
         "  g: {handler: app.x, code: crat}\n",
         ["6: code: {folder}/crat does not exist; name the folder that holds the code, relative to this file"],

@@ -38,7 +38,12 @@ def test_the_defaults_are_valid() -> None:
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_every_runtime_named_is_taken(runtime: str) -> None:
-    check_spec(FunctionSpec(runtime=runtime))
+    check_spec(FunctionSpec(runtime=runtime, handler="app.wasm" if runtime == "wasm" else "app.handler"))
+
+
+@pytest.mark.parametrize("handler", ["app.wasm", "build/app.wat", "my-app_1.wasm"])
+def test_modules_people_name(handler: str) -> None:
+    check_spec(FunctionSpec(runtime="wasm", handler=handler))
 
 
 @pytest.mark.parametrize("handler", ["app.handler", "app:app", "pkg/mod.fn", "a.b.c.d", "pkg.mod:make"])
@@ -74,6 +79,15 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"tmp_bytes": -1}, "tmp_bytes", "-1 is out of range", "0 to 64GiB"),
     ({"hooks": Hooks(pre_freeze="x")}, "hooks.pre_freeze", "'x' is not MODULE.CALLABLE", "app.handler"),
     ({"hooks": Hooks(initializer_timeout_s=901)}, "hooks.initializer_timeout_s", "901s is out of range", "15m"),
+    ({"runtime": "wasm"}, "handler", "'handler.handler' is not a module's file", "write app.wasm"),
+    ({"runtime": "wasm", "handler": "../app.wasm"}, "handler", "'../app.wasm' is not a module's file", "app.wasm"),
+    ({"runtime": "wasm", "handler": "/app.wasm"}, "handler", "'/app.wasm' is not a module's file", "app.wasm"),
+    (
+        {"runtime": "wasm", "handler": "app.wasm", "hooks": Hooks(pre_stop="app.stop")},
+        "hooks.pre_stop",
+        "'app.stop' is a hook",
+        "each call runs a new instance",
+    ),
     ({"env": {"A-B": "x"}}, "env.A-B", "'A-B' is not an environment variable name", "A-Z"),
     ({"env": {"FUYUN_ID": "x"}}, "env.FUYUN_ID", "names starting with FUYUN_", "another name"),
     ({"secrets": {"FUYUN_ID": "x"}}, "env.FUYUN_ID", "names starting with FUYUN_", "another name"),

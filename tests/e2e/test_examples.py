@@ -30,7 +30,14 @@ def run(platform: Platform, *words: str, stdin: bytes = b"") -> str:
 def deployed(platform: Platform) -> Iterator[Platform]:
     """The platform with all examples on it."""
     projects = sorted(path.parent for path in EXAMPLES.glob("*/fuyun.yaml"))
-    assert {project.name for project in projects} >= {"hello", "watermark", "flask-app", "fastapi-app", "reach"}
+    assert {project.name for project in projects} >= {
+        "hello",
+        "watermark",
+        "flask-app",
+        "fastapi-app",
+        "reach",
+        "wasm-wordcount",
+    }
     for project in projects:
         run(platform, "deploy", str(project))
     yield platform
@@ -133,13 +140,27 @@ def test_a_shell_script(deployed: Platform) -> None:
     assert "ExitStatus: words.sh exited with status 3" in told
 
 
-@pytest.mark.parametrize("template", ["python-event", "python-http", "python-asgi", "python-wsgi", "custom"])
+def test_wordcount_in_webassembly(deployed: Platform) -> None:
+    with httpx.Client(base_url=deployed.gateway, trust_env=False) as http:
+        answer = http.post("/wordcount", content="one two\nthree\n" * 20_000)
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.json() == {"lines": 40_000, "words": 60_000, "bytes": 280_000}
+        refused = http.get("/wordcount")
+        assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+    assert json.loads(run(deployed, "invoke", "wordcount", "-d", '"a b"')) == {"lines": 0, "words": 2, "bytes": 5}
+    assert "280000 bytes counted" in run(deployed, "logs", "wordcount")
+
+
+@pytest.mark.parametrize("template", ["python-event", "python-http", "python-asgi", "python-wsgi", "custom", "wasm"])
 def test_templates_can_be_deployed_at_once(platform: Platform, template: str) -> None:
     name = f"made-from-{template}"
     run(platform, "init", name, "--template", template)
     run(platform, "deploy", name)
     if template in ("python-event", "custom"):
         assert json.loads(run(platform, "invoke", name))
+    elif template == "wasm":
+        assert json.loads(run(platform, "invoke", name, "-d", '{"name": "Ada"}')) == {"name": "Ada"}
+        assert "echoing" in run(platform, "logs", name)
     else:
         answer = platform.http.get(platform.url(name) + "/")
         assert answer.status_code == 200, answer.text

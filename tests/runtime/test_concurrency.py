@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from time import monotonic_ns, process_time_ns
 
+from fuyun.runtime.answers import Meter, result_frame
 from tests.runtime.driver import Worker, event_head, worker
 
 MEET = """
@@ -157,3 +159,12 @@ def test_no_thread_at_all(tmp_path: Path) -> None:
     """
     with worker(tmp_path, code, concurrency=2) as w:
         assert w.wait_failed()["code"] == "function_init_failed"
+
+
+def test_a_clock_read_before_another_threads_counts_for_nothing() -> None:
+    """[R 12.4]: threads share a meter, and one may be held up between reading the clock and counting."""
+    meter = Meter()
+    meter._cpu_ns = process_time_ns() + 10**12
+    usage = meter.usage(monotonic_ns())
+    assert usage[1] == 0
+    assert result_frame(1, usage, (200, None, b"1"))

@@ -14,6 +14,7 @@ from fuyun.domain.functions import FunctionSpec, Version
 from fuyun.domain.tenants import Principal
 from fuyun.drivers.blobs.folder import FolderBlobs
 from fuyun.drivers.builds.isolated import ProcessRunner
+from fuyun.drivers.builds.modules import ModuleBuilder
 from fuyun.drivers.builds.uv import UvBuilder, UvOptions
 from fuyun.drivers.catalog.functions import SqlCatalog
 from fuyun.drivers.catalog.layers import SqlLayers
@@ -76,6 +77,7 @@ class Bench:
     tenants: Tenants
     blobs: FolderBlobs
     builder: UvBuilder
+    modules: ModuleBuilder
     deployer: Deployer
     functions: Functions
     layers: Layers
@@ -131,6 +133,7 @@ async def bench(root: Path) -> AsyncIterator[Bench]:
     b.blobs = FolderBlobs.open(root / "objects")
     options = UvOptions(args=("--no-index", "--find-links", str(root / "wheels")), env={})
     b.builder = UvBuilder(b.blobs, ProcessRunner(), INTERPRETERS.by_path, root / "builds", options)
+    b.modules = ModuleBuilder(b.blobs, ProcessRunner(), INTERPRETERS.by_path, root / "modules")
     store = SqlLayers(database)
     storage = Storage(b.catalog, store, b.tenants)
     b.layers = Layers(store, b.blobs, storage, b.tenants)
@@ -140,6 +143,7 @@ async def bench(root: Path) -> AsyncIterator[Bench]:
             catalog=b.catalog,
             blobs=b.blobs,
             builder=b.builder,
+            modules=b.modules,
             host=b.host,
             tenants=b.tenants,
             layers=b.layers,
@@ -156,4 +160,5 @@ async def bench(root: Path) -> AsyncIterator[Bench]:
         yield b
     finally:
         await b.builder.close()
+        await b.modules.close()
         await database.close()

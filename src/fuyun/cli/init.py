@@ -20,6 +20,7 @@ TEMPLATES = {
     "python-asgi": "a FastAPI application",
     "python-wsgi": "a Flask application",
     "custom": "a program in any language, here a shell script, that speaks the Lambda Runtime API",
+    "wasm": "a WebAssembly module that reads and writes like a CGI program",
 }
 
 
@@ -54,7 +55,7 @@ def init(
         raise HostUnable(f"{target} cannot be written: {exc}", hint="check the folder's permissions") from exc
     for path in sorted(made):
         output.data(str(path))
-    then = f" && fuyun invoke {name}" if template in ("python-event", "custom") else ", which prints its URLs"
+    then = f" && fuyun invoke {name}" if template in ("python-event", "custom", "wasm") else ", which prints its URLs"
     output.words(f"made {target} ({TEMPLATES[template]}); now: fuyun deploy {target}{then}")
 
 

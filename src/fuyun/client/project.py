@@ -19,7 +19,7 @@ from fuyun.client.reading import WRONG, FieldReader
 from fuyun.client.requirements import Requirements, find_requirements
 from fuyun.client.yamlfile import Filling, Problems, Reader, Table, Text, Value, load_tree
 from fuyun.domain.errors import BadRequest
-from fuyun.domain.functions import PROGRAMS, FunctionSpec, check_function_name, check_spec
+from fuyun.domain.functions import MODULES, PROGRAMS, FunctionSpec, check_function_name, check_spec
 from fuyun.domain.names import check_name, nearest
 
 FILE_NAMES = ("fuyun.yaml", "fuyun.yml")
@@ -265,6 +265,9 @@ class _Loader:
 
     def _check_handler(self, spec: FunctionSpec, code: Path, line: int, requirements: Requirements) -> None:
         """A handler's module is in the code folder, unless dependencies or layers may bring it."""
+        if spec.runtime in MODULES:
+            self._check_module(spec.handler, code, line)
+            return
         if spec.runtime in PROGRAMS:
             if spec.runtime == "custom" and not spec.layers:
                 self._check_bootstrap(code, line)
@@ -279,6 +282,15 @@ class _Loader:
         close = nearest(module, sorted(path.stem for path in code.glob("*.py")))
         then = f"did you mean {close!r}?" if close else "write MODULE.CALLABLE of a file in the code folder"
         self._problems.add(place, f"handler: {spec.handler!r}: there is no module {module!r} in {code}; {then}")
+
+    def _check_module(self, handler: str, code: Path, line: int) -> None:
+        if (code / handler).is_file():
+            return
+        place, _ = self._fields.lines.get("handler", (line, ""))
+        found = sorted(str(path.relative_to(code)) for path in code.rglob("*.wa[st]*"))
+        close = nearest(handler, found)
+        then = f"did you mean {close!r}?" if close else f"it holds {', '.join(found[:5]) or 'no module'}"
+        self._problems.add(place, f"handler: there is no {handler} in {code}; {then}")
 
     def _check_bootstrap(self, code: Path, line: int) -> None:
         """A custom function's program is there and can be executed, unless layers may bring it."""

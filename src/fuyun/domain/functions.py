@@ -181,7 +181,9 @@ _METHOD = re.compile(r"[A-Za-z]{1,20}")
 PYTHONS = ("python3", "python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
 #: Runtimes whose code is a program: started in an instance, never forked from a template.
 PROGRAMS = ("custom",)
-RUNTIMES = (*PYTHONS, *PROGRAMS)
+#: Runtimes whose code is a WebAssembly module, run anew for every call inside an instance.
+MODULES = ("wasm",)
+RUNTIMES = (*PYTHONS, *PROGRAMS, *MODULES)
 #: What a program's keeper takes of an instance's processes and threads, with some for the program.
 _LEAST_PIDS = 16
 
@@ -208,6 +210,8 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
     )
     if spec.runtime in PROGRAMS:
         _check_program(spec)
+    elif spec.runtime in MODULES:
+        _check_module(spec)
     else:
         _check_callables(spec)
     _between("memory_bytes", spec.memory_bytes, 16 * MIB, 64 * 1024 * MIB, "bytes")
@@ -272,6 +276,18 @@ def _check_callables(spec: FunctionSpec) -> None:
             module, _, attribute = name.replace(":", ".").rpartition(".")
             ok = bool(module) and all(part.isidentifier() for part in [*module.replace("/", ".").split("."), attribute])
             _require(ok, path, f"{name!r} is not MODULE.CALLABLE", "write app.handler, pkg/mod.fn or app:app")
+
+
+def _check_module(spec: FunctionSpec) -> None:
+    """A WebAssembly function names a file, and has no hooks: nothing of a module lives longer than a call."""
+    name = spec.handler
+    ok = name.endswith((".wasm", ".wat")) and all(part not in ("", ".", "..") for part in name.split("/"))
+    ok = ok and "\0" not in name
+    _require(ok, "handler", f"{name!r} is not a module's file", "write app.wasm or build/app.wasm")
+    for hook in HOOKS:
+        found = getattr(spec.hooks, hook)
+        hint = "remove it: each call runs a new instance of a module"
+        _require(not found, f"hooks.{hook}", f"{found!r} is a hook", hint)
 
 
 def _check_program(spec: FunctionSpec) -> None:

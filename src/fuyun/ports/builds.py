@@ -29,10 +29,25 @@ class Builder(Protocol):
         ...
 
 
+class Modules(Protocol):
+    """Compiles WebAssembly modules ahead, once per (code, module, engine, processor), sandboxed."""
+
+    async def compile_module(
+        self, code: Artifact, module: str, interpreter: Path, progress: Callable[[str], None]
+    ) -> tuple[Artifact, Artifact]:
+        """`code` with the machine code of `module` (a path in it, .wasm or .wat) beside it, and the engine as a layer.
+
+        The same code on the same host gives the same artifacts. HostUnable when the host has no engine,
+        FunctionLoadFailed when there is no such file, BuildFailed when it is no module.
+        """
+        ...
+
+
 class Sandboxed(Protocol):
     """Runs one command that is not trusted, to its end.
 
-    The command sees the host's system (programs, libraries, headers, certificates), the paths in `ro` (read-only) and
+    The command sees the host's system (programs, libraries, headers, certificates), `fuyun.runtime` below /opt/fuyun
+    where there is a sandbox, the paths in `ro` (read-only) and
     `rw` (writable by the user it runs as), each at its own path, and exactly `env`. Nothing it started outlives the
     call, whether it returns, times out or is cancelled. Raises TimeoutError after `timeout_s` and HostUnable when the
     host cannot give the isolation.

@@ -71,7 +71,7 @@ class Meter:
     def usage(self, started_ns: int) -> tuple[int, int, int]:
         """Run µs since `started_ns`, CPU µs since the last call, peak resident KiB; each fits 32 bits."""
         cpu_ns, now_ns = process_time_ns(), monotonic_ns()
-        cpu_us = (cpu_ns - self._cpu_ns) // 1000
+        cpu_us = max(0, cpu_ns - self._cpu_ns) // 1000  # another thread may have read the clock since
         self._cpu_ns += cpu_us * 1000
         run_us = (now_ns - started_ns) // 1000
         if now_ns > self._peak_ns:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _DEFAULTS = {
     "concurrency": 1, "timeout_s": 30.0, "memory_bytes": 256 << 20, "output_bytes": 6 << 20, "log_bytes": 1 << 20,
     "layers": [], "env": {}, "hooks": {}, "template": False, "namespace": "", "function": "", "version": "",
-    "instance": "",
+    "instance": "", "runtime": "python3",
 }  # fmt: skip
 #: Numeric libraries start a thread per core unless told otherwise; an instance has only its share of them.
 _THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -33,7 +33,7 @@ HOOKS = ("pre_freeze", "pre_stop")
 
 
 class App:
-    """The author's code, loaded. `mode` event, wsgi or asgi; `style` inline, threads or async; times in ms."""
+    """The author's code, loaded. `mode` event, wsgi, asgi or wasm; `style` inline, threads or async; times in ms."""
 
     def __init__(self, task: dict[str, Any], call: Any, mode: str, asynchronous: bool) -> None:
         self.task = task
@@ -93,6 +93,10 @@ def load(task: dict[str, Any], send: Optional[Callable[[bytes], None]] = None) -
     task = {**_DEFAULTS, **task}
     streams.install(task["function"], int(task["log_bytes"]), send)
     _environment(task)
+    if task["runtime"] == "wasm":
+        from fuyun.runtime.wasm.serving import load as load_module
+
+        return load_module(task)
     paths = _import_path(task)
     before = forking.Holdings.now()
     started = monotonic_ns()

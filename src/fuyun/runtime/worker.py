@@ -37,6 +37,7 @@ def preload() -> None:
 
     import fuyun.sdk  # noqa: F401
     from fuyun.runtime import asgi, looped, threaded, wsgi  # noqa: F401
+    from fuyun.runtime.wasm import serving  # noqa: F401
 
 
 def load(task: dict[str, Any], sock: Optional[socket.socket] = None) -> App:

@@ -18,6 +18,7 @@ from fuyun.base import clock
 from fuyun.decide.quotas import check_functions
 from fuyun.domain.errors import BadRequest, FuyunError, NotFound
 from fuyun.domain.functions import (
+    MODULES,
     Artifact,
     FunctionSpec,
     Version,
@@ -31,7 +32,7 @@ from fuyun.domain.names import check_name, parse_layer
 from fuyun.domain.requirements import check_requirements, lines_of
 from fuyun.domain.tenants import AuditEntry, Principal
 from fuyun.ports.blobs import BlobStore
-from fuyun.ports.builds import Builder
+from fuyun.ports.builds import Builder, Modules
 from fuyun.ports.catalog import Catalog
 from fuyun.ports.instances import InstanceHost, StartReport
 from fuyun.services.environments import environment_of
@@ -72,6 +73,7 @@ class DeployParts:
     catalog: Catalog
     blobs: BlobStore
     builder: Builder
+    modules: Modules
     host: InstanceHost
     tenants: Tenants
     layers: Layers
@@ -156,9 +158,22 @@ class Deployer:
         self, namespace: str, request: DeployRequest, shared: list[Artifact], progress: Progress
     ) -> tuple[Artifact, tuple[Artifact, ...]]:
         """Code with bytecode, and the layers in mount order: dependencies first, then `shared`."""
-        interpreter = await asyncio.to_thread(self._parts.interpreter_of, request.spec.runtime)
+        spec = request.spec
+        interpreter = await asyncio.to_thread(self._parts.interpreter_of, spec.runtime)
         uploaded = await self._find_artifact("code", request.code)
         progress(f"building: {_readable(uploaded.size_bytes)} of code")
+        if spec.runtime in MODULES:
+            if request.requirements:
+                raise BadRequest(
+                    "requirements: a WebAssembly module has no Python packages",
+                    hint="remove requirements, or write `requirements: false`",
+                    path="requirements",
+                )
+            code, engine = await self._parts.modules.compile_module(
+                uploaded, spec.handler, interpreter, lambda line: progress(f"building: {line}")
+            )
+            await self._parts.storage.check(namespace, (code, engine, *shared))
+            return code, (engine, *shared)
         builder = self._parts.builder
         code = await builder.compile(uploaded, interpreter, lambda line: progress(f"building: {line}"))
         if lines_of(check_requirements(request.requirements)):

@@ -13,10 +13,13 @@ import httpx
 
 from fuyun.domain.tenants import Role
 from fuyun.drivers.blobs.folder import FolderBlobs
+from fuyun.drivers.builds.isolated import ProcessRunner
+from fuyun.drivers.builds.modules import ModuleBuilder
 from fuyun.drivers.catalog.functions import SqlCatalog
 from fuyun.drivers.catalog.layers import SqlLayers
 from fuyun.drivers.catalog.sqlite import Database
 from fuyun.drivers.catalog.tenants import SqlTenants
+from fuyun.drivers.instances.interpreters import Interpreters
 from fuyun.drivers.records.folder import FolderRecords
 from fuyun.services.deploying import Deployer, DeployParts
 from fuyun.services.functions import Functions
@@ -98,6 +101,7 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         layers = Layers(shared, blobs, storage, tenants)
         parts = DeployParts(
             catalog=catalog, blobs=blobs, builder=MemoryBuilder(blobs, root / "scratch"), host=host, tenants=tenants,
+            modules=ModuleBuilder(blobs, ProcessRunner(), Interpreters().by_path, root / "modules"),
             interpreter_of=lambda runtime: Path(sys.executable), on_change=table.load, layers=layers, storage=storage,
         )  # fmt: skip
         holder: list[Served] = []

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from fuyun.domain.errors import HostUnable
-from fuyun.domain.functions import PROGRAMS, PYTHONS
+from fuyun.domain.functions import MODULES, PROGRAMS, PYTHONS
 from fuyun.domain.interpreters import Interpreter
 from fuyun.runtime import pythons
 
@@ -95,12 +95,12 @@ class Interpreters:
         )
 
     def by_runtime(self, runtime: str) -> Interpreter:
-        """The one that serves `python3` (the newest) or `python3.N`, an optimised build when there is one. Programs are
-        kept by the newest.
+        """The one that serves `python3` (the newest) or `python3.N`, an optimised build when there is one. Programs and
+        modules are kept by the newest.
 
         HostUnable lists those that were found.
         """
-        if runtime == "python3" or runtime in PROGRAMS:
+        if runtime == "python3" or runtime in (*PROGRAMS, *MODULES):
             return self.newest()
         for item in self.all():
             if item.works and item.runtime == runtime:
