@@ -51,6 +51,9 @@ class Settings(Wire, frozen=True, kw_only=True):
         float, _doc("a version whose init takes longer gets a template; a fork costs about this")
     ] = 8.0
     interpreters: Annotated[str, _doc("folders searched for python3.x besides PATH, separated by ':'")] = ""
+    name_servers: Annotated[
+        str, _doc("ADDRESS or ADDRESS@PORT of name servers that functions' names are asked of; empty: the host's own")
+    ] = ""
     limits: Annotated[str, _doc("auto, cgroup1, cgroup2 or rlimit: who enforces memory, cpu and pids")] = "auto"
     uid_base: Annotated[int, _doc("first host uid of sandboxes when run as root; above Debian's subuid ranges")] = (
         2_000_000_000

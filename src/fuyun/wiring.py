@@ -20,7 +20,8 @@ import structlog
 
 from fuyun.base.tasks import Scope
 from fuyun.domain.errors import HostUnable
-from fuyun.domain.functions import NODES, Version
+from fuyun.domain.functions import Version
+from fuyun.domain.runtimes import NODES
 from fuyun.drivers.blobs.folder import FolderBlobs
 from fuyun.drivers.builds.isolated import ProcessRunner
 from fuyun.drivers.builds.modules import ModuleBuilder
@@ -143,6 +144,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
         await dispatcher.close(settings.drain_s)
 
     stack.push_async_callback(drain)
+    drivers.host.protect_ports((gateway_port, api_port))
     state.update(unready="", gateway=f"http://{_shown(settings.host)}:{gateway_port}")
     return Running(
         gateway_url=state["gateway"],
@@ -263,6 +265,7 @@ def _host_options(settings: Settings, data: Path) -> HostOptions:
         template_from_ms=settings.template_from_ms,
         limits=settings.limits,
         uid_base=settings.uid_base,
+        name_servers=tuple(settings.name_servers.replace(",", " ").split()),
     )
 
 

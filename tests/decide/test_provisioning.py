@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from fuyun.decide.provisioning import least, most, scheduled
 from fuyun.domain.errors import BadRequest
-from fuyun.domain.functions import FunctionSpec, Provisioned, check_spec
+from fuyun.domain.functions import FunctionSpec, Provisioned
+from fuyun.domain.specs import check_spec
 
 OFFICE = Provisioned(schedule="0 8 * * mon-fri", duration_s=10 * 3600.0, instances=3, timezone="Europe/Berlin")
 NOON = Provisioned(schedule="30 11 * * *", duration_s=3600.0, instances=5)

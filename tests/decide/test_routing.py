@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from fuyun.decide.routing import choose, cumulate, point_at, point_of
 from fuyun.domain.errors import Internal
-from fuyun.domain.functions import Weight, check_weights
+from fuyun.domain.functions import Weight
+from fuyun.domain.specs import check_weights
 
 
 def weights_of(**shares: float) -> tuple[Weight, ...]:

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from fuyun.domain.errors import BadRequest
 from fuyun.domain.functions import (
     MIB,
-    RUNTIMES,
     Alias,
     Artifact,
     FunctionSpec,
@@ -23,9 +22,9 @@ from fuyun.domain.functions import (
     Trigger,
     Version,
     Weight,
-    check_spec,
-    check_weights,
 )
+from fuyun.domain.runtimes import RUNTIMES
+from fuyun.domain.specs import check_spec, check_weights
 
 
 def http(path: str, **more: Any) -> tuple[Trigger, ...]:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuyun.domain.errors import BadRequest
-from fuyun.domain.functions import check_function_name
 from fuyun.domain.names import check_name, check_qualifier, nearest
+from fuyun.domain.specs import check_function_name
 
 
 @pytest.mark.parametrize("name", ["a", "a1", "thumbnail-maker", "a" + "b" * 61 + "c"])

@@ -38,6 +38,7 @@ def deployed(platform: Platform) -> Iterator[Platform]:
         "flask-app",
         "fastapi-app",
         "node-feed",
+        "reach",
         "wasm-wordcount",
         "web-chat",
     }
@@ -65,6 +66,18 @@ def test_hello(deployed: Platform) -> None:
     assert answer.json()["hello"] == "Grace"
     assert answer.json()["request"] == answer.headers["fuyun-request-id"]
     assert "greeting Grace" in run(deployed, "logs", "hello")
+
+
+def test_reach(deployed: Platform) -> None:
+    targets = {"targets": ["169.254.169.254:80", "192.0.2.1:22", "files.example.net:443"]}
+    found = json.loads(run(deployed, "invoke", "reach", "-d", json.dumps(targets)))
+    assert found == {
+        "169.254.169.254:80": "not reached: No route to host",
+        "192.0.2.1:22": "not reached: No route to host",
+        "files.example.net:443": "not reached: Temporary failure in name resolution",
+    }
+    assert "refused: tcp 169.254.169.254:80 by policy" in run(deployed, "logs", "reach")
+    assert "refused: name files.example.net by policy" in run(deployed, "logs", "reach")
 
 
 def test_watermark(deployed: Platform) -> None:

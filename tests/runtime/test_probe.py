@@ -10,7 +10,7 @@ import pytest
 
 from fuyun.cli.doctor import run_probe
 from fuyun.drivers.instances.interpreters import Interpreters
-from fuyun.runtime import probe, pythons
+from fuyun.runtime import gate, probe, pythons
 from tests.interpreters import make_interpreter
 
 
@@ -56,3 +56,15 @@ def test_builds_without_a_sandbox_are_told(monkeypatch: pytest.MonkeyPatch, poss
     assert told["state"] == ("ok" if possible else "limited")
     assert ("WITHOUT ISOLATION" in told["found"]) is not possible
     assert ("requirements you trust" in told["todo"]) is not possible
+
+
+def test_what_network_policies_need_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {item["name"]: item for item in probe.network()}
+    assert {name: item["state"] for name, item in told.items()} == dict.fromkeys(told, "ok")
+    assert set(told) == {"way out", "nftables", "veth pairs"}
+    monkeypatch.setattr(gate, "_FOLDERS", ())
+    told = {item["name"]: item for item in probe.network()}
+    assert told["way out"]["found"] == "not installed: nft, slirp4netns"
+    assert told["nftables"]["found"] == "nft is not installed"
+    assert all("apt-get install nftables slirp4netns" in told[name]["todo"] for name in ("way out", "nftables"))
+    assert not any(item["required"] for item in told.values())

@@ -91,7 +91,8 @@ def rollback(
 
 def parse_weights(texts: list[str]) -> list[Weight]:
     """`3`, or `3=90 4=10`; weights that are left out share what the others leave. BadRequest."""
-    from fuyun.domain.functions import Weight, check_weights
+    from fuyun.domain.functions import Weight
+    from fuyun.domain.specs import check_weights
 
     given: list[tuple[int, float | None]] = []
     for text in texts:

@@ -37,8 +37,8 @@ def init(
     directory: Annotated[Path | None, typer.Option("--dir", help="Folder to make; default: NAME.")] = None,
 ) -> None:
     """Make a project that can be deployed at once."""
-    from fuyun.domain.functions import check_function_name
     from fuyun.domain.names import nearest
+    from fuyun.domain.specs import check_function_name
 
     check_function_name(name)
     if template not in TEMPLATES:

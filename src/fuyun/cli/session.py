@@ -88,8 +88,8 @@ def connect(namespace: str = "") -> Platform:
 
 def split_name(text: str) -> tuple[str, str]:
     """NAME[:QUALIFIER] as (name, qualifier or ""); BadRequest unless both could exist."""
-    from fuyun.domain.functions import check_function_name
     from fuyun.domain.names import check_qualifier
+    from fuyun.domain.specs import check_function_name
 
     name, colon, qualifier = text.partition(":")
     check_function_name(name)

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fuyun.base.units import format_duration, format_size
-from fuyun.domain.functions import RUNTIMES, Cors, FunctionSpec, Hooks, HttpTrigger, Provisioned, Readiness
+from fuyun.domain.functions import Cors, FunctionSpec, Hooks, HttpTrigger, Provisioned, Readiness
+from fuyun.domain.runtimes import RUNTIMES
 
 Kind = Literal[
     "text", "flag", "size", "duration", "integer", "number", "names", "mapping", "choice", "folder", "requirements",
     "secrets", "hook", "object", "objects", "switch", "triggers", "functions", "stages",
+    "network",
 ]  # fmt: skip
 
 
@@ -58,6 +60,11 @@ HTTP_FIELDS = (
 #: Trigger kinds by name.
 TRIGGERS = (Field("http", "object", "binds a path of the gateway to the function", fields=HTTP_FIELDS),)
 
+NETWORK_FIELDS = (
+    Field("allow", "names", "what may be reached: `HOST:PORT[/PROTOCOL]`, HOST an address, a network or a name",
+          required=True),
+)  # fmt: skip
+
 HOOK_FIELDS = (
     Field("handler", "text", "MODULE.CALLABLE to run; programs have none"),
     Field("timeout", "duration", "how long it may take"),
@@ -103,6 +110,11 @@ FUNCTION_FIELDS = (
     Field("output", "size", "largest buffered answer; streamed answers are not limited", "output_bytes"),
     Field("log", "size", "log text kept of one invocation", "log_bytes"),
     Field("isolation", "choice", "`sandbox`, or `process` for none at all", choices=("sandbox", "process")),
+    Field(
+        "network", "network", "what it may reach: `none`, `internet` (public addresses), or `allow:` with a list of "
+        "10.0.0.0/8:5432, 192.0.2.7:53/udp, api.example.com:443",
+        choices=("none", "internet"), fields=NETWORK_FIELDS,
+    ),
     Field("start", "choice", "how instances start; `auto` decides by what the import did",
           choices=("auto", "template", "blank", "plain")),
     Field("env", "mapping", "environment variables"),
@@ -223,6 +235,8 @@ def _schema(field: Field) -> dict[str, Any]:
     }
     if field.kind in simple:
         return simple[field.kind]
+    if field.kind == "network":
+        return {"anyOf": [{"enum": list(field.choices)}, _REFERENCE, _object(field.fields)]}
     if field.kind == "hook":
         return {"anyOf": [{"type": "string"}, _object(field.fields)]}
     if field.kind == "switch":

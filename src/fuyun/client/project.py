@@ -19,18 +19,10 @@ from fuyun.client.reading import WRONG, FieldReader
 from fuyun.client.requirements import Requirements, find_requirements
 from fuyun.client.yamlfile import Filling, Problems, Reader, Table, Text, Value, load_tree
 from fuyun.domain.errors import BadRequest
-from fuyun.domain.functions import (
-    MODULES,
-    NODE_SUFFIXES,
-    NODES,
-    PROGRAMS,
-    SERVER_CONCURRENCY,
-    SERVERS,
-    FunctionSpec,
-    check_function_name,
-    check_spec,
-)
+from fuyun.domain.functions import FunctionSpec
 from fuyun.domain.names import check_name, nearest
+from fuyun.domain.runtimes import MODULES, NODE_SUFFIXES, NODES, PROGRAMS, SERVER_CONCURRENCY, SERVERS
+from fuyun.domain.specs import check_function_name, check_spec
 
 FILE_NAMES = ("fuyun.yaml", "fuyun.yml")
 #: The stage that `${stage}` names when none is chosen. It may have a section of its own.

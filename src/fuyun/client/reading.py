@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from fuyun.base.units import parse_duration, parse_size
@@ -73,6 +74,7 @@ class FieldReader:
             "objects": self._objects,
             "triggers": self._triggers,
             "requirements": self._requirements,
+            "network": self._network,
         }
         if field.kind in readers:
             return readers[field.kind](value, field, path)
@@ -171,6 +173,15 @@ class FieldReader:
             on = self._scalar(value, Field(field.name, "flag", field.doc))
             return WRONG if on is WRONG else ({} if on else None)
         return self.read_object(value, field.fields, field.name, f"{path}.")
+
+    def _network(self, value: Value, field: Field, path: str) -> Any:
+        if isinstance(value, Text):
+            return self._scalar(value, replace(field, kind="choice"))
+        found = self.read_object(value, field.fields, field.name, f"{path}.")
+        if isinstance(value, Table) and isinstance(entries := value.values.get("allow"), Items):
+            for index, item in enumerate(entries.values):
+                self.lines[f"{path}.allow[{index}]"] = (item.line, f"{field.name}.allow")
+        return found or WRONG
 
     def _object(self, value: Value, field: Field, path: str) -> Any:
         owner = f"trigger {field.name!r}" if field in TRIGGERS else repr(field.name)

@@ -38,7 +38,8 @@ from fuyun.decide.phases import (
     Thaw,
 )
 from fuyun.domain.errors import Internal
-from fuyun.domain.functions import PROGRAMS, FunctionSpec
+from fuyun.domain.functions import FunctionSpec
+from fuyun.domain.runtimes import PROGRAMS
 
 __all__ = [
     "TRANSITIONS",

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
 import msgspec
 
-from fuyun.base.units import format_duration, format_size
-from fuyun.domain.errors import BadRequest
-from fuyun.domain.names import LATEST, check_layers, check_name, check_qualifier
-from fuyun.domain.schedules import check_schedule, check_timezone
+from fuyun.domain.names import LATEST
 
 MIB = 1024 * 1024
 #: Mount points a sandbox prepares, less the one for dependencies (`runtime.sandbox.LAYER_SLOTS`).
@@ -18,6 +14,7 @@ MOST_LAYERS = 11
 
 Isolation = Literal["sandbox", "process"]
 Auth = Literal["public", "key"]
+Network = Literal["none", "internet"]
 StartPolicy = Literal["auto", "template", "blank", "plain"]
 
 
@@ -74,6 +71,12 @@ class Readiness(Wire, frozen=True, kw_only=True):
     timeout_s: float = 30.0
 
 
+class Allowed(Wire, frozen=True, kw_only=True):
+    """A network policy: entries `HOST:PORT[/PROTOCOL]` of what may be reached (`domain.networks`)."""
+
+    allow: tuple[str, ...]
+
+
 class Provisioned(Wire, frozen=True, kw_only=True):
     """A window in which more instances are kept: from each time the cron `schedule` fires, for `duration_s`."""
 
@@ -103,6 +106,7 @@ class FunctionSpec(Wire, frozen=True, kw_only=True):
     output_bytes: int = 6 * MIB  # largest buffered result; streamed results are not limited
     log_bytes: int = 1 * MIB  # log text kept of one invocation
     isolation: Isolation = "sandbox"
+    network: Network | Allowed = "none"
     start: StartPolicy = "auto"
     env: dict[str, str] = {}
     secrets: dict[str, str] = {}  # environment name -> name of a secret of the namespace
@@ -174,252 +178,3 @@ class Function(Wire, frozen=True, kw_only=True):
     last_version: int
     created_s: float
     updated_s: float
-
-
-_PATH = re.compile(r"/[^\s?#\x00-\x1f\x7f]*")
-_METHOD = re.compile(r"[A-Za-z]{1,20}")
-
-PYTHONS = ("python3", "python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
-NODES = ("nodejs", "nodejs18", "nodejs20", "nodejs22", "nodejs24")
-#: What the file of a Node handler may end in.
-NODE_SUFFIXES = (".js", ".mjs", ".cjs")
-#: Runtimes whose code is a program: started in an instance, never forked from a template.
-PROGRAMS = ("custom", "web")
-#: Those whose program is an HTTP server: requests and WebSockets reach it as they came.
-SERVERS = ("web",)
-#: Where a server listens when its environment names no PORT, and how many requests it gets at once when its project
-#: does not say: Cloud Run's defaults, which its images are made for.
-SERVER_PORT, SERVER_CONCURRENCY = 8080, 80
-#: Runtimes that another process keeps (`runtime/becoming.py`): no templates, and ends as a shell would tell them.
-KEPT = (*PROGRAMS, *NODES)
-#: Runtimes whose code is a WebAssembly module, run anew for every call inside an instance.
-MODULES = ("wasm",)
-RUNTIMES = (*PYTHONS, *NODES, *PROGRAMS, *MODULES)
-#: What a program's keeper takes of an instance's processes and threads, with some for the program.
-_LEAST_PIDS = 16
-#: What Node and its keeper take themselves.
-_LEAST_NODE_BYTES = 64 * MIB
-_FILE = re.compile(r"[\w@+-][\w@.+-]*")
-
-
-def _require(ok: bool, path: str, detail: str, hint: str) -> None:
-    if not ok:
-        raise BadRequest(f"{path}: {detail}", hint=hint, path=path)
-
-
-def _between(path: str, value: float, low: float, high: float, unit: str) -> None:
-    if unit == "bytes":
-        shown = [format_size(int(number)) for number in (value, low, high)]
-    elif unit == "seconds":
-        shown = [format_duration(number) for number in (value, low, high)]
-    else:
-        shown = [f"{number:g} {unit}".strip() for number in (value, low, high)]
-    _require(low <= value <= high, path, f"{shown[0]} is out of range", f"use {shown[1]} to {shown[2]}")
-
-
-def check_spec(spec: FunctionSpec) -> FunctionSpec:
-    """`spec` itself when it keeps every rule, else BadRequest naming the field, what was found and what is valid."""
-    _require(
-        spec.runtime in RUNTIMES, "runtime", f"{spec.runtime!r} is not a runtime", f"use one of {', '.join(RUNTIMES)}"
-    )
-    if spec.runtime in PROGRAMS:
-        _check_program(spec)
-    elif spec.runtime in MODULES:
-        _check_module(spec)
-    else:
-        _check_callables(spec)
-    if spec.runtime in KEPT:
-        _check_kept(spec)
-    if spec.runtime not in SERVERS:
-        for field, found in (("command", spec.command), ("readiness", spec.readiness.path)):
-            _require(not found, field, f"runtime {spec.runtime} has none", "leave it out, or use the runtime `web`")
-    _between("memory_bytes", spec.memory_bytes, 16 * MIB, 64 * 1024 * MIB, "bytes")
-    _between("timeout_s", spec.timeout_s, 0.1, 86400, "seconds")
-    _between("concurrency", spec.concurrency, 1, 1000, "")
-    _between("max_instances", spec.max_instances, 1, 10000, "")
-    _between("min_instances", spec.min_instances, 0, spec.max_instances, "")
-    _check_provisioned(spec)
-    _between("idle_timeout_s", spec.idle_timeout_s, 1, 86400, "seconds")
-    _between("freeze_after_s", spec.freeze_after_s, 0, 86400, "seconds")
-    _between("cpu", spec.cpu, 0.05, 64, "cores")
-    _between("pids", spec.pids, 4, 32768, "")
-    _between("tmp_bytes", spec.tmp_bytes, 0, 64 * 1024 * MIB, "bytes")
-    _between("payload_bytes", spec.payload_bytes, 0, 1024 * MIB, "bytes")
-    _between("output_bytes", spec.output_bytes, 0, 1024 * MIB, "bytes")
-    _between("log_bytes", spec.log_bytes, 0, 64 * MIB, "bytes")
-    for hook in HOOKS:
-        _between(f"hooks.{hook}_timeout_s", getattr(spec.hooks, f"{hook}_timeout_s"), 0.1, 900, "seconds")
-    for name in [*spec.env, *spec.secrets]:
-        _require(
-            name.isidentifier(), f"env.{name}", f"{name!r} is not an environment variable name", "use A-Z, 0-9 and _"
-        )
-        _require(
-            not name.startswith("FUYUN_"),
-            f"env.{name}",
-            "names starting with FUYUN_ are the platform's",
-            "choose another name",
-        )
-    for name, value in spec.env.items():
-        _require("\0" not in value, f"env.{name}", "the value holds a NUL character", "environment values are text")
-        _require(name not in spec.secrets, f"env.{name}", "a secret has the same name", "name one of them differently")
-    check_layers(spec.layers, MOST_LAYERS)
-    for index, trigger in enumerate(spec.triggers):
-        path = f"triggers[{index}].http"
-        _require(trigger.http is not None, path, "the trigger has no kind", "add http: {path: /...}")
-        if trigger.http is not None:
-            _check_http(path, trigger.http)
-    return spec
-
-
-def _check_callables(spec: FunctionSpec) -> None:
-    callables = {"handler": spec.handler}
-    for hook in HOOKS:
-        callables[f"hooks.{hook}"] = getattr(spec.hooks, hook)
-    for path, name in callables.items():
-        if path == "handler" or name:
-            if spec.runtime in NODES:
-                _require(
-                    _is_export(name), path, f"{name!r} is not FILE.EXPORT", "write index.handler or folder/file.handler"
-                )
-            else:
-                _require(
-                    _is_callable(name), path, f"{name!r} is not MODULE.CALLABLE",
-                    "write app.handler, pkg/mod.fn or app:app",
-                )  # fmt: skip
-
-
-def _is_callable(name: str) -> bool:
-    module, _, attribute = name.replace(":", ".").rpartition(".")
-    return bool(module) and all(part.isidentifier() for part in [*module.replace("/", ".").split("."), attribute])
-
-
-def _is_export(name: str) -> bool:
-    file, _, attribute = name.partition(":") if ":" in name else name.rpartition(".")
-    parts = [_FILE.fullmatch(part) for part in file.split("/")]
-    return all(parts) and all(part.isidentifier() for part in attribute.replace("$", "_").split("."))
-
-
-def _check_module(spec: FunctionSpec) -> None:
-    """A WebAssembly function names a file, and has no hooks: nothing of a module lives longer than a call."""
-    name = spec.handler
-    ok = name.endswith((".wasm", ".wat")) and all(part not in ("", ".", "..") for part in name.split("/"))
-    ok = ok and "\0" not in name
-    _require(ok, "handler", f"{name!r} is not a module's file", "write app.wasm or build/app.wasm")
-    for hook in HOOKS:
-        found = getattr(spec.hooks, hook)
-        hint = "remove it: each call runs a new instance of a module"
-        _require(not found, f"hooks.{hook}", f"{found!r} is a hook", hint)
-
-
-def _check_program(spec: FunctionSpec) -> None:
-    name = f"runtime {spec.runtime}"
-    for hook in HOOKS:
-        found = getattr(spec.hooks, hook)
-        _require(
-            not found, f"hooks.{hook}", f"{found!r} cannot be called in {name}", "a program gets SIGTERM before it ends"
-        )
-    _require(
-        len(spec.handler) <= 1000 and spec.handler.isprintable(),
-        "handler", f"{spec.handler[:80]!r} is no handler of {name}", "use up to 1000 printable characters",
-    )  # fmt: skip
-
-
-def _check_kept(spec: FunctionSpec) -> None:
-    name = f"runtime {spec.runtime}"
-    _require(spec.start != "template", "start", f"{name} has no templates", "leave start out: it starts from blanks")
-    _between("pids", spec.pids, _LEAST_PIDS, 32768, "")
-    if spec.runtime in NODES:
-        _between("memory_bytes", spec.memory_bytes, _LEAST_NODE_BYTES, 64 * 1024 * MIB, "bytes")
-    if spec.runtime in SERVERS:
-        _check_server(spec)
-
-
-def server_port(spec: FunctionSpec) -> int:
-    """Where the server listens."""
-    return int(spec.env.get("PORT", SERVER_PORT))
-
-
-def start_limit_s(spec: FunctionSpec) -> float:
-    """How long an instance may take to be ready."""
-    return spec.readiness.timeout_s if spec.runtime in SERVERS else spec.hooks.initializer_timeout_s
-
-
-def _check_server(spec: FunctionSpec) -> None:
-    port = spec.env.get("PORT", str(SERVER_PORT))
-    _require(
-        port.isascii() and port.isdigit() and 1024 <= int(port) <= 65535,
-        "env.PORT", f"{port!r} is no port a program without rights can listen on", "use 1024 to 65535, or leave it out",
-    )  # fmt: skip
-    _require("PORT" not in spec.secrets, "env.PORT", "the port cannot be a secret", "write it in env, or leave it out")
-    command, path = spec.command, spec.readiness.path
-    _require(
-        len(command) <= 4000 and "\0" not in command,
-        "command",
-        f"{command[:80]!r} is no command",
-        "use up to 4000 bytes",
-    )
-    _require(
-        not path or (_PATH.match(path) is not None and path.isascii() and path.isprintable() and " " not in path),
-        "readiness.path", f"{path!r} is no path", "start it with / and write spaces as %20",
-    )  # fmt: skip
-    _between("readiness.timeout_s", spec.readiness.timeout_s, 0.1, 900, "seconds")
-
-
-def _check_provisioned(spec: FunctionSpec) -> None:
-    _between("provisioned", len(spec.provisioned), 0, 20, "windows")
-    for index, window in enumerate(spec.provisioned):
-        path = f"provisioned[{index}]"
-        for field, check in (("schedule", check_schedule), ("timezone", check_timezone)):
-            try:
-                check(getattr(window, field))
-            except BadRequest as exc:
-                where = f"{path}.{field}"
-                raise BadRequest(f"{where}: {exc.detail}", hint=exc.hint, path=where) from exc
-        _between(f"{path}.duration_s", window.duration_s, 60, 7 * 86400, "seconds")
-        _between(f"{path}.instances", window.instances, 1, spec.max_instances, "")
-
-
-def _check_http(path: str, http: HttpTrigger) -> None:
-    _require(
-        _PATH.fullmatch(http.path) is not None and not http.path.startswith("/fn/"),
-        f"{path}.path",
-        f"{http.path!r} cannot be a trigger path",
-        "start it with /, keep out of /fn/, and write spaces, ? and # as %20, %3F and %23",
-    )
-    _require("*" not in http.path.removesuffix("/*"), f"{path}.path", "* only stands at the end", "end it with /*")
-    _require(bool(http.methods), f"{path}.methods", "no method", "name some, or ANY")
-    for method in http.methods:
-        _require(
-            _METHOD.fullmatch(method) is not None,
-            f"{path}.methods",
-            f"{method!r} is not a method",
-            "use GET, POST, ANY",
-        )
-    if http.alias:
-        try:
-            check_qualifier(http.alias)
-        except BadRequest as exc:
-            raise BadRequest(
-                f"{path}.alias: {exc.detail}", hint="name an alias or a version", path=f"{path}.alias"
-            ) from exc
-
-
-def check_weights(weights: tuple[Weight, ...]) -> tuple[Weight, ...]:
-    """`weights` itself when 1 to 8 different versions share exactly 100, else BadRequest."""
-    _require(1 <= len(weights) <= 8, "weights", f"{len(weights)} versions", "give an alias 1 to 8 versions")
-    _require(
-        len({w.version for w in weights}) == len(weights), "weights", "a version stands twice", "name each version once"
-    )
-    for weight in weights:
-        _require(
-            0 <= weight.version < 2**31, "weights", f"{weight.version} is not a version", "use 0 for $LATEST, or 1 up"
-        )
-    _require(all(0 <= w.weight <= 100 for w in weights), "weights", "a weight is out of range", "use 0 to 100")
-    total = sum(w.weight for w in weights)
-    _require(abs(total - 100) < 1e-6, "weights", f"the weights sum to {total:g}", "let them sum to 100")
-    return weights
-
-
-def check_function_name(name: str) -> str:
-    """`name` itself or BadRequest."""
-    return check_name("function", name)

@@ -12,7 +12,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable
+    from typing import Any, Callable, Iterable, Iterator
 
 _PERIOD_US = 100000
 V1_CONTROLLERS = ("memory", "pids", "cpu", "cpuacct", "freezer")
@@ -289,3 +289,10 @@ def clear_up(bases: list[str], others: bool = False) -> None:
                 and _empty(f"{parent}/{name}", lambda pid: None)
             ):
                 _remove(f"{parent}/{name}")
+
+
+def stats_in_parts(groups: Iterable[tuple[str, Group | None]]) -> Iterator[dict[str, Any]]:
+    """`stats` of named groups, in parts that each fit a message, the last one marked."""
+    items = [(name, group.stats()) for name, group in groups if group is not None]
+    for start in range(0, len(items) or 1, 200):
+        yield {"stats": dict(items[start : start + 200]), "last": start + 200 >= len(items)}

@@ -28,4 +28,5 @@ class Child:
     frozen: bool = False
     orders: Orders | None = None  # of a zygote
     zygote: Child | None = None  # the one that is making it
+    network: dict[str, Any] | None = None  # the link it gets before it begins
     options: dict[str, Any] = field(default_factory=dict)

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 #: Mounts and namespaces; the ids of a zygote; ending what has another user; making control groups (the root of a
 #: hierarchy is nobody's to write) and reaching an interpreter or a data directory whose parents are closed to others.
-#: With root of the host; else over its own user namespace only.
+#: The gate, which is forked off when a function first has a network, configures it and bounds what it executes. With
+#: root of the host; else over its own user namespace only.
 _KEPT = (
     syscalls.CAP_SYS_ADMIN, syscalls.CAP_SETUID, syscalls.CAP_SETGID, syscalls.CAP_SETFCAP, syscalls.CAP_KILL,
-    syscalls.CAP_DAC_OVERRIDE,
+    syscalls.CAP_DAC_OVERRIDE, syscalls.CAP_NET_ADMIN, syscalls.CAP_SETPCAP,
 )  # fmt: skip
 
 

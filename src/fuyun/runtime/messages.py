@@ -84,6 +84,14 @@ def _is_plan_or_none(value: object) -> bool:
     return value is None or _is_plan(value)
 
 
+def _is_link_or_none(value: object) -> bool:
+    return value is None or (
+        type(value) is dict
+        and all(type(value.get(name)) is int and 0 <= value[name] < 2**32 for name in ("slot", "group"))
+        and _is_text(value.get("address"))
+    )
+
+
 _PLAN = {"binds", "links", "folders", "closed", "files", "network", "tmp_bytes"}
 #: op: how many descriptors it passes at least, and what its fields must be.
 _ORDERS: dict[str, tuple[int, dict[str, Callable[[object], bool]]]] = {
@@ -94,10 +102,13 @@ _ORDERS: dict[str, tuple[int, dict[str, Callable[[object], bool]]]] = {
     "limits": (0, {"limits": _is_limits}),
     "run": (1, {"plan": _is_plan_or_none, "argv": _is_command, "env": _is_environment, "cwd": _is_path,
                 "limits": _is_limits}),
+    "gate": (1, {}),
     "freeze": (0, {"frozen": _is_flag}),
     "kill": (0, {}),
     "stats": (0, {}),
 }  # fmt: skip
+#: Fields that orders may have.
+_OPTIONAL = {"network": _is_link_or_none}
 #: Those that make a process, and so need an id that nothing has.
 _MAKERS = ("zygote", "spawn", "fork", "run")
 
@@ -115,6 +126,9 @@ def check(message: dict[str, Any], passed: int, known: Callable[[str], bool]) ->
         if name not in message:
             raise Malformed(f"{op}: {name} is missing")
         if not right(message[name]):
+            raise Malformed(f"{op}: {name} is {message[name]!r:.200}")
+    for name, right in _OPTIONAL.items():
+        if name in message and not right(message[name]):
             raise Malformed(f"{op}: {name} is {message[name]!r:.200}")
     if passed < least:
         raise Malformed(f"{op}: {passed} descriptors, it needs {least}")

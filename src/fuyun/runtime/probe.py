@@ -7,7 +7,6 @@ Sources: namespaces(7), user_namespaces(7), cgroups(7), seccomp(2), landlock(7),
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import os
 import platform
@@ -17,11 +16,12 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fuyun.runtime import nodes, pythons, syscalls
+from fuyun.runtime import gate, netlink, nodes, pythons, syscalls
+from fuyun.runtime.findings import attempt, check, read
 
 NAMESPACES = {
     "user": syscalls.NEWUSER,
@@ -42,44 +42,6 @@ told = {"__name__": "pythons"}
 exec(compile(open(sys.argv[1], encoding="utf-8").read(), sys.argv[1], "exec"), told)
 print(".".join(map(str, sys.version_info[:3])), int(sys.version_info[3] == "final"), int(told["optimised"]()))
 """
-
-
-def check(name: str, state: str, found: str, todo: str = "", required: bool = False) -> dict[str, Any]:
-    """One line of the table. `state` is ok, limited or missing; without a `required` one functions cannot run."""
-    return {"name": name, "state": state, "found": found, "todo": todo if state != "ok" else "", "required": required}
-
-
-def attempt(action: Callable[[], str]) -> tuple[bool, str]:
-    """Run `action` in a child process: (True, what it returned) or (False, its error)."""
-    read_end, write_end = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            os.close(read_end)
-            try:
-                text, code = action(), 0
-            except OSError as exc:
-                text = f"{exc.strerror or exc} ({errno.errorcode.get(exc.errno or 0, exc.errno)})"
-            except Exception as exc:
-                text = f"{type(exc).__name__}: {exc}"
-            os.write(write_end, text.encode("utf-8", "replace")[:4000])
-        finally:
-            os._exit(code)
-    os.close(write_end)
-    with os.fdopen(read_end, "rb") as pipe:
-        said = pipe.read().decode("utf-8", "replace")
-    _, status = os.waitpid(pid, 0)
-    return status == 0, said or (f"ended with status {status}" if status else "")
-
-
-def read(path: str) -> str:
-    """A file's text without surrounding space, "" when it cannot be read."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
 
 
 def unshare(flags: int) -> None:
@@ -243,6 +205,55 @@ def tools() -> Iterator[dict[str, Any]]:
     )
 
 
+#: Every kind of rule the gate needs, on nothing.
+_RULES = """table inet probe {
+  map policies { type devgroup : verdict; }
+  set told { type iface_index; size 16; flags dynamic,timeout; timeout 1m; }
+  set names { type ipv4_addr; flags timeout; }
+  chain refuse { update @told { iif limit rate 1/second } log group 7
+    reject with icmpx admin-prohibited; }
+  chain forward { type filter hook forward priority filter; policy drop;
+    ct state established accept; fib saddr . iif oif 0 drop; ip daddr @names tcp dport 1-2 accept
+    iifgroup vmap @policies; goto refuse; }
+  chain leave { type nat hook postrouting priority srcnat; masquerade; }
+}"""
+
+
+def network() -> Iterator[dict[str, Any]]:
+    """What network policies need: nftables, veth pairs, a way out."""
+    unable = gate.unable()
+    todo = "without it functions have no network (network: none); "
+    install = todo + "apt-get install nftables slirp4netns"
+    yield check("way out", "limited" if unable else "ok", unable or "slirp4netns, /dev/net/tun",
+                todo + "chmod 666 /dev/net/tun" if "/dev/net/tun" in unable else install)  # fmt: skip
+
+    def rules() -> str:
+        _own_network()
+        done = subprocess.run([gate.find_program("nft"), "-f", "-"], input=_RULES, capture_output=True, text=True,
+                              timeout=20, check=False)  # fmt: skip
+        if done.returncode:
+            raise OSError(0, done.stderr.strip()[:200])
+        return "sets, verdict maps, fib, log, reject, masquerade"
+
+    ok, said = attempt(rules) if gate.find_program("nft") else (False, "nft is not installed")
+    yield check("nftables", "ok" if ok else "limited", said, install + "; the kernel needs CONFIG_NF_TABLES")
+
+    def pair() -> str:
+        _own_network()
+        with open("/proc/self/ns/net") as here:
+            netlink.Routes().make_pair("probe", 1, "eth0", here.fileno(), 1500)
+        return "can be made"
+
+    ok, said = attempt(pair)
+    yield check("veth pairs", "ok" if ok else "limited", said, todo + "the kernel needs CONFIG_VETH")
+
+
+def _own_network() -> None:
+    if os.geteuid() != 0:
+        become_root()
+    unshare(syscalls.NEWNET)
+
+
 def interpreters(folders: str) -> Iterator[dict[str, Any]]:
     """All that were found, the one that serves each runtime, and the platform's own."""
     found = _pythons(folders)
@@ -339,7 +350,8 @@ def _taken(address: str, port: int) -> str:
 def probe(data: str, address: str, ports: list[int], folders: str) -> list[dict[str, Any]]:
     """Every check, in the order a person reads them."""
     own = [*host(), *namespaces(), *cgroups(), *kernel_features()]
-    return [*own, *interpreters(folders), *node_runtimes(folders), *tools(), *place(data, address, ports)]
+    languages = [*interpreters(folders), *node_runtimes(folders)]
+    return [*own, *languages, *network(), *tools(), *place(data, address, ports)]
 
 
 def main() -> None:

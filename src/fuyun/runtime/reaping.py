@@ -20,6 +20,18 @@ def clear(group: cgroups.Group) -> bool:
     return False
 
 
+def status_of(pidfd: int) -> int | None:
+    """How the process that a pidfd is about has ended, negative for a signal; None when that is another's to see: a
+    template reaps its own children."""
+    try:
+        found = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:
+        return None
+    if found is None:
+        return None
+    return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+
+
 def reap_all() -> None:
     """Collect every child that has ended."""
     try:

@@ -34,6 +34,7 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 
 
 #: capability.h: what the warden and a zygote keep.
 CAP_DAC_OVERRIDE, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN, CAP_SETFCAP = 1, 5, 6, 7, 21, 31
+CAP_SETPCAP, CAP_NET_ADMIN = 8, 12
 #: struct __user_cap_header_struct (version 3, this process) and struct __user_cap_data_struct, twice.
 _CAP_HEADER, _NO_CAPABILITIES = struct.pack("=Ii", 0x20080522, 0), bytes(24)
 _ARM = platform.machine() == "aarch64"
@@ -196,10 +197,10 @@ def prctl(option: int, value: int = 0) -> int:
     return int(result)
 
 
-def empty_bounding_set() -> None:
-    """Drop every capability from the bounding set: nothing executed later can gain one."""
+def empty_bounding_set(kept: tuple[int, ...] = ()) -> None:
+    """Drop every capability but `kept` from the bounding set: nothing executed later can gain one."""
     for capability in range(64):
-        if _prctl(PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0) < 0:
+        if capability not in kept and _prctl(PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0) < 0:
             return
 
 

@@ -6,10 +6,11 @@ who is speaking, which the kernel says. It never sees an event, a result or a li
 
 Messages from the platform (JSON, `descriptors.py`), each with an `id`:
   zygote  {plan, options}                     start a zygote; answered by `zygote`
+  gate    {} [socket]                         start a gate to the network (`gate.py`) that serves the socket
   spawn   {zygote, limits} [channel, output]  a blank; answered by `ready` [pidfd]
-  fork    {template, limits, tmp_bytes, task} [channel, output]
+  fork    {template, limits, tmp_bytes, task, network?} [channel, output]
                                               an instance of a template; answered by `ready` [pidfd]
-  limits  {limits, room}                      set a blank's limits and let it go on; `room`: a template's, which does
+  limits  {limits, room, network?}            set a blank's limits (`room`: a template's), link it, let it go on
   run     {plan, argv, env, cwd, limits} [output]  a build in a sandbox; answered by `gone`
   freeze  {frozen} | kill {} | stats {}
 To the platform: hello, zygote, ready, failed {message, again?}, gone {status, oom, peak, cpu_us}, stats.
@@ -28,6 +29,7 @@ import time
 
 from fuyun.runtime import cgroups, descriptors, launching, messages, reaping, syscalls, watchdog
 from fuyun.runtime.children import Child
+from fuyun.runtime.links import Links
 from fuyun.runtime.orders import Orders
 
 TYPE_CHECKING = False
@@ -49,6 +51,7 @@ class Warden:
         self._selector = selectors.DefaultSelector()
         self._handlers: dict[int, Callable[[], None]] = {}
         self._listen(platform.fileno(), self._on_platform)
+        self._links = Links(self._listen, self._ignore)
         self._watched_s = 0.0
         self._dead_groups: list[cgroups.Group] = []
         self._ids = (options["uid_base"], 65536) if options["root"] else (0, 1)
@@ -177,6 +180,9 @@ class Warden:
             raise
         self._watch(child)
 
+    def _do_gate(self, message: dict[str, Any], passed: list[int]) -> None:
+        self._links.open(passed[0])
+
     def _do_spawn(self, message: dict[str, Any], passed: list[int]) -> None:
         zygote, given = self._zygotes[message["zygote"]]
         if zygote.control is None or zygote.killed:
@@ -192,7 +198,8 @@ class Warden:
         template = self._children[message["template"]]
         if template.control is None:
             raise ProcessLookupError(errno.ESRCH, "it does not listen any more")
-        _child, theirs = self._expect(message, "sandbox")
+        child, theirs = self._expect(message, "sandbox")
+        child.network = message.get("network")
         tmp = syscalls.tmpfs_descriptor(max(4096, message["tmp_bytes"]))
         try:
             with theirs:
@@ -206,7 +213,15 @@ class Warden:
         if child is None or child.control is None:
             return
         self._limit(child, message["limits"])
-        if message.get("room"):
+        if not message.get("room"):
+            self._links.link(child, message.get("network"), lambda problem: self._let_go(child, message, problem))
+
+    def _let_go(self, child: Child, message: dict[str, Any], problem: str) -> None:
+        """It is limited, and linked to the network unless there was a problem."""
+        if self._children.get(child.id) is not child or child.control is None:
+            return  # it has ended meanwhile
+        if problem:
+            self._fail(child, problem)
             return
         try:
             child.control.send(b"l")
@@ -227,11 +242,8 @@ class Warden:
             self._freeze(child, message["frozen"])
 
     def _do_stats(self, message: dict[str, Any], passed: list[int]) -> None:
-        found = {c.id: c.group.stats() for c in self._children.values() if c.group is not None}
-        items = list(found.items())
-        for start in range(0, len(items) or 1, 200):
-            last = start + 200 >= len(items)
-            self._tell({"ev": "stats", "id": message["id"], "stats": dict(items[start : start + 200]), "last": last})
+        for part in cgroups.stats_in_parts((c.id, c.group) for c in self._children.values()):
+            self._tell({"ev": "stats", "id": message["id"], **part})
 
     # --- children
 
@@ -266,7 +278,19 @@ class Warden:
             self._watch(child)
             if child.group is not None:
                 child.group.attach(pid)
-            control.send(b"g")
+        except OSError as error:
+            self._fail(child, error.strerror or str(error))
+            return
+        self._links.link(child, child.network, lambda problem: self._let_begin(child, problem))
+
+    def _let_begin(self, child: Child, problem: str) -> None:
+        """It is in its control group, and linked to the network unless there was a problem."""
+        if self._children.get(child.id) is not child or child.control is None:
+            return  # it has ended meanwhile
+        try:
+            if problem:
+                raise OSError(0, problem)
+            child.control.send(b"g")
         except OSError as error:
             self._fail(child, error.strerror or str(error))
             return
@@ -314,13 +338,7 @@ class Warden:
         self._listen(child.pidfd, lambda: self._on_end(child))
 
     def _on_end(self, child: Child) -> None:
-        status = None
-        try:
-            found = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOHANG)
-            if found is not None:
-                status = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
-        except ChildProcessError:
-            pass  # a template's child: the template reaps it, how it ended is not ours to see
+        status = reaping.status_of(child.pidfd)
         if child.options.get("isolation") == "process" and child.group is None:
             self._strays = True
         if child.orders is not None and not child.orders.up:
@@ -375,7 +393,7 @@ class Warden:
 
     def _sweep(self) -> None:
         self._dead_groups = [group for group in self._dead_groups if not reaping.clear(group)]
-        watched = {child.pid for child in self._children.values()}
+        watched = {child.pid for child in self._children.values()} | self._links.pids
         if self._strays and 0 not in watched:  # one that is still to say hello is ours, and not known yet
             self._strays = False
             reaping.end_strays(watched)

@@ -18,20 +18,12 @@ import msgspec
 from fuyun.base import clock
 from fuyun.decide.quotas import check_functions
 from fuyun.domain.errors import BadRequest, FuyunError, NotFound
-from fuyun.domain.functions import (
-    MODULES,
-    NODES,
-    Artifact,
-    FunctionSpec,
-    Version,
-    Weight,
-    Wire,
-    check_function_name,
-    check_spec,
-)
+from fuyun.domain.functions import Artifact, FunctionSpec, Version, Weight, Wire
 from fuyun.domain.layers import LayerVersion
 from fuyun.domain.names import check_name, parse_layer
 from fuyun.domain.requirements import check_requirements, lines_of
+from fuyun.domain.runtimes import MODULES, NODES
+from fuyun.domain.specs import check_function_name, check_spec
 from fuyun.domain.tenants import AuditEntry, Principal
 from fuyun.ports.blobs import BlobStore
 from fuyun.ports.builds import Builder, Modules, PackageBuilder

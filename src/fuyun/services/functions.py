@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable
 
 from fuyun.base import clock
 from fuyun.domain.errors import BadRequest, Conflict, NotFound
-from fuyun.domain.functions import Alias, Function, Version, Weight, check_weights
+from fuyun.domain.functions import Alias, Function, Version, Weight
 from fuyun.domain.names import check_name, nearest
+from fuyun.domain.specs import check_weights
 from fuyun.domain.tenants import Principal
 from fuyun.ports.catalog import Catalog
 from fuyun.services.tenants import Tenants, entry_of

@@ -11,8 +11,9 @@ import structlog
 
 from fuyun.decide import routing
 from fuyun.domain.errors import Conflict, NotFound
-from fuyun.domain.functions import SERVERS, Alias, Auth, Cors, FunctionSpec, HttpTrigger, Version
+from fuyun.domain.functions import Alias, Auth, Cors, FunctionSpec, HttpTrigger, Version
 from fuyun.domain.names import LATEST, nearest
+from fuyun.domain.runtimes import SERVERS
 from fuyun.ports.catalog import Catalog
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fuyun.domain.errors import HostUnable
-from fuyun.domain.functions import PYTHONS
+from fuyun.domain.runtimes import PYTHONS
 from fuyun.drivers.instances.interpreters import Interpreters, probe
 from fuyun.runtime import pythons
 from tests.interpreters import BASE, NAME, make_interpreter

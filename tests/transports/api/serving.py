@@ -105,26 +105,22 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         packages = NpmBuilder(blobs, ProcessRunner(), nodes.get, root / "npm", NpmOptions(args=("--offline",), env={}))
         stack.push_async_callback(packages.close)
         parts = DeployParts(
-            packages=packages,
-            catalog=catalog, blobs=blobs, builder=MemoryBuilder(blobs, root / "scratch"), host=host, tenants=tenants,
+            packages=packages, catalog=catalog, blobs=blobs, host=host, tenants=tenants,
+            builder=MemoryBuilder(blobs, root / "scratch"),
             modules=ModuleBuilder(blobs, ProcessRunner(), Interpreters().by_path, root / "modules"),
             interpreter_of=lambda runtime: Path(sys.executable), on_change=table.load, layers=layers, storage=storage,
         )  # fmt: skip
         holder: list[Served] = []
         services = Services(
-            tenants=tenants,
+            tenants=tenants, records=Records(store, 3600.0), layers=layers, deployer=Deployer(parts),
             functions=Functions(catalog, tenants, table.load, host.forget),
-            deployer=Deployer(parts),
-            layers=layers,
-            records=Records(store, 3600.0),
-            invoker=invoker,
-            measures=measures,
+            invoker=invoker, measures=measures,
             gauges=lambda: holder[0].gauges,
             plan_of=host.plan_of,
             inventory=host.inventory,
             unready=lambda: holder[0].unready,
             limits=limits or Limits(),
-        )
+        )  # fmt: skip
         server = ApiServer(create_app(services), "127.0.0.1", 0)
         port = await server.start()
         stack.push_async_callback(server.stop, 5.0)

@@ -13,6 +13,7 @@ from fuyun.base import clock
 from fuyun.base.tasks import Scope
 from fuyun.domain.errors import Unavailable
 from fuyun.domain.invocations import LogLine
+from fuyun.drivers.instances.networks import Networks
 from fuyun.drivers.instances.process import Process
 from fuyun.drivers.instances.warden import Warden
 
@@ -22,7 +23,8 @@ _log = structlog.get_logger("fuyun.host")
 @dataclass(frozen=True, kw_only=True)
 class HostOptions:
     """What wiring tells the host. `store`: folder of the blob store. `tree`: name of its control groups.
-    `spare_from_ms`: templates whose fork takes so long keep a spare."""
+    `spare_from_ms`: templates whose fork takes so long keep a spare. `name_servers`: who is asked about names for
+    instances, () for the host's own."""
 
     store: Path
     tree: str
@@ -33,12 +35,14 @@ class HostOptions:
     limits: str = "auto"
     uid_base: int = 2_000_000_000
     namespaces: bool = True
+    name_servers: tuple[str, ...] = ()
 
 
 class Ground:
-    """One per host. `warden` is set once the host has made it."""
+    """One per host. `warden` and `networks` are set once the host has made them."""
 
     warden: Warden
+    networks: Networks
 
     def __init__(self, options: HostOptions, log: Callable[[LogLine], None]) -> None:
         """`log` gets lines that belong to no invocation."""
@@ -58,6 +62,7 @@ class Ground:
     def dismiss(self, process: Process) -> None:
         """It is gone."""
         self.processes.pop(process.id, None)
+        self.networks.release(process)
 
     def try_send(self, message: dict[str, Any]) -> None:
         """Tell the warden, if there is one; without one the process it is about is gone too."""
@@ -66,9 +71,13 @@ class Ground:
         except Unavailable:
             return
 
+    def tell(self, process: Process, text: str) -> None:
+        """A line of the platform's own in the log of the process's function."""
+        process.emit("platform", "warning", text)
+
     def _on_output(self, process: Process, stream: str, level: str, text: str) -> None:
         version = process.version
-        if version is None or stream not in ("stdout", "stderr", "log"):
+        if version is None or stream not in ("stdout", "stderr", "log", "platform"):
             return
         self._log(
             LogLine(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -14,12 +14,14 @@ import structlog
 from fuyun.base import clock
 from fuyun.decide import provisioning, savings, starts
 from fuyun.domain.errors import FuyunError, HostUnable, InstanceLost, Unavailable
-from fuyun.domain.functions import KEPT, Version
+from fuyun.domain.functions import Version
 from fuyun.domain.interpreters import Interpreter
 from fuyun.domain.invocations import LogLine, StartKind
+from fuyun.domain.runtimes import KEPT
 from fuyun.drivers.instances import loading, memory
 from fuyun.drivers.instances.blanks import Blanks, Family
 from fuyun.drivers.instances.ground import Ground, HostOptions
+from fuyun.drivers.instances.networks import Networks
 from fuyun.drivers.instances.process import Process
 from fuyun.drivers.instances.programs import Programs
 from fuyun.drivers.instances.templates import Template, Templates
@@ -50,6 +52,7 @@ class LocalHost:
         """`interpreter_of(runtime)` raises HostUnable; `log` gets lines that belong to no invocation."""
         self._interpreter_of = interpreter_of
         self._ground = Ground(options, log)
+        self._ground.networks = Networks(self._ground)
         self._blanks = Blanks(self._ground)
         self._templates = Templates(self._ground)
         self.run = Programs(self._ground).run
@@ -89,6 +92,10 @@ class LocalHost:
         self._ground.options = dataclasses.replace(self._ground.options, namespaces=False)
         self._make_warden()
         await self.warden.start()
+
+    def protect_ports(self, ports: Iterable[int]) -> None:
+        """The platform's own ports, which no function reaches, whatever its policy."""
+        self._ground.networks.protect(ports)
 
     @property
     def sandboxed(self) -> bool:
@@ -225,6 +232,7 @@ class LocalHost:
         """End everything."""
         self._ground.closing = True
         self._blanks.close()
+        await self._ground.networks.wait_closed()
         await self._ground.scope.close()
         await self.warden.close()
         for process in list(self._ground.processes.values()):
@@ -262,7 +270,13 @@ class LocalHost:
         store, cgroups = str(self._ground.options.store), bool(self.hello.get("cgroup"))
         task = loading.task_of(version, env, process.id, template=template, store=store, cgroups=cgroups)
         limits = loading.limits_of(version.spec)
-        self.warden.send({"op": "limits", "id": process.id, "limits": limits, "template": template})
+        try:
+            await self._ground.networks.link(version, process)
+        except FuyunError:
+            process.kill("it has no link to the network")
+            raise
+        order = {"op": "limits", "id": process.id, "limits": limits, "template": template, "network": process.link}
+        self.warden.send(order)
         process.specialize(task)
         place_ms = (placed - began) * 1000 if kind == "blank" else 0.0
         await loading.wait_ready(process, kind, began, place_ms)
@@ -301,6 +315,8 @@ class LocalHost:
         if message["ev"] in ("gone", "failed"):
             process = self._ground.processes.get(message["id"])
             if process is not None:
+                if message["ev"] == "failed":
+                    process.kill(message["message"])  # the platform's doing, not the function's
                 process.told_end(message)
             else:
                 self._blanks.on_zygote_end(message["id"])

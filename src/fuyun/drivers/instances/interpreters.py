@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from fuyun.domain.errors import HostUnable
-from fuyun.domain.functions import MODULES, PROGRAMS, PYTHONS
 from fuyun.domain.interpreters import Interpreter
+from fuyun.domain.runtimes import MODULES, PROGRAMS, PYTHONS
 from fuyun.runtime import pythons
 
 __all__ = ["Interpreter", "Interpreters"]

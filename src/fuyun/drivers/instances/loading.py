@@ -9,8 +9,10 @@ import msgspec
 
 from fuyun.base import clock
 from fuyun.domain.errors import FunctionInitFailed, FuyunError
-from fuyun.domain.functions import NODES, PROGRAMS, SERVERS, FunctionSpec, Version, start_limit_s
+from fuyun.domain.functions import FunctionSpec, Version
 from fuyun.domain.invocations import StartKind
+from fuyun.domain.runtimes import NODES, PROGRAMS, SERVERS
+from fuyun.domain.specs import start_limit_s
 from fuyun.drivers.instances import plans
 from fuyun.drivers.instances.process import Process
 from fuyun.ports.instances import StartReport

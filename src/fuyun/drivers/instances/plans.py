@@ -9,6 +9,7 @@ from typing import Any
 
 import fuyun
 from fuyun.domain.interpreters import Interpreter
+from fuyun.runtime import gate
 
 #: Where the runtime (and with it `fuyun.sdk`) stands inside.
 RUNTIME = "/opt/fuyun"
@@ -79,6 +80,7 @@ def view(
             "/etc/passwd": "root:x:0:0::/tmp:/usr/sbin/nologin\nfunction:x:1000:1000::/tmp:/bin/sh\n",
             "/etc/group": "root:x:0:\nfunction:x:1000:\n",
             "/etc/hostname": "fuyun\n",
+            **({} if network else {"/etc/resolv.conf": f"nameserver {gate.ADDRESS}\noptions timeout:5\n"}),
             **({} if network else {"/etc/hosts": "127.0.0.1 localhost fuyun\n::1 localhost\n"}),
             f"{RUNTIME}/fuyun/__init__.py": (_PACKAGE / "__init__.py").read_text(encoding="utf-8"),
         },

@@ -20,7 +20,9 @@ from fuyun.domain.errors import (
     ProtocolViolated,
     Unavailable,
 )
-from fuyun.domain.functions import KEPT, SERVERS, Version, server_port
+from fuyun.domain.functions import Version
+from fuyun.domain.runtimes import KEPT, SERVERS
+from fuyun.domain.specs import server_port
 from fuyun.drivers.instances.channel import LARGEST_BYTES, Channel
 from fuyun.drivers.instances.doors import Door
 from fuyun.drivers.instances.fronts import Front
@@ -60,6 +62,7 @@ class Process:
         self.version: Version | None = None
         self.report = StartReport(kind="none")
         self.memory_bytes = 0
+        self.link: dict[str, Any] | None = None  # to the network
         self.template: Process | None = None  # what it was forked from, which alone learns its exit status
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.on_lost: Callable[[Process], None] | None = None  # it takes no more calls
@@ -180,12 +183,15 @@ class Process:
             asyncio.get_running_loop().add_reader(self._output_fd, self._on_readable)
 
     def _emit(self, line: bytes) -> None:
-        text = line[:_LINE_BYTES].decode("utf-8", "replace").rstrip("\r")
+        self.emit("stdout", "", line[:_LINE_BYTES].decode("utf-8", "replace").rstrip("\r"))
+
+    def emit(self, stream: str, level: str, text: str) -> None:
+        """A line of its function's log: the one invocation's that is under way, or else nobody's."""
         sinks = self.channel.streams
         if len(sinks) == 1:
-            next(iter(sinks.values())).on_log("stdout", "", text)
+            next(iter(sinks.values())).on_log(stream, level, text)
         elif text:
-            self._on_output(self, "stdout", "", text)
+            self._on_output(self, stream, level, text)
 
     def _on_own_line(self, stream: str, level: str, text: str) -> None:
         """A line that names no call. What a server prints while it has one request inside is taken to be that one's."""

@@ -169,6 +169,11 @@ class Templates:
         process = self._new_copy("instance", template, version)
         process.on_end = partial(self._on_instance_end, template)
         template.instances.add(process.id)
+        try:
+            await self._ground.networks.link(version, process)
+        except FuyunError:
+            process.abandon()
+            raise
         async with template.room:
             try:
                 await self._fork(template, process, version)
@@ -198,7 +203,7 @@ class Templates:
         message = {
             "op": "fork", "id": process.id, "template": template.process.id, "tmp_bytes": version.spec.tmp_bytes,
             "limits": loading.limits_of(version.spec),
-            "task": {"instance": process.id, "template": False, "spare": spare},
+            "task": {"instance": process.id, "template": False, "spare": spare}, "network": process.link,
         }  # fmt: skip
         if template.deaf:
             raise Unavailable("it does not listen any more", retry_after_s=1)
@@ -268,6 +273,7 @@ class Templates:
         process = template.making = self._new_copy("spare", template, version)
         process.on_end = partial(self._on_spare_end, template)
         try:
+            await self._ground.networks.link(version, process)
             async with template.room:
                 await self._fork(template, process, version)
         except BaseException as error:

@@ -7,8 +7,9 @@ import sys
 from typing import Any
 
 import fuyun
-from fuyun.domain.functions import RUNTIMES, Wire
+from fuyun.domain.functions import Wire
 from fuyun.domain.names import LATEST
+from fuyun.domain.runtimes import RUNTIMES
 from fuyun.services.gauges import PoolGauge, merged
 from fuyun.transports.api.calls import Answer, Call
 from fuyun.transports.api.openapi import document

@@ -1,0 +1,216 @@
+"""The gate: a process in a network namespace of its own, between instances and the world.
+
+It makes a link to each instance whose function may reach something, and loads the rules of what may pass. The way out
+is slirp4netns, a program that turns packets into the host's ordinary connections: nothing on the host is changed, and
+everything here is gone with this process. It sees no packet and no name: packets are the kernel's, names and logged
+refusals the platform's, which gets the sockets for them.
+
+From the platform: `rules {id, rules}` as nft reads them; answered by {id, error}. From the warden: {id, slot, group,
+address} [pidfd] makes the link of an instance; answered by {id, error}. First word to the platform: {error} with
+[names over UDP, names over TCP, log].
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import socket
+import sys
+
+from fuyun.runtime import descriptors, netlink, sandbox, syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+#: Instances have addresses of 198.18.0.0/16 (RFC 2544: no network in earnest has them); the gate is the first one.
+ADDRESS, RANGE = "198.18.0.1", "198.18.0.0/15"
+_OUTSIDE = "198.19.0.0/24"
+#: Group of refused packets in the kernel's log, and how much of each is looked at: both headers.
+LOG_GROUP, _COPIED_BYTES = 7, 128
+_MTU = 65520
+#: How long the way out may take to open, and nft to load rules.
+_OPEN_S, _RULES_S = 10.0, 10.0
+#: CAP_NET_ADMIN and CAP_SYS_ADMIN (to enter an instance's namespace).
+_KEPT = (syscalls.CAP_NET_ADMIN, syscalls.CAP_SYS_ADMIN)
+_FOLDERS = ("/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/bin", "/usr/local/sbin")
+
+
+def find_program(name: str) -> str:
+    """Its path, "" where it is not installed."""
+    return next((f"{folder}/{name}" for folder in _FOLDERS if os.access(f"{folder}/{name}", os.X_OK)), "")
+
+
+def unable() -> str:
+    """Why there can be no gate on this host, "" when there can."""
+    missing = [name for name in ("nft", "slirp4netns") if not find_program(name)]
+    if missing:
+        return "not installed: {}".format(", ".join(missing))
+    try:
+        os.close(os.open("/dev/net/tun", os.O_RDWR))
+    except OSError as error:
+        return f"/dev/net/tun: {error.strerror}"
+    return ""
+
+
+def start(platform: int) -> tuple[int, socket.socket]:
+    """Start a gate that serves the platform on the socket `platform`: its pid, and our end of its other socket. Called
+    by the warden."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid = syscalls.clone(0)
+    if pid:
+        theirs.close()
+        return pid, ours
+    status = 70
+    try:
+        os.dup2(platform, 100)
+        os.dup2(theirs.fileno(), 101)
+        os.closerange(3, 100)
+        os.closerange(102, 65536)
+        status = _Gate(socket.socket(fileno=100), socket.socket(fileno=101)).run()
+    except BaseException as error:
+        print(f"the gate: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    finally:
+        os._exit(status)
+
+
+class _Gate:
+    def __init__(self, platform: socket.socket, warden: socket.socket) -> None:
+        self._platform = platform
+        self._warden = warden
+
+    def run(self) -> int:
+        """Open, then serve until the platform, the warden or the way out ends."""
+        try:
+            outside = self._open()
+        except OSError as error:
+            descriptors.send(self._platform, {"error": error.strerror or str(error)})
+            return 1
+        sockets = {sock.fileno(): sock for sock in (self._platform, self._warden)}
+        while True:
+            for ready in select.select([*sockets, outside], [], [])[0]:
+                if ready == outside:
+                    return 1
+                message, passed = descriptors.receive(sockets[ready])
+                if message is None:
+                    return 0
+                try:
+                    problem = self._load(message["rules"]) if "rules" in message else self._link(message, passed[0])
+                except OSError as error:
+                    problem = error.strerror or str(error)
+                finally:
+                    for descriptor in passed:
+                        os.close(descriptor)
+                descriptors.send(sockets[ready], {"id": message["id"], "error": problem})
+
+    def _open(self) -> int:
+        """Namespace, way out, sockets; a descriptor that becomes readable when the way out ends."""
+        outside, ready, go = _start_outside()
+        syscalls.call("unshare", syscalls.NEWNET)
+        self._home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        sandbox.loopback_up()
+        self._routes = netlink.Routes()
+        self._routes.add_address("lo", ADDRESS)
+        for name in ("ipv6/conf/all/disable_ipv6", "ipv6/conf/default/disable_ipv6", "ipv4/ip_forward"):
+            _set(name)
+        os.write(go, b"n")
+        os.close(go)
+        if not select.select([ready], [], [], _OPEN_S)[0] or not os.read(ready, 1):
+            raise OSError(0, "slirp4netns did not open a way out")
+        os.close(ready)
+        names = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        for sock in names:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((ADDRESS, 53))
+        names[1].listen(16)
+        log = netlink.open_log(LOG_GROUP, _COPIED_BYTES)
+        syscalls.empty_bounding_set(_KEPT)
+        syscalls.keep_capabilities(_KEPT)
+        syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+        with names[0], names[1], log:
+            descriptors.send(self._platform, {"error": ""}, [names[0].fileno(), names[1].fileno(), log.fileno()])
+        return outside
+
+    def _load(self, rules: str) -> str:
+        """Have nft load `rules`, all or none; what it objects to, or ""."""
+        import subprocess
+
+        try:
+            done = subprocess.run([find_program("nft"), "-f", "-"], input=rules.encode(), capture_output=True,
+                                  timeout=_RULES_S, env={}, check=False)  # fmt: skip
+        except subprocess.SubprocessError as error:
+            return str(error)
+        return done.stderr.decode(errors="replace")[:2000] if done.returncode else ""
+
+    def _link(self, message: dict[str, Any], pidfd: int) -> str:
+        """The link of one instance; "". The kernel removes it with the instance's namespace."""
+        name = "fy{}".format(message["slot"])
+        syscalls.call("setns", pidfd, syscalls.NEWNET)
+        try:
+            there, inside = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC), netlink.Routes()
+        finally:
+            syscalls.call("setns", self._home, syscalls.NEWNET)
+        try:
+            self._routes.make_pair(name, message["group"], "eth0", there, _MTU)
+            self._routes.add_route(name, message["address"])
+            syscalls.call("setns", there, syscalls.NEWNET)
+            try:
+                _set("ipv6/conf/eth0/disable_ipv6")
+                inside.add_address("eth0", message["address"])
+                inside.bring_up("eth0")
+                inside.add_route("eth0", ADDRESS)
+                inside.add_route("eth0", "", ADDRESS)
+            finally:
+                syscalls.call("setns", self._home, syscalls.NEWNET)
+        finally:
+            inside.close()
+            os.close(there)
+        return ""
+
+
+def _set(name: str) -> None:
+    """Set a switch of the current network namespace; one that is not there (no IPv6) needs no setting."""
+    try:
+        with open("/proc/sys/net/" + name, "w") as file:
+            file.write("1")
+    except FileNotFoundError:
+        pass
+
+
+def _start_outside() -> tuple[int, int, int]:
+    """A slirp4netns that waits for our namespace: a descriptor for its end, one that it says on that it is ready, and
+    one to let it go on by. Its connections are made in the host's network namespace, where this process still is."""
+    gate = os.getpid()
+    waiting, go = os.pipe()
+    ready, told = os.pipe()
+    leaving, _held = os.pipe()  # while the other end is open, slirp4netns goes on
+    pid = syscalls.clone(0)
+    if pid == 0:
+        try:
+            os.close(go)
+            if os.read(waiting, 1):
+                _become_outside(gate, told, leaving)
+        finally:
+            os._exit(70)
+    for descriptor in (waiting, told, leaving):
+        os.close(descriptor)
+    return syscalls.pidfd_open(pid), ready, go
+
+
+def _become_outside(gate: int, ready: int, leaving: int) -> None:
+    empty = os.open("/dev/null", os.O_RDWR)
+    aside = [(empty, 0), (empty, 1), (empty, 2), (ready, 3), (leaving, 4)]
+    for source, target in aside:
+        os.dup2(source, 200 + target)
+    for _, target in aside:
+        os.dup2(200 + target, target)
+    os.closerange(5, 4096)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # one for each connection
+    argv = [
+        find_program("slirp4netns"), "--configure", f"--mtu={_MTU}", "--disable-host-loopback", "--disable-dns",
+        f"--cidr={_OUTSIDE}", "--enable-sandbox", "--enable-seccomp", "--ready-fd=3", "--exit-fd=4",
+        "--netns-type=path", f"/proc/{gate}/ns/net", "up",
+    ]  # fmt: skip
+    os.execve(argv[0], argv, {"PATH": ":".join(_FOLDERS)})
