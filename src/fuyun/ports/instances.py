@@ -136,10 +136,10 @@ class Instance(Protocol):
         """It takes no more calls."""
         ...
 
-    def invoke(self, head: bytes, body: bytes, end: bool, sink: ReplySink, hold: bool = False) -> Call:
-        """Send an invocation: `head` is a JSON `Head`. `end` says that `body` is all of it. `hold`: it stands behind
-        another call and may leave together with others when this turn of the loop ends. Of one that is gone the sink
-        fails with InstanceLost, after the caller has got hold of the call."""
+    def invoke(self, head: bytes, body: bytes, end: bool, sink: ReplySink) -> Call:
+        """Send an invocation: `head` is a JSON `Head`. `end` says that `body` is all of it. Where one call runs
+        at a time, others stand behind it in order. Of an instance that is gone the sink fails with InstanceLost, after
+        the caller has got hold of the call."""
         ...
 
     def kill(self, reason: str) -> None:

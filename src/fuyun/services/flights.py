@@ -77,9 +77,8 @@ class LiveFlight:
 
     # --- towards the instance
 
-    def go(self, member: Member, now_ns: int, hold: bool, ahead: bool = False) -> None:
-        """Write the invocation to an instance: one with a free slot, or (`ahead`) behind the call it runs. `hold`: with
-        others at the end of this turn of the loop; a write wakes the instance, which costs more than all of this."""
+    def go(self, member: Member, now_ns: int, ahead: bool = False) -> None:
+        """Write the invocation to an instance: one with a free slot, or (`ahead`) behind the call it runs."""
         pool = self.pool
         self.ahead = ahead
         self.member = member
@@ -92,9 +91,7 @@ class LiveFlight:
             f'{{"id":"{self.id}","kind":"{request.kind}","deadline_ms":{deadline_ms},'
             f'{pool.head_names},"alias":"{self.alias}",'
         )
-        call = self._call = member.instance.invoke(
-            known.encode() + request.text(self.base), self.body, self.end, self, hold
-        )
+        call = self._call = member.instance.invoke(known.encode() + request.text(self.base), self.body, self.end, self)
         if self._early is not None:
             for chunk, end in self._early:
                 call.send_body(chunk, end)

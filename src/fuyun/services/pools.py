@@ -125,9 +125,8 @@ class Pool:
             self.free.pop()
         if self.concurrency > 1:
             member.meter, flight.mark = billing.begin(member.meter, now_ns)
-        running = self.running
-        running[flight] = None
-        flight.go(member, now_ns, len(running) > 1)
+        self.running[flight] = None
+        flight.go(member, now_ns)
         if commands:
             carry_out(self._around.scope, member, commands)
 
@@ -151,7 +150,7 @@ class Pool:
         if chosen is None:
             return False
         chosen.line.append(flight)
-        flight.go(chosen, now_ns, True, True)
+        flight.go(chosen, now_ns, True)
         return True
 
     def _next_in_line(self, member: Member, now_ns: int) -> None:
@@ -163,7 +162,7 @@ class Pool:
         while self.queue and len(member.line) < _AHEAD and self.run_ms < _AHEAD_MS and self.queue[0].end:
             behind = self.queue.popleft()
             member.line.append(behind)
-            behind.go(member, now_ns, True, True)
+            behind.go(member, now_ns, True)
 
     def come_back(self, flight: LiveFlight) -> None:
         """Its instance ended before the flight's turn: it waits for another one, before those that came after it."""

@@ -94,7 +94,7 @@ class FakeInstance:
         """Calls inside."""
         return len(self.calls)
 
-    def invoke(self, head: bytes, body: bytes, end: bool, sink: ReplySink, hold: bool = False) -> FakeCall:
+    def invoke(self, head: bytes, body: bytes, end: bool, sink: ReplySink) -> FakeCall:
         """See `ports.instances.Instance`."""
         call = FakeCall(self, _decode_head(head), body, end, sink)
         if self.gone:

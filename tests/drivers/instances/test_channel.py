@@ -60,12 +60,12 @@ async def test_a_request_body_in_pieces_and_its_credit() -> None:
 
 
 @on_both_loops
-async def test_held_invocations_leave_together_and_in_order() -> None:
+async def test_frames_leave_in_order() -> None:
     async with wired() as pair:
-        first = pair.channel.invoke(b"{}", b"1", True, Sink(), hold=True)
-        pair.channel.invoke(b"{}", b"2", False, Sink(), hold=True).send_body(b"more", True)
+        first = pair.channel.invoke(b"{}", b"1", True, Sink())
+        pair.channel.invoke(b"{}", b"2", False, Sink()).send_body(b"more", True)
         first.cancel()
-        pair.channel.invoke(b"{}", b"3", True, Sink(), hold=True)
+        pair.channel.invoke(b"{}", b"3", True, Sink())
         kinds = [(await pair.frame())[::2] for _ in range(5)]
         assert kinds == [(wire.INVOKE, 1), (wire.INVOKE, 2), (wire.BODY, 2), (wire.CANCEL, 1), (wire.INVOKE, 3)]
 

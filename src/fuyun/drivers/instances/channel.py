@@ -27,8 +27,6 @@ _END: Final = wire.END
 #: Log traffic of one instance, bytes per second and at once; beyond it the instance waits.
 LOG_RATE: Final = 2 * 2**20
 LOG_BURST: Final = 4 * 2**20
-#: Parts of frames that are held at most: so many calls keep an instance busy while the platform goes on with its turn.
-_HELD: Final = 2 * 3
 #: What a frame costs besides its log text: the loop is everybody's, so tiny frames are no way around the rate.
 FRAME_COST: Final = 64
 #: Longest frame, besides what a version's `output_bytes` allow a RESULT.
@@ -49,7 +47,6 @@ class Call:
 
     def send_body(self, chunk: bytes, end: bool) -> None:
         """More of the request body."""
-        self._channel.flush()
         self._channel.write(wire.frame(wire.BODY, self._stream, chunk, wire.END if end else 0))
 
     def consumed(self, size_bytes: int) -> None:
@@ -59,7 +56,6 @@ class Call:
     def cancel(self) -> None:
         """The client is gone."""
         if self._stream in self._channel.streams:
-            self._channel.flush()
             self._channel.write(wire.frame(wire.CANCEL, self._stream))
 
 
@@ -89,7 +85,6 @@ class Channel:
         self._parts: list[bytes] = []  # of a frame that is not complete
         self._missing = 0  # bytes it lacks at least
         self._owed: dict[int, int] = {}  # streamed answer -> its bytes that the client has not taken
-        self._held: list[bytes] = []
         self._next = 0
         self._hooks: dict[int, asyncio.Future[bool]] = {}
         self._room = float(LOG_BURST)
@@ -104,9 +99,8 @@ class Channel:
 
     # --- towards the instance
 
-    def invoke(self, head: bytes, body: bytes, end: bool, sink: ReplySink, hold: bool = False) -> Call:
-        """Send an invocation; its answer arrives at `sink`. `hold`: it need not leave before this turn of the loop
-        ends, so that several leave as one write."""
+    def invoke(self, head: bytes, body: bytes, end: bool, sink: ReplySink) -> Call:
+        """Send an invocation; its answer arrives at `sink`."""
         self._next = stream = self._next + 1
         if self.gone:
             self._loop.call_soon(sink.on_fail, InstanceLost("the instance is gone", retry_after_s=1))
@@ -114,24 +108,8 @@ class Channel:
         self.streams[stream] = sink
         size = 4 + len(head) + len(body)
         parts = (_pack_invoke(size, _INVOKE, _END if end else 0, 0, stream, len(head)), head, body)
-        if hold:
-            if not self._held:
-                self._loop.call_soon(self.flush)
-            self._held += parts
-            if len(self._held) >= _HELD:
-                self.flush()
-        elif self._held:
-            self._held += parts
-            self.flush()
-        else:
-            self.write(b"".join(parts))
+        self.write(b"".join(parts))
         return Call(self, stream)
-
-    def flush(self) -> None:
-        """Write what is held."""
-        if self._held:
-            held, self._held = self._held, []
-            self.write(b"".join(held))
 
     def consumed(self, stream: int, size_bytes: int) -> None:
         """The client took this much of a streamed answer: the instance may send as much again."""
@@ -145,7 +123,6 @@ class Channel:
             return False
         self._next = stream = self._next + 1
         done = self._hooks[stream] = asyncio.get_running_loop().create_future()
-        self.flush()
         self.write(wire.frame(wire.HOOK, stream, msgspec.json.encode({"hook": name})))
         try:
             return await asyncio.wait_for(done, timeout_s)

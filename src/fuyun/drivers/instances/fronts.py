@@ -62,7 +62,7 @@ class Front:
         self._waiting: deque[WebCall] = deque()
         self._kept: list[Upstream] = []
 
-    def invoke(self, head: bytes, body: bytes, end: bool, sink: ReplySink, hold: bool = False) -> WebCall:
+    def invoke(self, head: bytes, body: bytes, end: bool, sink: ReplySink) -> WebCall:
         """See `ports.instances.Instance.invoke`; nothing is held. Beyond the concurrency, calls wait in order."""
         call = WebCall(self, head, body, end, sink)
         if self.gone:

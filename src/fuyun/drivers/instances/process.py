@@ -45,7 +45,7 @@ OnOutput = Callable[["Process", str, str, str], None]  # (process, stream, level
 class Invoke(Protocol):
     """`ports.instances.Instance.invoke`."""
 
-    def __call__(self, head: bytes, body: bytes, end: bool, sink: ReplySink, hold: bool = False) -> Call: ...
+    def __call__(self, head: bytes, body: bytes, end: bool, sink: ReplySink) -> Call: ...
 
 
 class Process:

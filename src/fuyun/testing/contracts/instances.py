@@ -52,11 +52,11 @@ class Sink:
     def on_credit(self, size_bytes: int) -> None: ...
 
 
-def call(instance: Instance, payload: Any = None, seen: list[str] | None = None, hold: bool = False) -> Sink:
+def call(instance: Instance, payload: Any = None, seen: list[str] | None = None) -> Sink:
     """Invoke it with a JSON payload."""
     sink = Sink(seen)
     head = msgspec.json.encode(Head(id="r", kind="event", deadline_ms=2**45, function="f", version="1"))
-    instance.invoke(head, json.dumps(payload).encode(), True, sink, hold)
+    instance.invoke(head, json.dumps(payload).encode(), True, sink)
     return sink
 
 
@@ -84,10 +84,10 @@ class InstanceHostContract(ABC):
             rows = (await host.inventory())["instances"]
             assert {row["id"] for row in rows} == {one.id, other.id}
 
-    async def test_held_calls_run_in_order(self) -> None:
+    async def test_calls_written_ahead_run_in_order(self) -> None:
         async with self.host() as (host, version):
             instance = await host.start(version(ECHO), {}, lambda instance: None)
-            first, *others = [call(instance, number, hold=number > 0) for number in range(4)]
+            first, *others = [call(instance, number) for number in range(4)]
             assert await first.end == 0
             assert [await sink.end for sink in others] == [1, 2, 3]
 

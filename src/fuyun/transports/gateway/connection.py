@@ -66,7 +66,7 @@ class Connection(Reader):
         self._state = ENDING
         self.shared.stats.connections -= 1
         self.shared.connections.discard(self)
-        active = self._release()
+        active, self.active = self.active, None
         self._incoming = self._last = self.tunnel = None
         self._begun.clear()
         self._waiting.clear()
@@ -79,7 +79,6 @@ class Connection(Reader):
         """The client sends no more. Some only say so and still read: `tick` gives a running answer a little time."""
         self._eof = True
         self._reading = False
-        self.shared.flush()
         if self._state == ENDING or not self._ended or self._incoming is not None:
             return False
         self._since_s = self.shared.now_s
@@ -101,26 +100,16 @@ class Connection(Reader):
     def abort(self) -> None:
         """Cut the connection so that the client sees that something is missing."""
         self._state = ENDING
-        self.shared.flush()
-        active = self._release()
+        active, self.active = self.active, None
         if active is not None:
             active.lost()
         self.transport.abort()
-
-    def _release(self) -> Exchange | None:
-        """It is nobody's turn any more: the exchange whose turn it was."""
-        active, self.active = self.active, None
-        if active is not None:
-            self.shared.running -= 1
-        return active
 
     # --- order -----------------------------------------------------------------------------------------------------
 
     def finished(self, exchange: Reply) -> None:
         """The answer of the active exchange is with the transport."""
-        if self.active is not None:
-            self.active = None
-            self.shared.running -= 1
+        self.active = None
         if not exchange.keep:
             self._end()
             return
@@ -142,7 +131,6 @@ class Connection(Reader):
         try:
             while self.active is None and self._waiting and not self.write_paused and self._state != ENDING:
                 exchange = self.active = self._waiting.popleft()
-                self.shared.running += 1
                 exchange.open()
                 if exchange.complete:
                     exchange.proceed()
@@ -201,7 +189,6 @@ class Connection(Reader):
         self._since_s = self._moved_s = self.shared.now_s
         self._incoming = self._backlog = None
         self._waiting.clear()
-        self.shared.flush()
         if not excess or self._eof:
             self.transport.close()
             return

@@ -119,8 +119,7 @@ class Reader(ABC):
         self._feed_data = _SPENT.feed_data
 
     def write(self, *pieces: bytes) -> None:
-        """Hand bytes to the transport, after those that were posted."""
-        self.shared.flush()
+        """Hand bytes to the transport."""
         if len(pieces) == 1:
             self.transport.write(pieces[0])
         else:
@@ -163,7 +162,6 @@ class Reader(ABC):
         exchange = last.again()
         if exchange is None:
             return False
-        self.shared.running += 1
         self.active = exchange
         exchange.run()
         return True
@@ -278,7 +276,6 @@ class Reader(ABC):
             and not shared.short_heads
         ):
             url.clear()
-            shared.running += 1
             exchange = self.active = Exchange(self, method, target, headers, fields, True, False)
             self._begun.append(exchange)
             exchange.run()
@@ -326,7 +323,6 @@ class Reader(ABC):
         self._incoming = exchange
         self._since_s = self.shared.now_s
         if self.active is None and not self._waiting and not self.write_paused:
-            self.shared.running += 1
             self.active = exchange
             exchange.open()
         else:

@@ -100,10 +100,7 @@ class Reply:
                 f"{JSON_HEAD}{size}\r\nFuyun-Request-Id: {flight.id}\r\nServer-Timing: {flight.timing}\r\n"
                 f"Fuyun-Version: {flight.version}\r\nFuyun-Start: {flight.start_kind}\r\n{shared.date}\r\n"
             )
-            if shared.running > 1 or shared.outbox:
-                shared.post(connection.transport, head.encode("latin-1") + body)
-            else:
-                connection.transport.write(head.encode("latin-1") + body)
+            connection.transport.write(head.encode("latin-1") + body)
             self.done = True
             self._flight = None
             shared.stats.sent_bytes += size
