@@ -17,9 +17,9 @@ from typing import Any
 import msgspec
 
 from fuyun.domain.errors import FuyunError
-from fuyun.domain.functions import NODES as NODE_RUNTIMES
 from fuyun.domain.functions import Artifact, FunctionSpec, Version
 from fuyun.domain.invocations import LogLine
+from fuyun.domain.runtimes import NODES as NODE_RUNTIMES
 from fuyun.drivers.instances.host import HostOptions, LocalHost
 from fuyun.drivers.instances.interpreters import Interpreter, Interpreters
 from fuyun.drivers.instances.nodes import Nodes
