@@ -51,8 +51,9 @@ docs: $(READY)  ## write docs/reference from the code
 attacks: $(READY)  ## try every way out of a sandbox; writes docs/contracts/isolation-results.md
 	@$(BIN)/python -m scripts.attacks
 
-tools: $(READY)  ## system tools that only the benchmarks need (wrk)
+tools: $(READY)  ## system tools that only the benchmarks need (wrk, a JDK)
 	@command -v wrk >/dev/null || bash scripts/packages.sh wrk
+	@command -v javac >/dev/null || bash scripts/packages.sh openjdk-17-jdk-headless
 
 bench: tools  ## measure every budget against its reference; table and JSON in bench/results
 	@$(BIN)/python -m bench $(BENCH_ARGS)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What only tests of programs in other languages need: a C compiler, Node.js, and the packages of their applications.
+# What only tests of programs in other languages need: a C compiler, Node.js, a JDK, and the packages of their applications.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -7,6 +7,7 @@ command -v gcc >/dev/null || bash scripts/packages.sh gcc libc6-dev
 if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
   bash scripts/packages.sh nodejs npm
 fi
+command -v javac >/dev/null || bash scripts/packages.sh openjdk-17-jdk-headless
 
 application=tests/e2e/express
 place=.state/express

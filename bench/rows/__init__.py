@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.measure import Row
-from bench.rows import burst, cold, custom, footprint, node, warm, wasm
+from bench.rows import burst, cold, custom, footprint, java, node, warm, wasm
 
 #: In the order of the table; rows that need a quiet platform first.
 ROWS: tuple[Row, ...] = (
@@ -11,6 +11,7 @@ ROWS: tuple[Row, ...] = (
     *warm.ROWS,
     *cold.ROWS,
     *custom.ROWS,
+    *java.ROWS,
     *node.ROWS,
     *wasm.ROWS,
     *burst.ROWS,

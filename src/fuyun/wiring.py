@@ -24,6 +24,7 @@ from fuyun.domain.functions import Version
 from fuyun.domain.runtimes import NODES
 from fuyun.drivers.blobs.folder import FolderBlobs
 from fuyun.drivers.builds.isolated import ProcessRunner
+from fuyun.drivers.builds.jars import JarBuilder
 from fuyun.drivers.builds.modules import ModuleBuilder
 from fuyun.drivers.builds.npm import NpmBuilder, NpmOptions
 from fuyun.drivers.builds.uv import UvBuilder, UvOptions
@@ -111,6 +112,7 @@ class _Drivers:
     host: LocalHost
     builder: UvBuilder
     modules: ModuleBuilder
+    java: JarBuilder
     packages: NpmBuilder
     notes: list[str]
 
@@ -177,11 +179,14 @@ async def _open_drivers(settings: Settings, stack: AsyncExitStack) -> _Drivers:
     stack.push_async_callback(builder.close)
     modules = await asyncio.to_thread(ModuleBuilder, blobs, run, interpreters.by_path, data / "modules")
     stack.push_async_callback(modules.close)
+    java = await asyncio.to_thread(JarBuilder, blobs, run, data / "java")
+    stack.push_async_callback(java.close)
     packages = NpmBuilder(blobs, run, nodes.get, data / "builds/npm", NpmOptions(isolated=host.sandboxed))
     stack.push_async_callback(packages.close)
     return _Drivers(
         database=database, catalog=SqlCatalog(database), layers=SqlLayers(database), blobs=blobs, store=store,
-        interpreters=interpreters, host=host, builder=builder, modules=modules, packages=packages, notes=notes,
+        interpreters=interpreters, host=host, builder=builder, modules=modules, java=java,
+        packages=packages, notes=notes,
     )  # fmt: skip
 
 
@@ -208,7 +213,7 @@ async def _make_services(
     deployer = Deployer(
         DeployParts(
             catalog=catalog, blobs=blobs, builder=drivers.builder, modules=drivers.modules,
-            packages=drivers.packages, host=host,
+            java=drivers.java, packages=drivers.packages, host=host,
             tenants=tenants, layers=layers, storage=storage, on_change=dispatcher.reload,
             upload_bytes=settings.upload_bytes,
             interpreter_of=lambda runtime: Path(drivers.interpreters.by_runtime(runtime).executable),

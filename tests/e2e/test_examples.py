@@ -34,6 +34,7 @@ def deployed(platform: Platform) -> Iterator[Platform]:
     projects = sorted(path.parent for path in EXAMPLES.glob("*/fuyun.yaml"))
     assert {project.name for project in projects} >= {
         "hello",
+        "java-words",
         "watermark",
         "flask-app",
         "fastapi-app",
@@ -164,12 +165,22 @@ def test_wordcount_in_webassembly(deployed: Platform) -> None:
     assert "280000 bytes counted" in run(deployed, "logs", "wordcount")
 
 
+def test_words_in_java(deployed: Platform) -> None:
+    with httpx.Client(base_url=deployed.gateway, trust_env=False, timeout=60) as http:
+        answer = http.post("/java-words", content="to be or not to be", headers={"content-type": "text/plain"})
+        assert (answer.status_code, answer.json()) == (200, {"be": 2, "not": 1, "or": 1, "to": 2})
+        refused = http.post("/java-words", content="")
+        assert (refused.status_code, refused.json()["code"]) == (502, "function_raised")
+    assert json.loads(run(deployed, "invoke", "java-words", "-d", '"a b a"')) == {"a": 2, "b": 1}
+    assert "4 different words" in run(deployed, "logs", "java-words")
+
+
 @pytest.mark.parametrize("template", sorted(TEMPLATES))
 def test_templates_can_be_deployed_at_once(platform: Platform, template: str) -> None:
     name = f"made-from-{template}"
     run(platform, "init", name, "--template", template)
     run(platform, "deploy", name)
-    if template in ("python-event", "custom"):
+    if template in ("python-event", "custom", "java"):
         assert json.loads(run(platform, "invoke", name))
     elif template == "wasm":
         assert json.loads(run(platform, "invoke", name, "-d", '{"name": "Ada"}')) == {"name": "Ada"}

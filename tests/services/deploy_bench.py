@@ -14,6 +14,7 @@ from fuyun.domain.functions import FunctionSpec, Version
 from fuyun.domain.tenants import Principal
 from fuyun.drivers.blobs.folder import FolderBlobs
 from fuyun.drivers.builds.isolated import ProcessRunner
+from fuyun.drivers.builds.jars import JarBuilder
 from fuyun.drivers.builds.modules import ModuleBuilder
 from fuyun.drivers.builds.npm import NpmBuilder, NpmOptions
 from fuyun.drivers.builds.uv import UvBuilder, UvOptions
@@ -80,6 +81,7 @@ class Bench:
     blobs: FolderBlobs
     builder: UvBuilder
     modules: ModuleBuilder
+    java: JarBuilder
     packages: NpmBuilder
     deployer: Deployer
     functions: Functions
@@ -137,6 +139,7 @@ async def bench(root: Path) -> AsyncIterator[Bench]:
     options = UvOptions(args=("--no-index", "--find-links", str(root / "wheels")), env={})
     b.builder = UvBuilder(b.blobs, ProcessRunner(), INTERPRETERS.by_path, root / "builds", options)
     b.modules = ModuleBuilder(b.blobs, ProcessRunner(), INTERPRETERS.by_path, root / "modules")
+    b.java = JarBuilder(b.blobs, ProcessRunner(), root / "java")
     offline = NpmOptions(args=("--offline",), env={})
     b.packages = NpmBuilder(b.blobs, ProcessRunner(), Nodes(INTERPRETERS.newest).get, root / "builds/npm", offline)
     store = SqlLayers(database)
@@ -149,6 +152,7 @@ async def bench(root: Path) -> AsyncIterator[Bench]:
             blobs=b.blobs,
             builder=b.builder,
             modules=b.modules,
+            java=b.java,
             packages=b.packages,
             host=b.host,
             tenants=b.tenants,
@@ -168,4 +172,5 @@ async def bench(root: Path) -> AsyncIterator[Bench]:
         await b.packages.close()
         await b.builder.close()
         await b.modules.close()
+        await b.java.close()
         await database.close()

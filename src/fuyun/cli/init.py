@@ -22,6 +22,7 @@ TEMPLATES = {
     "custom": "a program in any language, here a shell script, that speaks the Lambda Runtime API",
     "web": "an HTTP server in any language, here Python's own",
     "wasm": "a WebAssembly module that reads and writes like a CGI program",
+    "java": "a Java method that gets a JSON event and returns a value",
     "nodejs": "a Node.js handler that answers HTTP requests",
 }
 
@@ -57,7 +58,11 @@ def init(
         raise HostUnable(f"{target} cannot be written: {exc}", hint="check the folder's permissions") from exc
     for path in sorted(made):
         output.data(str(path))
-    then = f" && fuyun invoke {name}" if template in ("python-event", "custom", "wasm") else ", which prints its URLs"
+    then = (
+        f" && fuyun invoke {name}"
+        if template in ("python-event", "custom", "wasm", "java")
+        else ", which prints its URLs"
+    )
     output.words(f"made {target} ({TEMPLATES[template]}); now: fuyun deploy {target}{then}")
 
 

@@ -87,7 +87,7 @@ FUNCTION_FIELDS = (
     Field("runtime", "choice", "what runs the code; python3 is the newest one found, custom the executable bootstrap",
           choices=RUNTIMES),
     Field("handler", "text", "MODULE.CALLABLE, or MODULE:APP for a WSGI or ASGI application; of wasm the module's "
-          "file; to programs just a text"),
+          "file; of java CLASS::METHOD; to other programs just a text"),
     Field("code", "folder", "folder with the code, relative to this file", default="."),
     Field(
         "requirements",

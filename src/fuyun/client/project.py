@@ -21,7 +21,7 @@ from fuyun.client.yamlfile import Filling, Problems, Reader, Table, Text, Value,
 from fuyun.domain.errors import BadRequest
 from fuyun.domain.functions import FunctionSpec
 from fuyun.domain.names import check_name, nearest
-from fuyun.domain.runtimes import MODULES, NODE_SUFFIXES, NODES, PROGRAMS, SERVER_CONCURRENCY, SERVERS
+from fuyun.domain.runtimes import JAVAS, MODULES, NODE_SUFFIXES, NODES, PROGRAMS, SERVER_CONCURRENCY, SERVERS
 from fuyun.domain.specs import check_function_name, check_spec
 
 FILE_NAMES = ("fuyun.yaml", "fuyun.yml")
@@ -194,7 +194,7 @@ class _Loader:
         found = self._fields.read_object(value, FUNCTION_FIELDS, owner)
         code = self._folder(found.pop("code", "."), line)
         wanted = found.pop("requirements", None)
-        if wanted is None and found.get("runtime") in NODES:
+        if wanted is None and found.get("runtime") in (*NODES, *JAVAS):
             wanted = False  # a requirements.txt in the folder is for something else
         asked_line = self._fields.lines.get("requirements", (line, ""))[0]
         requirements = Requirements()

@@ -9,7 +9,7 @@ from fuyun.domain.errors import BadRequest
 from fuyun.domain.functions import HOOKS, MIB, MOST_LAYERS, Allowed, FunctionSpec, HttpTrigger, Weight
 from fuyun.domain.names import check_layers, check_name, check_qualifier
 from fuyun.domain.networks import MOST, parse_opening
-from fuyun.domain.runtimes import KEPT, MODULES, NODES, PROGRAMS, RUNTIMES, SERVER_PORT, SERVERS
+from fuyun.domain.runtimes import JAVAS, KEPT, MODULES, NODES, PROGRAMS, RUNTIMES, SERVER_PORT, SERVERS
 from fuyun.domain.schedules import check_schedule, check_timezone
 
 _PATH = re.compile(r"/[^\s?#\x00-\x1f\x7f]*")
@@ -19,6 +19,9 @@ _METHOD = re.compile(r"[A-Za-z]{1,20}")
 _LEAST_PIDS = 16
 #: What Node and its keeper take themselves.
 _LEAST_NODE_BYTES = 64 * MIB
+#: A JVM without its heap, and the threads it starts beside the keeper's.
+_LEAST_JAVA_BYTES, _LEAST_JAVA_PIDS = 128 * MIB, 32
+_METHOD_NAME = re.compile(r"[\w$]+(\.[\w$]+)*(::[\w$]+)?")
 _FILE = re.compile(r"[\w@+-][\w@.+-]*")
 
 
@@ -44,6 +47,8 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
     )
     if spec.runtime in PROGRAMS:
         _check_program(spec)
+        if spec.runtime in JAVAS:
+            _check_java(spec)
     elif spec.runtime in MODULES:
         _check_module(spec)
     else:
@@ -157,6 +162,13 @@ def _check_program(spec: FunctionSpec) -> None:
         len(spec.handler) <= 1000 and spec.handler.isprintable(),
         "handler", f"{spec.handler[:80]!r} is no handler of {name}", "use up to 1000 printable characters",
     )  # fmt: skip
+
+
+def _check_java(spec: FunctionSpec) -> None:
+    ok = _METHOD_NAME.fullmatch(spec.handler) is not None
+    _require(ok, "handler", f"{spec.handler!r} is not CLASS::METHOD", "write com.example.App::handle")
+    _between("memory_bytes", spec.memory_bytes, _LEAST_JAVA_BYTES, 64 * 1024 * MIB, "bytes")
+    _between("pids", spec.pids, _LEAST_JAVA_PIDS + spec.concurrency, 32768, "")
 
 
 def _check_kept(spec: FunctionSpec) -> None:

@@ -43,6 +43,18 @@ class Modules(Protocol):
         ...
 
 
+class JavaBuilder(Protocol):
+    """Prepares code for the runtime `java`, once per (code, handler, JDK), sandboxed."""
+
+    async def prepare(self, code: Artifact, handler: str, progress: Callable[[str], None]) -> Artifact:
+        """`code` with its sources compiled, its classes in one JAR, and their class-data-sharing archive.
+
+        `handler`: CLASS::METHOD. HostUnable when the host has no JDK, BuildFailed when sources do not compile,
+        FunctionLoadFailed when there is no such handler. NotFound when `code` is not stored.
+        """
+        ...
+
+
 class Sandboxed(Protocol):
     """Runs one command that is not trusted, to its end.
 

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 #: Runtime -> the module whose `main(channel, task)` runs its programs; the exit status. Imported when it is needed, by
 #: a process that is sealed.
-PROGRAMS = {"custom": "fuyun.runtime.custom", "nodejs": "fuyun.runtime.nodejs", "web": "fuyun.runtime.web"}
+PROGRAMS = {
+    "custom": "fuyun.runtime.custom",
+    "java": "fuyun.runtime.jvm",
+    "nodejs": "fuyun.runtime.nodejs",
+    "web": "fuyun.runtime.web",
+}
 
 
 def become(channel: socket.socket, task: dict[str, Any]) -> int:

@@ -54,7 +54,7 @@ class Custom(Keeper):
         self._arrived = threading.Condition()
         self._taken: dict[str, Call] = {}
         self._most = int(task["concurrency"])
-        self._path, self._env = "", {"": ""}
+        self._argv, self._env = [""], {"": ""}
         self._answered = False  # something, since the program was started
         self.extensions = Extensions(self)
         self._limit = int(task["output_bytes"])
@@ -63,13 +63,17 @@ class Custom(Keeper):
 
     def begin(self) -> None:
         """Start the API, the extensions, then the bootstrap, which is ready when it asks for its first invocation."""
-        self._path = bootstrap(self.task)
+        self._argv = self.command()
         api = Api(self, PORT if self.isolated else 0)
         api.start()
         self.household.watch()
         self._env = environment(self.task, api.address)
         self.extensions.start(self._env)
-        self.launch([self._path], self._env)
+        self.launch(self._argv, self._env)
+
+    def command(self) -> list[str]:
+        """The program and its arguments. LoadProblem."""
+        return [bootstrap(self.task)]
 
     def lost(self, program: Program) -> None:
         """The program is started again when it owes no answer and has given one: some handle one event and exit."""
@@ -81,7 +85,7 @@ class Custom(Keeper):
         spool.record("info", f"{program.name} {program.end()} and is started again")
         self._answered = False
         try:
-            self.launch([self._path], self._env)
+            self.launch(self._argv, self._env)
         except LoadProblem:
             super().lost(program)
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fuyun.runtime import gate, netlink, nodes, pythons, syscalls
+from fuyun.runtime import gate, jdks, netlink, nodes, pythons, syscalls
 from fuyun.runtime.findings import attempt, check, read
 
 NAMESPACES = {
@@ -297,6 +297,16 @@ def node_runtimes(folders: str) -> Iterator[dict[str, Any]]:
             yield check(f"runtime {name}", "ok" if said["npm"] else "limited", text, "apt-get install npm")
 
 
+def java_runtime() -> Iterator[dict[str, Any]]:
+    """The JDK that serves the runtime `java`."""
+    todo = "apt-get install openjdk-17-jdk-headless; only functions of runtime java need it"
+    try:
+        home, version = jdks.find_jdk()
+        yield check("runtime java", "ok", f"{version} ({home})")
+    except LookupError as error:
+        yield check("runtime java", "limited", str(error), todo)
+
+
 def _built(version: str, fast: bool, path: str) -> str:
     return f"{version} ({path}), {'optimised build' if fast else 'not an optimised build'}"
 
@@ -350,7 +360,7 @@ def _taken(address: str, port: int) -> str:
 def probe(data: str, address: str, ports: list[int], folders: str) -> list[dict[str, Any]]:
     """Every check, in the order a person reads them."""
     own = [*host(), *namespaces(), *cgroups(), *kernel_features()]
-    languages = [*interpreters(folders), *node_runtimes(folders)]
+    languages = [*interpreters(folders), *node_runtimes(folders), *java_runtime()]
     return [*own, *languages, *network(), *tools(), *place(data, address, ports)]
 
 

@@ -22,11 +22,11 @@ from fuyun.domain.functions import Artifact, FunctionSpec, Version, Weight, Wire
 from fuyun.domain.layers import LayerVersion
 from fuyun.domain.names import check_name, parse_layer
 from fuyun.domain.requirements import check_requirements, lines_of
-from fuyun.domain.runtimes import MODULES, NODES
+from fuyun.domain.runtimes import JAVAS, MODULES, NODES
 from fuyun.domain.specs import check_function_name, check_spec
 from fuyun.domain.tenants import AuditEntry, Principal
 from fuyun.ports.blobs import BlobStore
-from fuyun.ports.builds import Builder, Modules, PackageBuilder
+from fuyun.ports.builds import Builder, JavaBuilder, Modules, PackageBuilder
 from fuyun.ports.catalog import Catalog
 from fuyun.ports.instances import InstanceHost, StartReport
 from fuyun.services.environments import environment_of
@@ -68,6 +68,7 @@ class DeployParts:
     blobs: BlobStore
     builder: Builder
     modules: Modules
+    java: JavaBuilder
     packages: PackageBuilder
     host: InstanceHost
     tenants: Tenants
@@ -160,6 +161,8 @@ class Deployer:
             code, built = await self._build_module(uploaded, request, progress)
         elif spec.runtime in NODES:
             code, built = await self._build_node(uploaded, request, progress)
+        elif spec.runtime in JAVAS:
+            code, built = await self._build_java(uploaded, request, progress), None
         else:
             code, built = await self._build_python(uploaded, request, progress)
         if built is not None:
@@ -191,6 +194,17 @@ class Deployer:
             )
         tell = partial(_tell, progress, "dependencies")
         return uploaded, await self._parts.packages.build(uploaded, request.spec.runtime, tell)
+
+    async def _build_java(self, uploaded: Artifact, request: DeployRequest, progress: Progress) -> Artifact:
+        """The code with its classes and their archive."""
+        if lines_of(check_requirements(request.requirements)):
+            raise BadRequest(
+                "requirements: they are Python's, the runtime is Java's",
+                hint="put JARs into the code, and remove requirements or write `requirements: false`",
+                path="requirements",
+            )
+        tell = partial(_tell, progress, "building")
+        return await self._parts.java.prepare(uploaded, request.spec.handler, tell)
 
     async def _build_module(
         self, uploaded: Artifact, request: DeployRequest, progress: Progress

@@ -14,6 +14,7 @@ import httpx
 from fuyun.domain.tenants import Role
 from fuyun.drivers.blobs.folder import FolderBlobs
 from fuyun.drivers.builds.isolated import ProcessRunner
+from fuyun.drivers.builds.jars import JarBuilder
 from fuyun.drivers.builds.modules import ModuleBuilder
 from fuyun.drivers.builds.npm import NpmBuilder, NpmOptions
 from fuyun.drivers.catalog.functions import SqlCatalog
@@ -105,6 +106,7 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         packages = NpmBuilder(blobs, ProcessRunner(), nodes.get, root / "npm", NpmOptions(args=("--offline",), env={}))
         stack.push_async_callback(packages.close)
         parts = DeployParts(
+            java=JarBuilder(blobs, ProcessRunner(), root / "java"),
             packages=packages, catalog=catalog, blobs=blobs, host=host, tenants=tenants,
             builder=MemoryBuilder(blobs, root / "scratch"),
             modules=ModuleBuilder(blobs, ProcessRunner(), Interpreters().by_path, root / "modules"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +20,8 @@ _ETC = (
     "/etc/mime.types", "/etc/alternatives", "/etc/nsswitch.conf", "/etc/protocols", "/etc/services", "/etc/magic",
     "/etc/fonts",
 )  # fmt: skip
+#: Where Debian keeps the configuration of its JDKs, security providers among it.
+_JAVA_ETC = "/etc/java-*-openjdk"
 _NETWORK_ETC = ("/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/gai.conf")
 #: Where Node finds the packages of the first layer: an import looks in every folder above the code's.
 _PACKAGES = "/layers/0/node_modules"
@@ -58,7 +61,7 @@ def view(
 ) -> dict[str, Any]:
     """A plan for `runtime.sandbox.build_root`: system folders, the interpreter's own, `store` at /store, and more
     folders at their own paths."""
-    binds, links = _paths((*_SYSTEM, *_ETC, *(_NETWORK_ETC if network else ())))
+    binds, links = _paths((*_SYSTEM, *_ETC, *sorted(glob.glob(_JAVA_ETC)), *(_NETWORK_ETC if network else ())))
     wanted = [*(interpreter.mounts if interpreter else ()), *ro]
     closed: set[str] = set()
     for path in wanted:
