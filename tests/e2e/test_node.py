@@ -49,8 +49,10 @@ def test_the_node_shows_what_it_holds_and_what_that_saves(either_platform: Platf
         assert 0 < one["pss_bytes"] <= one["rss_bytes"]
     assert found["template"]["saved_ms"] > 0, "loading takes longer than a fork"
     assert (found["instance"]["start"], found["instance"]["saved_ms"] > 0) == ("template", True)
+    kinds = {"platform", "warden", "zygote", "blank"}
+    wait_until(lambda: kinds <= {one["kind"] for one in processes(platform)}, "a blank, among others", 20)
     others = {one["kind"]: one for one in processes(platform)}
-    assert {"platform", "warden", "zygote", "blank"} <= others.keys()
+    assert kinds <= others.keys()
     for kind in ("zygote", "blank"):
         assert others[kind]["saved_ms"] > 0
         assert others[kind]["pss_bytes"] > 0
