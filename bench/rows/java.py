@@ -27,7 +27,7 @@ def cold(stage: Stage) -> Sample:
     for name in names:
         stage.platform.deploy(name, _FILES, runtime="java", handler="App::handle", idle_timeout_s=1.0)
     try:
-        return cold_calls(stage, names, [f"{find_jdk()[0]}/bin/java", *FLAGS, "-version"], None)
+        return cold_calls(stage, names, [f"{find_jdk()[0]}/bin/java", *FLAGS, "--version"], None)
     finally:
         for name in names:
             stage.platform.remove(name)
@@ -49,7 +49,7 @@ def warm(stage: Stage) -> Sample:
 ROWS = (
     Row(
         name="cold-java", what="cold start p50, HTTP to HTTP, a Java method",
-        reference="java -version with the same options", unit="ms", budget=5.0, goal=2.5, better="lower",
+        reference="java --version with the same options", unit="ms", budget=5.0, goal=2.5, better="lower",
         measure=cold,
     ),
     Row(

@@ -147,6 +147,13 @@ def test_instances_start_from_the_archive_of_their_deployment(either_platform: P
     platform.remove("java-archive")
 
 
+def test_without_isolation(platform: Platform) -> None:
+    """[R 19.3]"""
+    platform.deploy("java-open", SOURCES, runtime="java", handler="zoo.Zoo", isolation="process")
+    assert platform.invoke("java-open", {"value": "in"}).json()[:3] == ["in", 1, "java-open"]
+    platform.remove("java-open")
+
+
 def test_what_cannot_be_deployed_says_why(platform: Platform) -> None:
     """[R 19.1] [R 19.2]"""
     missing = platform.try_deploy("java-none", SOURCES, runtime="java", handler="zoo.Ape::handle").json()
@@ -155,6 +162,8 @@ def test_what_cannot_be_deployed_says_why(platform: Platform) -> None:
     assert "memory_bytes: 64MiB is out of range; use 128MiB" in small["detail"] + "; " + small["hint"]
     named = platform.try_deploy("java-none", SOURCES, runtime="java", handler="zoo/Zoo").json()
     assert "'zoo/Zoo' is not CLASS::METHOD" in named["detail"]
+    python = platform.try_deploy("java-none", SOURCES, runtime="java", handler="zoo.Zoo", requirements="six").json()
+    assert "they are Python's, the runtime is Java's" in python["detail"]
     loud = ZOO.replace("private int calls;", 'private int calls = Integer.parseInt("many");')
     failed = platform.try_deploy("java-none", {"Zoo.java": loud}, runtime="java", handler="zoo.Zoo").json()
     assert failed["code"] == "function_init_failed", failed
