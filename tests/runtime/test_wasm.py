@@ -61,6 +61,19 @@ def test_a_body_in_pieces_is_put_together(tmp_path: Path) -> None:
         assert w.wait(stream).body == b"one two three"
 
 
+def test_a_body_that_arrives_together_with_its_invoke(tmp_path: Path) -> None:
+    """[R 3.7]: whichever thread reads what; again and again."""
+    from fuyun.runtime import wire
+
+    meta = json.dumps(http_head("/", method="POST")).encode()
+    with worker(tmp_path, "", **compiled(tmp_path, ECHO), concurrency=4) as w:
+        for number in range(1, 101):
+            first = wire.frame(wire.INVOKE, number, wire.META.pack(len(meta)) + meta + b"a")
+            w.replies[number] = Reply()
+            w.sock.sendall(first + wire.frame(wire.BODY, number, b"b%d" % number, wire.END))
+            assert w.wait(number).body == b"ab%d" % number
+
+
 def test_environment_of_a_request(tmp_path: Path) -> None:
     """[R 18.4]"""
     parts = compiled(tmp_path, ENVIRONMENT)
