@@ -16,6 +16,9 @@ export UV_CACHE_DIR ?= $(CURDIR)/.state/uv
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CACHE_DIR ?= $(CURDIR)/.state/pip
 
+# Most of the suite waits: two files of tests at a time, each file by one process.
+SIDE_BY_SIDE := -n 2 --dist loadfile
+
 .PHONY: help demo test lint format docs attacks bench clean tools
 
 help:  ## list the targets
@@ -32,7 +35,7 @@ test: $(READY)  ## lint, type check, every test
 	@{ command -v node && command -v npm; } >/dev/null || bash scripts/packages.sh nodejs npm
 	@$(MAKE) lint
 	@bash scripts/programs.sh
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(if $(PYTEST_ARGS),$(PYTEST_ARGS),$(SIDE_BY_SIDE))
 
 lint: $(READY)  ## ruff, format, mypy, import contracts
 	@$(BIN)/ruff check .

@@ -138,10 +138,16 @@ def test_the_neighbour_keeps_its_share_of_a_core(grouped: Platform) -> None:
 
 #: docs/contracts/isolation.md, section 5: what the warden and a zygote may hold.
 KEPT = {
-    "warden": {"CAP_DAC_OVERRIDE", "CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_SYS_ADMIN", "CAP_SETFCAP"},
+    "warden": {
+        "CAP_DAC_OVERRIDE", "CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP", "CAP_NET_ADMIN", "CAP_SYS_ADMIN",
+        "CAP_SETFCAP",
+    },
     "zygote": {"CAP_SETGID", "CAP_SETUID", "CAP_SETFCAP"},
-}
-_BITS = {1: "CAP_DAC_OVERRIDE", 5: "CAP_KILL", 6: "CAP_SETGID", 7: "CAP_SETUID", 21: "CAP_SYS_ADMIN", 31: "CAP_SETFCAP"}
+}  # fmt: skip
+_BITS = {
+    1: "CAP_DAC_OVERRIDE", 5: "CAP_KILL", 6: "CAP_SETGID", 7: "CAP_SETUID", 8: "CAP_SETPCAP", 12: "CAP_NET_ADMIN",
+    21: "CAP_SYS_ADMIN", 31: "CAP_SETFCAP",
+}  # fmt: skip
 
 
 def test_the_privileged_part_holds_what_it_is_listed_to_hold(either_platform: Platform) -> None:

@@ -49,8 +49,10 @@ def test_the_node_shows_what_it_holds_and_what_that_saves(either_platform: Platf
         assert 0 < one["pss_bytes"] <= one["rss_bytes"]
     assert found["template"]["saved_ms"] > 0, "loading takes longer than a fork"
     assert (found["instance"]["start"], found["instance"]["saved_ms"] > 0) == ("template", True)
+    kinds = {"platform", "warden", "zygote", "blank"}
+    wait_until(lambda: kinds <= {one["kind"] for one in processes(platform)}, "a blank, among others", 20)
     others = {one["kind"]: one for one in processes(platform)}
-    assert {"platform", "warden", "zygote", "blank"} <= others.keys()
+    assert kinds <= others.keys()
     for kind in ("zygote", "blank"):
         assert others[kind]["saved_ms"] > 0
         assert others[kind]["pss_bytes"] > 0
@@ -71,9 +73,14 @@ def test_how_a_version_starts_is_chosen_by_what_its_import_did(either_platform: 
         platform.remove(name)
 
 
+def zygotes(platform: Platform) -> set[int]:
+    return {one["pid"] for one in processes(platform) if one["kind"] == "zygote"}
+
+
 def test_plain_starts_share_no_interpreter(either_platform: Platform) -> None:
     platform = either_platform
     code = "def handler(event, context):\n    return [hash('fuyun'), id(object)]\n"
+    before = zygotes(platform)
     platform.deploy("plain", code, start="plain")
     keys = set()
     for _ in range(3):
@@ -85,5 +92,4 @@ def test_plain_starts_share_no_interpreter(either_platform: Platform) -> None:
     plan = start_of(platform, "plain")
     assert (plan["rung"], plan["reason"]) == ("none", "the version asks for interpreters of its own")
     platform.remove("plain")
-    zygotes = [one for one in processes(platform) if one["kind"] == "zygote"]
-    assert len(zygotes) == len({one["version"] for one in zygotes}), "none that served one start is left"
+    assert len(zygotes(platform) - before) <= 1, "none that served one start is left, but the one that may serve others"
