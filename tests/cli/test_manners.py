@@ -113,8 +113,8 @@ def test_doctor_fails_only_when_the_main_job_cannot_run(cli: Cli, monkeypatch: p
 
 
 def test_doctor_lists_every_runtime(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fuyun.cli import doctor
     from fuyun.domain.runtimes import RUNTIMES
-    from fuyun.drivers.builds import modules
 
     listed = {check["name"]: check for check in json.loads(cli("doctor", "--json").out)}
     assert {f"runtime {name.rstrip('0123456789.')}" for name in RUNTIMES} - {"runtime python"} <= set(listed)
@@ -122,7 +122,7 @@ def test_doctor_lists_every_runtime(cli: Cli, monkeypatch: pytest.MonkeyPatch) -
         listed["runtime wasm"]["state"] == listed["runtime custom"]["state"] == listed["runtime web"]["state"] == "ok"
     )
     assert listed["runtime python3"]["found"].partition(",")[0] in listed["runtime web"]["found"]
-    monkeypatch.setattr(modules.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
     absent = {check["name"]: check for check in json.loads(cli("doctor", "--json").out)}["runtime wasm"]
     assert (absent["state"], absent["required"]) == ("limited", False)
     assert absent["todo"].startswith("install it beside Fuyun: pip install 'fuyun[wasm]'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json as json_text
 import os
@@ -87,13 +88,15 @@ def with_runtimes(checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _wasm() -> dict[str, Any]:
-    from fuyun.drivers.builds.modules import find_engine
-
-    try:
-        engine = find_engine()
-    except HostUnable as error:
-        return _check("runtime wasm", False, error.detail, f"{error.hint}; only functions of runtime wasm need it")
-    return _check("runtime wasm", True, f"wasmtime {engine.version} ({engine.library})", "")
+    spec = importlib.util.find_spec("wasmtime")
+    if spec is None or spec.origin is None:
+        todo = "install it beside Fuyun: pip install 'fuyun[wasm]'; only functions of runtime wasm need it"
+        return _check("runtime wasm", False, "this host has no wasmtime", todo)
+    library = Path(spec.origin).parent / f"linux-{os.uname().machine}" / "_libwasmtime.so"
+    found = f"wasmtime {importlib.metadata.version('wasmtime')} ({library})"
+    if not library.is_file():
+        found = f"the installed wasmtime has no library for this machine ({library} is missing)"
+    return _check("runtime wasm", library.is_file(), found, "install a wheel of wasmtime for this machine")
 
 
 def _check(name: str, ok: bool, found: str, todo: str) -> dict[str, Any]:
