@@ -100,16 +100,32 @@ def test_doctor_fails_only_when_the_main_job_cannot_run(cli: Cli, monkeypatch: p
 
     checks = [{"name": "landlock", "state": "limited", "found": "none", "todo": "boot with it", "required": False}]
     monkeypatch.setattr(doctor, "run_probe", lambda *_: checks)
-    found = doctor.invoke_path()
-    path = "\t".join(found[name] for name in ("name", "state", "found", "todo"))
+    rows = ["\t".join(row[name] for name in ("name", "state", "found", "todo"))
+            for row in [*doctor.with_runtimes([]), doctor.invoke_path()]]  # fmt: skip
     ran = cli("doctor")
     assert (ran.code, ran.out) == (
         0,
-        f"CHECK\tSTATE\tFOUND\tWHAT TO DO\nlandlock\tlimited\tnone\tboot with it\n{path}\n",
+        "\n".join(["CHECK\tSTATE\tFOUND\tWHAT TO DO", *rows[:3], "landlock\tlimited\tnone\tboot with it", rows[3], ""]),
     )
     checks.append({"name": "sandbox", "state": "missing", "found": "EPERM", "todo": "run as root", "required": True})
     ran = cli("doctor")
     assert (ran.code, ran.err) == (1, "sandboxed functions cannot run here: sandbox\n")
+
+
+def test_doctor_lists_every_runtime(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fuyun.cli import doctor
+    from fuyun.domain.runtimes import RUNTIMES
+
+    listed = {check["name"]: check for check in json.loads(cli("doctor", "--json").out)}
+    assert {f"runtime {name.rstrip('0123456789.')}" for name in RUNTIMES} - {"runtime python"} <= set(listed)
+    assert (
+        listed["runtime wasm"]["state"] == listed["runtime custom"]["state"] == listed["runtime web"]["state"] == "ok"
+    )
+    assert listed["runtime python3"]["found"].partition(",")[0] in listed["runtime web"]["found"]
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
+    absent = {check["name"]: check for check in json.loads(cli("doctor", "--json").out)}["runtime wasm"]
+    assert (absent["state"], absent["required"]) == ("limited", False)
+    assert absent["todo"].startswith("install it beside Fuyun: pip install 'fuyun[wasm]'")
 
 
 def test_doctor_knows_the_ports_of_its_own_platform(cli: Cli, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json as json_text
 import os
@@ -34,7 +35,7 @@ def doctor(data: DataOption = None, json: JsonOption = False) -> None:
     settings = load({"data": str(data)} if data else {}, os.environ)
     ports = [port for port in (settings.port, settings.api_port) if port]
     found = run_probe(str(settings.data_path), settings.host, ports, settings.interpreters)
-    checks = [*own_ports(found, settings.data_path), invoke_path()]
+    checks = [*with_runtimes(own_ports(found, settings.data_path)), invoke_path()]
     unable = [check for check in checks if check["required"] and check["state"] == "missing"]
     if json:
         output.as_json(checks)
@@ -70,17 +71,46 @@ def own_ports(checks: list[dict[str, Any]], data: Path) -> list[dict[str, Any]]:
     return checks
 
 
+def with_runtimes(checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The checks, with those of the runtimes that need no toolchain of the host behind the others' (`runtime NAME`)."""
+    python = next((check for check in checks if check["name"] == "runtime python3"), None)
+    kept = python["found"].partition(",")[0] if python else "no interpreter"
+    told = {
+        "custom": f"runs the function's own `bootstrap`; its keeper runs on {kept}",
+        "web": f"runs the function's own server; its keeper runs on {kept}",
+    }
+    rows = [
+        _check(f"runtime {name}", python is not None, found, "install an interpreter: apt-get install python3")
+        for name, found in told.items()
+    ]
+    last = max((at for at, check in enumerate(checks) if check["name"].startswith("runtime ")), default=-1)
+    return [*checks[: last + 1], *rows, _wasm(), *checks[last + 1 :]]
+
+
+def _wasm() -> dict[str, Any]:
+    spec = importlib.util.find_spec("wasmtime")
+    if spec is None or spec.origin is None:
+        todo = "install it beside Fuyun: pip install 'fuyun[wasm]'; only functions of runtime wasm need it"
+        return _check("runtime wasm", False, "this host has no wasmtime", todo)
+    library = Path(spec.origin).parent / f"linux-{os.uname().machine}" / "_libwasmtime.so"
+    found = f"wasmtime {importlib.metadata.version('wasmtime')} ({library})"
+    if not library.is_file():
+        found = f"the installed wasmtime has no library for this machine ({library} is missing)"
+    return _check("runtime wasm", library.is_file(), found, "install a wheel of wasmtime for this machine")
+
+
+def _check(name: str, ok: bool, found: str, todo: str) -> dict[str, Any]:
+    state = "ok" if ok else "limited"
+    return {"name": name, "state": state, "found": found, "todo": "" if ok else todo, "required": False}
+
+
 def invoke_path() -> dict[str, Any]:
     """Whether the modules of a warm call were compiled when this Fuyun was installed."""
     spec = importlib.util.find_spec("fuyun.services.pools")
     compiled = spec is not None and (spec.origin or "").endswith(".so")
-    return {
-        "name": "invoke path",
-        "state": "ok" if compiled else "limited",
-        "found": "compiled" if compiled else "interpreted: everything works, at about half the requests per second",
-        "todo": "" if compiled else "install gcc and Python's headers (python3-dev), then install Fuyun again",
-        "required": False,
-    }
+    found = "compiled" if compiled else "interpreted: everything works, at about half the requests per second"
+    todo = "install gcc and Python's headers (python3-dev), then install Fuyun again"
+    return _check("invoke path", compiled, found, todo)
 
 
 def run_probe(data: str, host: str, ports: list[int], interpreters: str) -> list[dict[str, Any]]:

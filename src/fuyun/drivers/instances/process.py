@@ -25,6 +25,7 @@ from fuyun.domain.runtimes import KEPT, SERVERS
 from fuyun.domain.specs import server_port
 from fuyun.drivers.instances.channel import LARGEST_BYTES, Channel
 from fuyun.drivers.instances.doors import Door
+from fuyun.drivers.instances.ending import is_ending
 from fuyun.drivers.instances.fronts import Front
 from fuyun.ports.instances import Call, ReplySink, StartReport
 from fuyun.runtime import wire
@@ -36,6 +37,7 @@ _STATUS_S = 0.2
 #: How long the last words of an ended process may take; only a descendant keeps the connection open longer.
 _LAST_WORDS_S = 0.1
 _LINE_BYTES = 16384
+_SEE_LOG = "the function's log says what it did before"
 #: A keeper that ended because signal N ended its program has this exit status plus N.
 _SHELL = 128
 
@@ -297,6 +299,10 @@ class Process:
     def _no_verdict(self) -> None:
         """The channel is closed but the process lives: end it; the verdict follows."""
         if not self._verdict.done():
+            keeps = self.version is not None and self.version.spec.runtime in KEPT
+            if not self._why and is_ending(self.pid, keeps):
+                self._deadline = asyncio.get_running_loop().call_later(_VERDICT_S, self._no_verdict)
+                return
             if not self._why:
                 self._error = ProtocolViolated("code inside the instance closed its protocol socket")
             self.kill("its channel closed")
@@ -357,14 +363,14 @@ class Process:
         if status is None and self.template is not None and self.template.gone:
             return InstanceLost("the process it was forked from was ended", hint="try again", retry_after_s=1)
         if status is None:
-            return FunctionExited("the function's process ended before it answered")
+            return FunctionExited("the function's process ended before it answered", hint=_SEE_LOG)
         if status > _SHELL and self.version is not None and self.version.spec.runtime in KEPT:
             status = _SHELL - status  # as its keeper tells it
         if status < 0:
-            return FunctionExited(f"the function's process was ended by signal {-status}", signal=-status)
-        return FunctionExited(
-            f"the function's process exited with status {status} before it answered", exit_code=status
-        )
+            said = f"the function's process was ended by signal {-status}"
+            return FunctionExited(said, hint=f"{_SEE_LOG}; or else somebody on the host sent it", signal=-status)
+        said = f"the function's process exited with status {status} before it answered"
+        return FunctionExited(said, hint=_SEE_LOG, exit_code=status)
 
 
 def _ends() -> tuple[socket.socket, socket.socket, int, int]:
