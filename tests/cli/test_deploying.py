@@ -201,7 +201,7 @@ def test_templates_make_projects_that_load(cli: Cli, template: str) -> None:
     assert ran.code == 0
     made = load_project(Path("my-app"))
     assert list(made.functions) == ["my-app"]
-    for path in Path("my-app").iterdir():
+    for path in (path for path in Path("my-app").rglob("*") if path.is_file()):
         assert str(path) in ran.out
         assert "{{" not in path.read_text()
     assert made.functions["my-app"].requirements.text == {

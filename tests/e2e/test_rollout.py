@@ -145,10 +145,11 @@ def test_a_rollout_with_kills_and_reloads_in_the_middle(platform: Platform) -> N
     async def kill() -> None:
         """Kill under load, and wait until nobody feels it any more."""
         known = len(load.failures)
-        assert await asyncio.to_thread(platform.kill_instances, name) > 0
+        killed = await asyncio.to_thread(platform.kill_instances, name)
+        assert killed > 0
         await load.all_served()
         lost, load.failures[known:] = load.failures[known:], []
-        assert len(lost) <= CLIENTS, lost
+        assert len(lost) <= max(killed, CLIENTS), lost  # a caller may meet two that are about to be killed
         for failure in lost:
             assert ": 503 " in failure, failure
             assert '"code":"instance_lost"' in failure or '"code":"unavailable"' in failure, failure
