@@ -14,7 +14,8 @@ INSTANCES = 100
 #: Every call holds its instance this long, so that no instance serves two of the burst; it is taken off the figure.
 HOLD_S = 2.0
 
-#: The function: names the process it runs in, and keeps it for the length of the burst.
+#: The function: names the process it runs in, and keeps it for the length of the burst. Its sleep is the load,
+#: and is taken off the figure.
 _HOLD = f"""
 import secrets
 import time

@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 from _queue import SimpleQueue
+from abc import abstractmethod
 from time import monotonic_ns
 
 from fuyun.runtime import streams
@@ -63,13 +64,13 @@ class Keeper(Desk):
 
     # for a runtime to fill in ----------------------------------------------------------------------------------------
 
+    @abstractmethod
     def begin(self) -> None:
         """Start what is to be started; `ready` may be called later, from any thread. LoadProblem."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take(self, call: Call) -> None:
         """An invocation arrived. Must not block: it runs on the thread that reads."""
-        raise NotImplementedError
 
     def dropped(self, call: Call) -> None:
         """Its caller is gone; an answer is still due."""

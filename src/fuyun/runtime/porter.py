@@ -66,7 +66,7 @@ def wait_listening(port: int, path: str, still: Callable[[], bool]) -> str:
         found = _look(port, path)
         if not found:
             return ""
-        time.sleep(pause_s)
+        time.sleep(pause_s)  # a port tells nobody that somebody listens: to look again is all there is
         pause_s = min(_LONGEST_S, pause_s * 1.5)
     return found
 

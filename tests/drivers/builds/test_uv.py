@@ -202,6 +202,7 @@ def test_a_build_that_fails_names_the_package_and_keeps_the_log(tmp_path: Path) 
 def test_a_build_that_never_ends_is_ended(tmp_path: Path) -> None:
     async def main() -> None:
         async with bench(tmp_path, timeout_s=3.0) as b:
+            # A setup.py that hangs, and takes no processor for it: only the limit can end it.
             make_sdist(b.wheels, "endless", "1.0", "import time\nwhile True: time.sleep(1)")
             with pytest.raises(BuildFailed, match="longer than 3 s"):
                 await b.build("endless\n")

@@ -320,7 +320,7 @@ class Host:
             else:
                 raise Errno(_INVAL)
         if not ready:
-            wait_ns = max(0, min(clocks)[0])
+            wait_ns = max(0, min(clocks)[0])  # the module asked to sleep: this is how WASI has it done
             time.sleep(max(0, min(wait_ns, self.deadline_ns - time.monotonic_ns())) / 1e9)
             ready = [_EVENT.pack(user, 0, 0, 0, 0) for after_ns, user in clocks if after_ns <= wait_ns]
         self._store(events, b"".join(ready))
