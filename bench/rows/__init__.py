@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.measure import Row
-from bench.rows import burst, cold, custom, footprint, java, node, warm, wasm
+from bench.rows import burst, cold, custom, footprint, java, node, warm, wasm, web
 
 #: In the order of the table; rows that need a quiet platform first.
 ROWS: tuple[Row, ...] = (
@@ -14,5 +14,6 @@ ROWS: tuple[Row, ...] = (
     *java.ROWS,
     *node.ROWS,
     *wasm.ROWS,
+    *web.ROWS,
     *burst.ROWS,
 )

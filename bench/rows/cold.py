@@ -6,8 +6,10 @@ import statistics
 import subprocess
 import sys
 from collections import Counter
+from typing import Any
 
 from bench.measure import Row, Sample
+from bench.rows.warm import Files
 from bench.stage import BARE_PYTHON, HELLO, STATE, Stage, fresh_call_ms, header, run_ms
 
 _DATA = """
@@ -38,16 +40,21 @@ def cold_calls(stage: Stage, names: list[str], reference: list[str], env: dict[s
     return Sample(statistics.median(ours), statistics.median(theirs), notes)
 
 
-def stdlib(stage: Stage) -> Sample:
-    """Many functions, each called for the first time since its instances were retired."""
-    names = [f"bench-cold-{number}" for number in range(stage.times(40))]
-    for name in names:
-        stage.platform.deploy(name, HELLO, idle_timeout_s=1.0)
+def first_calls(stage: Stage, name: str, files: Files, count: int, reference: list[str], **spec: Any) -> Sample:
+    """`count` functions, `name` with a number, each called for the first time since its instances were retired."""
+    names = [f"{name}-{number}" for number in range(stage.times(count))]
+    for one in names:
+        stage.platform.deploy(one, files, idle_timeout_s=1.0, **spec)
     try:
-        return cold_calls(stage, names, [BARE_PYTHON, "-I", "-S", "-c", "pass"], None)
+        return cold_calls(stage, names, reference, None)
     finally:
-        for name in names:
-            stage.platform.remove(name)
+        for one in names:
+            stage.platform.remove(one)
+
+
+def stdlib(stage: Stage) -> Sample:
+    """Handlers that import nothing."""
+    return first_calls(stage, "bench-cold", HELLO, 40, [BARE_PYTHON, "-I", "-S", "-c", "pass"])
 
 
 def data_packages() -> str:

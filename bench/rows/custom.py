@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bench.measure import Row, Sample
-from bench.rows.cold import cold_calls
-from bench.rows.warm import closed_loop_us
-from bench.stage import BARE_PYTHON, Stage, reference_server
+from bench.rows.cold import first_calls
+from bench.rows.warm import latency
+from bench.stage import BARE_PYTHON, Stage
 
 _BOOTSTRAP = f"""#!{BARE_PYTHON} -IS
 import http.client, os
@@ -20,43 +20,28 @@ while True:
     api.getresponse().read()
 """
 _FILES = {"bootstrap": _BOOTSTRAP}
-_PLAIN = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
 def cold(stage: Stage) -> Sample:
-    """Functions called for the first time since their instances were retired."""
-    names = [f"bench-custom-{number}" for number in range(stage.times(20))]
-    for name in names:
-        stage.platform.deploy(name, _FILES, runtime="custom", idle_timeout_s=1.0)
-    try:
-        return cold_calls(stage, names, [BARE_PYTHON, "-I", "-S", "-c", "import http.client"], None)
-    finally:
-        for name in names:
-            stage.platform.remove(name)
+    """To the program's first `next`, and through it."""
+    reference = [BARE_PYTHON, "-I", "-S", "-c", "import http.client"]
+    return first_calls(stage, "bench-custom", _FILES, 20, reference, runtime="custom")
 
 
 def warm(stage: Stage) -> Sample:
     """One client in a closed loop."""
-    stage.platform.deploy("bench-custom", _FILES, runtime="custom")
-    try:
-        times = stage.times(1000)
-        with reference_server() as address:
-            ours = closed_loop_us(stage.gateway, stage.request("bench-custom"), times)
-            reference = closed_loop_us(address, _PLAIN, times)
-        return Sample(ours, reference, {"calls": times})
-    finally:
-        stage.platform.remove("bench-custom")
+    return latency(stage, "bench-custom", _FILES, 1000, runtime="custom")
 
 
 ROWS = (
     Row(
         name="cold-custom", what="cold start p50, HTTP to HTTP, a custom program on Python's http.client",
-        reference='python3 -I -S -c "import http.client"', unit="ms", budget=4.0, goal=2.0, better="lower",
+        reference='python3 -I -S -c "import http.client"', unit="ms", budget=3.0, goal=1.5, better="lower",
         measure=cold,
     ),
     Row(
         name="latency-custom", what="warm latency p50, c=1, the same program",
-        reference="bare uvloop+httptools hello server", unit="us", budget=150.0, goal=40.0, better="lower",
+        reference="bare uvloop+httptools hello server", unit="µs", budget=20.0, goal=8.0, better="lower",
         measure=warm,
     ),
 )  # fmt: skip

@@ -8,10 +8,14 @@ import socket
 import statistics
 import subprocess
 import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
 
 from bench.measure import Row, Sample
 from bench.stage import HELLO, Stage, read_answer, reference_server
 
+Files = str | Mapping[str, str | bytes]
 _HELLO_REQUEST = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
@@ -32,23 +36,25 @@ def wrk(url: str, connections: int, seconds: float, headers: tuple[str, ...] = (
     return float(found[1])
 
 
-def throughput(stage: Stage, connections: int) -> Sample:
-    """Hello through the gateway and the reference in turns, seconds apart, both warmed up first: what the host takes
-    from this machine changes from one second to the next."""
+def throughput(stage: Stage, connections: int, name: str = "bench-hello", files: Files = HELLO, **spec: Any) -> Sample:
+    """A function through the gateway and the reference in turns, seconds apart, both warmed up first: what the host
+    takes from this machine changes from one second to the next."""
     platform, seconds = stage.platform, stage.seconds(3)
-    platform.deploy("bench-hello", HELLO)
+    platform.deploy(name, files, **spec)
     key = f"authorization: Bearer {platform.key}"
-    url = platform.url("bench-hello")
+    url = platform.url(name)
     ours: list[float] = []
     reference: list[float] = []
-    with reference_server() as (host, port):
-        wrk(url, connections, 2, (key,))
-        wrk(f"http://{host}:{port}/", connections, 1)
-        for _ in range(3):
-            ours.append(wrk(url, connections, seconds, (key,)))
-            reference.append(wrk(f"http://{host}:{port}/", connections, seconds))
-    instances = len(stage.instances("bench-hello"))
-    platform.remove("bench-hello")
+    try:
+        with reference_server() as (host, port):
+            wrk(url, connections, 2, (key,))
+            wrk(f"http://{host}:{port}/", connections, 1)
+            for _ in range(3):
+                ours.append(wrk(url, connections, seconds, (key,)))
+                reference.append(wrk(f"http://{host}:{port}/", connections, seconds))
+        instances = len(stage.instances(name))
+    finally:
+        platform.remove(name)
     return Sample(statistics.median(ours), statistics.median(reference), {"instances": instances})
 
 
@@ -65,18 +71,28 @@ def closed_loop_us(address: tuple[str, int], request: bytes, times: int) -> floa
     return statistics.median(took[times // 10 :])
 
 
-def latency(stage: Stage) -> Sample:
-    """One client; ours and the reference in turns, seconds apart, because an idle core wakes slowly."""
-    platform, times = stage.platform, stage.times(3000)
-    platform.deploy("bench-hello", HELLO)
+def latency(
+    stage: Stage,
+    name: str = "bench-hello",
+    files: Files = HELLO,
+    times: int = 3000,
+    straight: Callable[[], AbstractContextManager[tuple[str, int]]] = reference_server,
+    **spec: Any,
+) -> Sample:
+    """One client, `times` calls; ours and the server that `straight` starts in turns, seconds apart, because an idle
+    core wakes slowly."""
+    platform, times = stage.platform, stage.times(times)
+    platform.deploy(name, files, **spec)
     ours: list[float] = []
     reference: list[float] = []
-    with reference_server() as address:
-        for _ in range(3):
-            ours.append(closed_loop_us(stage.gateway, stage.request("bench-hello"), times))
-            reference.append(closed_loop_us(address, _HELLO_REQUEST, times))
-    platform.remove("bench-hello")
-    return Sample(statistics.median(ours), statistics.median(reference))
+    try:
+        with straight() as address:
+            for _ in range(3):
+                ours.append(closed_loop_us(stage.gateway, stage.request(name), times))
+                reference.append(closed_loop_us(address, _HELLO_REQUEST, times))
+    finally:
+        platform.remove(name)
+    return Sample(statistics.median(ours), statistics.median(reference), {"calls": 3 * times})
 
 
 ROWS = (

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from bench.measure import Row, Sample
-from bench.rows.cold import cold_calls
+from bench.rows.cold import first_calls
 from bench.stage import BARE_PYTHON, Stage
 from tests.runtime.driver import Worker, worker
 from tests.runtime.modules import ECHO, compiled
@@ -35,16 +35,9 @@ def call(stage: Stage) -> Sample:
 
 
 def cold(stage: Stage) -> Sample:
-    """Many functions with a module each, called for the first time since their instances were retired."""
-    names = [f"bench-wasm-{number}" for number in range(stage.times(20))]
-    for name in names:
-        files = {"app.wat": ECHO}
-        stage.platform.deploy(name, files, runtime="wasm", handler="app.wat", idle_timeout_s=1.0)
-    try:
-        return cold_calls(stage, names, [BARE_PYTHON, "-I", "-S", "-c", "pass"], None)
-    finally:
-        for name in names:
-            stage.platform.remove(name)
+    """Loading the engine and the compiled module."""
+    reference = [BARE_PYTHON, "-I", "-S", "-c", "pass"]
+    return first_calls(stage, "bench-wasm", {"app.wat": ECHO}, 20, reference, runtime="wasm", handler="app.wat")
 
 
 ROWS = (
