@@ -243,7 +243,7 @@ FUNCTIONS = (
     Function("node-callback", answer=backwards, callers=2, **_node("callback", **_MANY)),
     Function("node-pieces", answer=in_pieces, streams=True, **_node("pieces")),
     Function("node-module", {"index.mjs": _MODULE}, backwards, {"runtime": "nodejs", "handler": "index.handler"}),
-    Function("wasm-echo", answer=str, callers=2, longest=15_000, **_wasm(ECHO, **_MANY)),
+    Function("wasm-echo", answer=str, callers=2, **_wasm(ECHO, **_MANY)),
     Function("wasm-traps", answer=str, raises=True, **_wasm(_TRAPS)),
     Function("wasm-words", answer=_words, **_wasm(_WORDCOUNT.read_bytes(), start="template")),
 )

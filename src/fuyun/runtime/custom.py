@@ -142,8 +142,7 @@ class Custom(Keeper):
         self.extensions.tell_invoked(told)
 
     def _event(self, call: Call) -> bytes:
-        if call.parts or not call.ended:
-            self.collect(call)
+        self.collect(call)
         if call.head["kind"] == "http":
             return dumps(http_event(call.head, call.body, self.task))
         payload(call.body)

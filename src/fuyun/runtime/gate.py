@@ -79,13 +79,14 @@ class _Gate:
     def __init__(self, platform: socket.socket, warden: socket.socket) -> None:
         self._platform = platform
         self._warden = warden
+        self._doing = ""  # while it opens: what cannot be done, if it fails now
 
     def run(self) -> int:
         """Open, then serve until the platform, the warden or the way out ends."""
         try:
             outside = self._open()
         except OSError as error:
-            descriptors.send(self._platform, {"error": error.strerror or str(error)})
+            descriptors.send(self._platform, {"error": f"{self._doing}: {error}"})
             return 1
         sockets = {sock.fileno(): sock for sock in (self._platform, self._warden)}
         while True:
@@ -106,7 +107,9 @@ class _Gate:
 
     def _open(self) -> int:
         """Namespace, way out, sockets; a descriptor that becomes readable when the way out ends."""
+        self._doing = "starting slirp4netns"
         outside, ready, go = _start_outside()
+        self._doing = "setting up a network namespace"
         syscalls.call("unshare", syscalls.NEWNET)
         self._home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         sandbox.loopback_up()
@@ -116,17 +119,21 @@ class _Gate:
         ipv6 = "ipv6/conf/all/disable_ipv6", "ipv6/conf/default/disable_ipv6"
         for name in (*ipv6, "ipv4/ip_forward", "ipv4/ip_unprivileged_port_start"):
             _set(name)
+        self._doing = "waiting for slirp4netns"
         os.write(go, b"n")
         os.close(go)
         if not select.select([ready], [], [], _OPEN_S)[0] or not os.read(ready, 1):
             raise OSError(0, "slirp4netns did not open a way out")
         os.close(ready)
+        self._doing = "listening for names on port 53 of the namespace"
         names = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         for sock in names:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((ADDRESS, 53))
         names[1].listen(16)
+        self._doing = "opening the log of refused packets"
         log = netlink.open_log(LOG_GROUP, _COPIED_BYTES)
+        self._doing = "giving up rights"
         syscalls.empty_bounding_set(_KEPT)
         syscalls.keep_capabilities(_KEPT)
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)

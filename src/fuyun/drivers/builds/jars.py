@@ -15,12 +15,11 @@ import shutil
 from collections import deque
 from pathlib import Path
 
-from fuyun.base.tasks import Scope
 from fuyun.domain.errors import BuildFailed, FunctionLoadFailed, HostUnable
 from fuyun.domain.functions import Artifact
-from fuyun.drivers.builds.flights import Flights, Progress
-from fuyun.drivers.builds.rooms import Room, discard, finish, new_room
-from fuyun.drivers.disk import translated
+from fuyun.drivers.builds.flights import Progress
+from fuyun.drivers.builds.rooms import Room, finish
+from fuyun.drivers.builds.workshop import Workshop
 from fuyun.ports.blobs import BlobStore
 from fuyun.ports.builds import Sandboxed
 from fuyun.runtime.jdks import ARCHIVE, CLASSES, FACTS, FLAGS, MAIN, PREPARED, SOURCES, find_jdk
@@ -46,16 +45,8 @@ class JarBuilder:
     def __init__(self, blobs: BlobStore, run: Sandboxed, work: Path) -> None:
         self._blobs = blobs
         self._run = run
-        self._work = work.absolute()
-        self._scope = Scope("java", lambda _: None)
-        self._flights: Flights[Artifact] = Flights(self._scope)
-        with translated(self._work):
-            discard(self._work)
-            self._work.mkdir(parents=True)
-
-    async def close(self) -> None:
-        """End what runs."""
-        await self._scope.close()
+        self._shop = Workshop("java", blobs, work)
+        self.close = self._shop.close
 
     async def prepare(self, code: Artifact, handler: str, progress: Progress) -> Artifact:
         """See `ports.builds.JavaBuilder`."""
@@ -68,23 +59,16 @@ class JarBuilder:
                 feature="java",
             ) from exc
         key = f"java {code.digest} {handler} {home} {version} {await asyncio.to_thread(_digest_of_ours)}"
-        known = await self._blobs.find(hashlib.sha256(key.encode()).hexdigest())
-        return known or await self._flights.join(
-            key, lambda tell: self._prepare(code, handler, home, key, tell), progress
-        )
+        return await self._shop.kept(key, lambda tell: self._prepare(code, handler, home, key, tell), progress)
 
     async def _prepare(self, code: Artifact, handler: str, home: str, key: str, tell: Progress) -> Artifact:
-        with translated(self._work):
-            room = await asyncio.to_thread(new_room, self._work)
-            try:
-                path = await asyncio.to_thread(_lay_out, self._blobs.path(code.digest), room, home)
-                tell("compiling, and archiving classes")
-                await self._make(room, home, handler, path)
-                await asyncio.to_thread(_check_output, room.out, tell)
-                await asyncio.to_thread(finish, room.out, _GROWTH * code.size_bytes + _LEAST_BYTES)
-                return await self._blobs.adopt(room.out, key)
-            finally:
-                await asyncio.to_thread(discard, room.path)
+        async with self._shop.room() as room:
+            path = await asyncio.to_thread(_lay_out, self._blobs.path(code.digest), room, home)
+            tell("compiling, and archiving classes")
+            await self._make(room, home, handler, path)
+            await asyncio.to_thread(_check_output, room.out, tell)
+            await asyncio.to_thread(finish, room.out, _GROWTH * code.size_bytes + _LEAST_BYTES)
+            return await self._blobs.adopt(room.out, key)
 
     async def _make(self, room: Room, home: str, handler: str, path: list[str]) -> None:
         lines: deque[str] = deque(maxlen=60)

@@ -13,21 +13,18 @@ import os
 import shutil
 import stat
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
-from typing import Any
 
 import fuyun
-from fuyun.base.tasks import Scope
 from fuyun.domain.errors import BuildFailed, FunctionLoadFailed, HostUnable
 from fuyun.domain.functions import Artifact
 from fuyun.domain.interpreters import Interpreter
-from fuyun.drivers.builds.flights import Flights, Progress
-from fuyun.drivers.builds.rooms import Room, discard, finish, new_room
-from fuyun.drivers.disk import translated
+from fuyun.drivers.builds.flights import Progress
+from fuyun.drivers.builds.rooms import finish
+from fuyun.drivers.builds.workshop import Workshop
 from fuyun.ports.blobs import BlobStore
 from fuyun.ports.builds import Sandboxed
 from fuyun.runtime.wasm.engine import LIBRARY
@@ -81,16 +78,8 @@ class ModuleBuilder:
         self._blobs = blobs
         self._run = run
         self._describe = describe
-        self._work = work.absolute()
-        self._scope = Scope("modules", lambda _: None)
-        self._flights: Flights[Artifact] = Flights(self._scope)
-        with translated(self._work):
-            discard(self._work)
-            self._work.mkdir(parents=True)
-
-    async def close(self) -> None:
-        """End what runs."""
-        await self._scope.close()
+        self._shop = Workshop("modules", blobs, work)
+        self.close = self._shop.close
 
     async def compile_module(
         self, code: Artifact, module: str, interpreter: Path, progress: Progress
@@ -98,21 +87,14 @@ class ModuleBuilder:
         """See `ports.builds.Modules`."""
         found = await asyncio.to_thread(find_engine)
         key = f"wasm engine {found.version} {os.uname().machine} {found.library.stat().st_size}"
-        engine = await self._kept(key, lambda tell: self._adopt_engine(found, key), progress)
+        engine = await self._shop.kept(key, lambda tell: self._adopt_engine(found, key), progress)
         key = f"wasm code {code.digest} {module} {engine.digest} {await asyncio.to_thread(_processor)}"
         python = await asyncio.to_thread(self._describe, interpreter)
-        made = await self._kept(key, lambda tell: self._compile(code, module, engine, python, key, tell), progress)
+        made = await self._shop.kept(key, lambda tell: self._compile(code, module, engine, python, key, tell), progress)
         return made, engine
 
-    async def _kept(
-        self, key: str, start: Callable[[Progress], Coroutine[Any, Any, Artifact]], progress: Progress
-    ) -> Artifact:
-        """What is stored under `key`; made once, however many ask, when it is not there."""
-        known = await self._blobs.find(hashlib.sha256(key.encode()).hexdigest())
-        return known or await self._flights.join(key, start, progress)
-
     async def _adopt_engine(self, engine: Engine, key: str) -> Artifact:
-        async with self._room() as room:
+        async with self._shop.room() as room:
             await asyncio.to_thread(_copy_engine, engine, room.out)
             return await self._blobs.adopt(room.out, key)
 
@@ -130,7 +112,7 @@ class ModuleBuilder:
         tell(f"compiling {module}")
         library = self._blobs.path(engine.digest) / LIBRARY
         lines: deque[str] = deque(maxlen=40)
-        async with self._room() as room:
+        async with self._shop.room() as room:
             await asyncio.to_thread(shutil.copytree, source, room.out, symlinks=True, dirs_exist_ok=True)
             target = room.scratch / ("module" + COMPILED)
             try:
@@ -153,15 +135,6 @@ class ModuleBuilder:
             await asyncio.to_thread(_take, target, room.out / (module + COMPILED))
             await asyncio.to_thread(finish, room.out, _GROWTH * code.size_bytes + _LEAST_BYTES)
             return await self._blobs.adopt(room.out, key)
-
-    @asynccontextmanager
-    async def _room(self) -> AsyncIterator[Room]:
-        with translated(self._work):
-            room = await asyncio.to_thread(new_room, self._work)
-            try:
-                yield room
-            finally:
-                await asyncio.to_thread(discard, room.path)
 
 
 def _readable(python: Interpreter) -> list[str]:

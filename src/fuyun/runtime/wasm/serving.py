@@ -66,8 +66,7 @@ class Program(App):
 
         def run(call: Call) -> None:
             try:
-                if not call.ended or call.parts:  # another thread may have read the rest already
-                    desk.collect(call)
+                desk.collect(call)
                 call.context = Context(call.head, self.task)
                 desk.result(call, self._answer(call))
             except BaseException as exc:
