@@ -21,6 +21,13 @@ settings.register_profile("fuyun", deadline=None, derandomize=True)
 settings.load_profile("fuyun")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long come first: of two processes that share the suite none is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow_lane")}
+    whole = {item.path for item in items if item.get_closest_marker("e2e")}
+    items.sort(key=lambda item: (item.path not in slow, item.path not in whole))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Where everything is to run (.ci/run says so), a test that was skipped has failed."""
