@@ -8,8 +8,8 @@ from time import monotonic_ns
 from fuyun.runtime.calls import Call, current
 from fuyun.runtime.channel import Channel, Splitter
 from fuyun.runtime.desk import Desk
+from fuyun.runtime.heads import Heads
 from fuyun.runtime.hooks import answer_hook
-from fuyun.runtime.jsontext import scan
 from fuyun.runtime.problems import Hangup
 from fuyun.runtime.streams import spool
 from fuyun.runtime.wire import BODY, CANCEL, CREDIT, HEADER, HEADER_SIZE, HOOK, INVOKE, META, RECEIVE
@@ -81,11 +81,14 @@ def serve(channel: Channel, app: App) -> None:
             raise Hangup
 
 
+_read_head = Heads().read
+
+
 def serve_one(run: Callable[[Call], None], stream: int, flags: int, payload: bytes, log_bytes: int) -> None:
     """One INVOKE."""
     started_ns = monotonic_ns()
     size = META.unpack_from(payload)[0] + 4
-    head = scan(str(payload[4:size], "utf-8"), 0)[0]
+    head = _read_head(payload, size)
     call = Call(stream, head, payload[size:], bool(flags & 1), started_ns, log_bytes)
     idle = spool.idle
     idle.log_bytes, idle.log_cut = log_bytes, False

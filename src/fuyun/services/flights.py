@@ -84,14 +84,11 @@ class LiveFlight:
         self.member = member
         self.state = RUNNING
         self.started_ns = now_ns
-        # `ports.instances.Head` in two parts, because every call has one: only what callers wrote needs escapes.
-        request = self.request
+        # A `ports.instances.Head`: first what is new in every call, at places that instances know (`runtime.heads`).
         deadline_ms = int((self.at_s + (now_ns - self.at_ns) / 1e9 + pool.timeout_s) * 1000)
-        known = (
-            f'{{"id":"{self.id}","kind":"{request.kind}","deadline_ms":{deadline_ms},'
-            f'{pool.head_names},"alias":"{self.alias}",'
-        )
-        call = self._call = member.instance.invoke(known.encode() + request.text(self.base), self.body, self.end, self)
+        head = f'{{"id":"{self.id}","deadline_ms":{deadline_ms},'.encode()
+        head += self.request.text(pool.head_names, self.alias, self.base)
+        call = self._call = member.instance.invoke(head, self.body, self.end, self)
         if self._early is not None:
             for chunk, end in self._early:
                 call.send_body(chunk, end)

@@ -20,7 +20,7 @@ class Request:
     in order, repeated ones repeated; `source` is the client's address.
     """
 
-    __slots__ = ("_base", "_text", "headers", "kind", "method", "path", "query", "scheme", "source")
+    __slots__ = ("_alias", "_base", "_names", "_text", "headers", "kind", "method", "path", "query", "scheme", "source")
 
     def __init__(
         self, kind: str, method: str, path: str, query: str, headers: list[tuple[str, str]], source: str, scheme: str
@@ -32,18 +32,20 @@ class Request:
         self.headers = headers
         self.source = source
         self.scheme = scheme
-        self._base = ""
+        self._names = self._alias = self._base = ""
         self._text = b""
 
-    def text(self, base: str) -> bytes:
-        """The fields of `ports.instances.Asked` as JSON, without the opening brace, for a route with this base."""
-        if not self._text or base != self._base:
+    def text(self, names: str, alias: str, base: str) -> bytes:
+        """A `ports.instances.Head` as JSON without its first fields, `id` and `deadline_ms`: what is the same when the
+        same is asked again. `names` are the fields of the version, `base` is the route's."""
+        if not self._text or names != self._names or alias != self._alias or base != self._base:
             trace = ""
             for name, value in self.headers:
                 if name == "traceparent":
                     trace = value
                     break
             asked = Asked(self.method, self.path, base, self.query, self.headers, self.source, self.scheme, trace)
-            self._text = _encode(asked)[1:]
-            self._base = base
+            known = f'"kind":"{self.kind}",{names},"alias":"{alias}",'
+            self._text = known.encode() + _encode(asked)[1:]
+            self._names, self._alias, self._base = names, alias, base
         return self._text
