@@ -10,7 +10,7 @@ import os
 import sys
 from time import monotonic_ns
 
-from fuyun.runtime import forking, inline, streams
+from fuyun.runtime import forking, inline, layered, streams
 from fuyun.runtime.channel import Channel, release
 from fuyun.runtime.desk import Leave
 from fuyun.runtime.jsontext import dumps
@@ -41,9 +41,10 @@ def preload() -> None:
 
 
 def load(task: dict[str, Any], sock: Optional[socket.socket] = None) -> App:
-    """Import the handler and run the initializer. With `sock`, what the code prints meanwhile is sent at once; without,
-    it waits for `serve` or `report_failure`. LoadProblem."""
-    _loaded[:] = [_load(task, sock.sendall if sock is not None else None)]
+    """Import the handler and run the initializer (of runtime `layers`: import modules of layers). With `sock`, what the
+    code prints meanwhile is sent at once; without, it waits for `serve` or `report_failure`. LoadProblem."""
+    begin = layered.furnish if task.get("runtime") == "layers" else _load
+    _loaded[:] = [begin(task, sock.sendall if sock is not None else None)]
     return _loaded[-1]
 
 

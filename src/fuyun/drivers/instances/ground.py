@@ -50,6 +50,7 @@ class Ground:
         self.processes: dict[str, Process] = {}
         self.scope = Scope("host", lambda error: _log.error("host task failed", exc_info=error))
         self.closing = False
+        self.on_dismiss: Callable[[Process], None] = lambda process: None
         self._log = log
 
     def new_process(self, kind: str, zygote: str) -> Process:
@@ -63,6 +64,7 @@ class Ground:
         """It is gone."""
         self.processes.pop(process.id, None)
         self.networks.release(process)
+        self.on_dismiss(process)
 
     def try_send(self, message: dict[str, Any]) -> None:
         """Tell the warden, if there is one; without one the process it is about is gone too."""

@@ -21,7 +21,9 @@ from fuyun.domain.runtimes import KEPT
 from fuyun.drivers.instances import loading, memory
 from fuyun.drivers.instances.blanks import Blanks, Family
 from fuyun.drivers.instances.ground import Ground, HostOptions
+from fuyun.drivers.instances.layerzygotes import LayerZygotes
 from fuyun.drivers.instances.networks import Networks
+from fuyun.drivers.instances.parents import Budget
 from fuyun.drivers.instances.process import Process
 from fuyun.drivers.instances.programs import Programs
 from fuyun.drivers.instances.templates import Template, Templates
@@ -54,7 +56,9 @@ class LocalHost:
         self._ground = Ground(options, log)
         self._ground.networks = Networks(self._ground)
         self._blanks = Blanks(self._ground)
-        self._templates = Templates(self._ground)
+        self._budget = Budget(self._ground)
+        self._templates = Templates(self._ground, self._budget)
+        self._layers = LayerZygotes(self._ground, self._blanks, self._budget)
         self.run = Programs(self._ground).run
         self._init_ms: dict[str, float] = {}
         self._making: dict[str, asyncio.Task[None]] = {}
@@ -127,6 +131,8 @@ class LocalHost:
         rungs: set[starts.Rung] = {"template"} if template is not None else set()
         if template is not None and template.spare is not None and not template.spare.gone:
             rungs.add("spare")
+        if self._layers.has(version):
+            rungs.add("layers")
         if family.blanks:
             rungs.add("blank")
         if family.up.is_set():
@@ -169,7 +175,7 @@ class LocalHost:
         process = await self._loaded(family, version, env, template=wants)
         report = process.report
         if wants and self._worth_template(version, report):
-            await self._templates.keep(version, env, process)
+            await self._templates.keep(version, env, process, self._init_ms[version.key])
             report = msgspec.structs.replace(report, kind="template")
         else:
             process.kill("only warmed up")
@@ -183,16 +189,19 @@ class LocalHost:
         if making is not None:
             making.cancel()
         self._templates.forget(version_key)
+        self._layers.forget(version_key)
         self._init_ms.pop(version_key, None)
 
     async def inventory(self) -> dict[str, Any]:
         """Zygotes, blanks, templates, spares and instances with pids and memory in bytes; none that is being made."""
-        rows = [self._row(process) for process in self._ground.processes.values() if process.pid]
+        held = [process for process in self._ground.processes.values() if process.pid and process.kind in _KINDS]
+        rows = [self._row(process) for process in held]
         zygotes = self._blanks.zygotes()
         for zygote in zygotes:
             launch_ms, spawn_ms = self._blanks.times_of(zygote["id"])
             took_ms, saved_ms = savings.of_rung("zygote", savings.Times(launch_ms=launch_ms, spawn_ms=spawn_ms))
             zygote.update(took_ms=took_ms, saved_ms=saved_ms)
+        zygotes += self._layers.rows()
         pids = [row["pid"] for row in [*rows, *zygotes]] + [self.warden.pid, os.getpid()]
         sizes = await asyncio.get_running_loop().run_in_executor(None, lambda: memory.of(pids))
         for row in [*rows, *zygotes]:
@@ -202,6 +211,8 @@ class LocalHost:
             "platform": {"pid": os.getpid(), **sizes.get(os.getpid(), {})},
             "zygotes": zygotes,
             **{f"{kind}s": [row for row in rows if row["kind"] == kind] for kind in _KINDS},
+            "budget": {"limit_bytes": self._budget.limit_bytes, "left_bytes": self._budget.left_bytes},
+            "evicted": dict(self._budget.evicted),
         }
 
     def _row(self, process: Process) -> dict[str, Any]:
@@ -223,6 +234,8 @@ class LocalHost:
             times = savings.Times(
                 load_ms=loaded.start_ms + loaded.init_ms, fork_ms=template.fork_ms, take_ms=template.take_ms
             )
+        elif report.kind == "layers":
+            times = savings.Times(import_ms=self._layers.import_ms(process))
         if process.kind != "instance":
             return savings.of_rung(process.kind, times)
         took_ms = report.place_ms + report.start_ms + report.init_ms
@@ -247,6 +260,9 @@ class LocalHost:
     async def _loaded(self, family: Family, version: Version, env: dict[str, str], *, template: bool) -> Process:
         """A blank that became the version. One that is lost on the way (killed from outside, or with the warden) is
         replaced: it has answered nothing."""
+        shared = await self._loaded_from_layers(family, version, env, template)
+        if shared is not None:
+            return shared
         for _ in range(_LOSSES):
             began = clock.mono_s()
             alone = version.spec.start == "plain"
@@ -257,8 +273,31 @@ class LocalHost:
                 _log.warning("a start was lost", version=version.key, error=error.detail)
                 lost = error
             else:
+                self._layers.consider(version, env, family, process)
                 return process
         raise lost
+
+    async def _loaded_from_layers(
+        self, family: Family, version: Version, env: dict[str, str], template: bool
+    ) -> Process | None:
+        """A copy of the zygote of its layers that became the version; None when there is none that serves."""
+        zygote = self._layers.find(version, env, family)
+        if zygote is None or not await self._layers.fits(zygote, version):
+            return None
+        process = self._ground.new_process("template" if template else "instance", family.zygote)
+        try:
+            await self._layers.start(zygote, version, self._task(version, env, process, template), process)
+        except (InstanceLost, Unavailable) as error:
+            _log.warning("a start goes on without the zygote of its layers", version=version.key, error=error.detail)
+            return None
+        self._init_ms[version.key] = process.report.init_ms + zygote.import_ms
+        return process
+
+    def _task(self, version: Version, env: dict[str, str], process: Process, template: bool) -> dict[str, Any]:
+        store, cgroups = str(self._ground.options.store), bool(self.hello.get("cgroup"))
+        task = loading.task_of(version, env, process.id, template=template, store=store, cgroups=cgroups)
+        task["learn"] = self._layers.may_share(version)
+        return task
 
     async def _load(
         self, process: Process, kind: StartKind, began: float, version: Version, env: dict[str, str], template: bool
@@ -267,8 +306,7 @@ class LocalHost:
         process.kind = "template" if template else "instance"
         process.become(version)
         process.on_end = self._ground.dismiss
-        store, cgroups = str(self._ground.options.store), bool(self.hello.get("cgroup"))
-        task = loading.task_of(version, env, process.id, template=template, store=store, cgroups=cgroups)
+        task = self._task(version, env, process, template)
         limits = loading.limits_of(version.spec)
         try:
             await self._ground.networks.link(version, process)
@@ -283,9 +321,9 @@ class LocalHost:
         self._init_ms[version.key] = process.report.init_ms
 
     def _worth_template(self, version: Version, report: StartReport) -> bool:
-        least_ms = self._ground.options.template_from_ms
-        several = self._has_several(version)
-        return starts.worth_template(report.init_ms, least_ms, report.forkable, version.spec.start, several)
+        least_ms, several = self._ground.options.template_from_ms, self._has_several(version)
+        init_ms = self._init_ms.get(version.key, report.init_ms)
+        return starts.worth_template(init_ms, least_ms, report.forkable, version.spec.start, several)
 
     def _has_several(self, version: Version) -> bool:
         """Whether it has, or is to keep, so many instances that they had better share a template's memory."""
@@ -299,7 +337,8 @@ class LocalHost:
         key = version.key
         if key in self._templates or key in self._templates.reasons or key in self._making:
             return
-        if version.spec.isolation == "sandbox" and self._worth_template(version, report):
+        worth = version.spec.isolation == "sandbox" and self._worth_template(version, report)
+        if worth and self._budget.would_keep("template", key):
             self._making[key] = self._ground.scope.start(self._make_template(version, env), "template")
 
     async def _make_template(self, version: Version, env: dict[str, str]) -> None:
@@ -323,6 +362,7 @@ class LocalHost:
 
     def _on_warden_lost(self) -> None:
         self._templates.clear()
+        self._layers.clear()
         self._blanks.on_warden_lost()
         for process in list(self._ground.processes.values()):
             process.lost_warden()

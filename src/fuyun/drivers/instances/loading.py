@@ -45,7 +45,7 @@ def task_of(
         "env": {**plans.environment(env), **layer_variables(spec, layers)},
         "hooks": msgspec.to_builtins(spec.hooks),
         "code": "/code" if sandboxed else f"{store}/{parts[0]}",
-        "layers": layers,
+        "layers": layers, "learn": False,
         "mount": parts[0], "mounts": parts[1:], "template": template,
         "rlimits": {} if cgroups else _rlimits(spec, template),
     }  # fmt: skip

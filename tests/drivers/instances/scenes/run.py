@@ -21,6 +21,7 @@ from tests.drivers.instances.scenes import (
     ending,
     keepers,
     keeping,
+    layering,
     nodes,
     programs,
     servers,
@@ -30,7 +31,9 @@ from tests.drivers.instances.scenes import (
 from tests.drivers.instances.scenes.rig import INTERPRETERS
 from tests.waiting import wait_until
 
-MODULES: tuple[ModuleType, ...] = (starting, ending, breaking, programs, keeping, sparing, keepers, nodes, servers)
+MODULES: tuple[ModuleType, ...] = (
+    starting, ending, breaking, programs, keeping, sparing, layering, keepers, nodes, servers,
+)  # fmt: skip
 
 
 def scenes() -> dict[str, Callable[[], Awaitable[None]]]:
