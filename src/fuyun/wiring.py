@@ -32,6 +32,7 @@ from fuyun.drivers.catalog.functions import SqlCatalog
 from fuyun.drivers.catalog.layers import SqlLayers
 from fuyun.drivers.catalog.sqlite import Database
 from fuyun.drivers.catalog.tenants import SqlTenants
+from fuyun.drivers.instances import memory
 from fuyun.drivers.instances.host import HostOptions, LocalHost
 from fuyun.drivers.instances.interpreters import Interpreter, Interpreters
 from fuyun.drivers.instances.nodes import Nodes
@@ -42,6 +43,7 @@ from fuyun.services.deploying import Deployer, DeployParts
 from fuyun.services.dispatching import Dispatcher
 from fuyun.services.environments import environment_of
 from fuyun.services.functions import Functions
+from fuyun.services.gauges import StartBudget
 from fuyun.services.layers import Layers
 from fuyun.services.measures import Measures
 from fuyun.services.records import Records
@@ -131,7 +133,9 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
     gateway = Gateway(dispatcher, tenants.authenticate, _gateway_limits(settings))
     services = dataclasses.replace(
         services,
-        gauges=lambda: dispatcher.gauges(gateway.stats.connections),
+        gauges=lambda: dataclasses.replace(
+            dispatcher.gauges(gateway.stats.connections), budget=StartBudget(**drivers.host.budget_of_starts())
+        ),
         unready=lambda: state["unready"],
         gateway_url=lambda: state["gateway"],
     )
@@ -266,7 +270,7 @@ def _host_options(settings: Settings, data: Path) -> HostOptions:
         store=data / "objects",
         tree=f"fuyun-{name}",
         blanks=settings.blanks,
-        template_budget_bytes=settings.template_budget_bytes,
+        template_budget_bytes=settings.template_budget_bytes or memory.of_host() // 8,
         template_from_ms=settings.template_from_ms,
         limits=settings.limits,
         uid_base=settings.uid_base,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,12 +19,23 @@ class PoolGauge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StartBudget:
+    """Memory in bytes of what instances are forked from, and how many were evicted since the platform started, by kind
+    (template, zygote)."""
+
+    limit_bytes: int = 0
+    held_bytes: int = 0
+    evicted: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gauges:
     """What is true at this moment; taken at scrape time."""
 
     pools: tuple[PoolGauge, ...] = ()
     gateway_connections: int = 0
     records_dropped: int = 0
+    budget: StartBudget = StartBudget()
 
 
 def merged(pools: Iterable[PoolGauge]) -> list[PoolGauge]:

@@ -211,9 +211,12 @@ class LocalHost:
             "platform": {"pid": os.getpid(), **sizes.get(os.getpid(), {})},
             "zygotes": zygotes,
             **{f"{kind}s": [row for row in rows if row["kind"] == kind] for kind in _KINDS},
-            "budget": {"limit_bytes": self._budget.limit_bytes, "left_bytes": self._budget.left_bytes},
-            "evicted": dict(self._budget.evicted),
+            "budget": self._budget.told(),
         }
+
+    def budget_of_starts(self) -> dict[str, Any]:
+        """`limit_bytes` and `held_bytes` of what instances are forked from, and how many were `evicted`, by kind."""
+        return self._budget.told()
 
     def _row(self, process: Process) -> dict[str, Any]:
         key = process.version.key if process.version is not None else ""

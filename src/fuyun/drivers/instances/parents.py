@@ -126,6 +126,12 @@ class Budget:
             self._gone[name] = next((row[1], row[3]) for row in rows if row[0] == name)
             self._holdings[kind].drop(key)
 
+    def told(self) -> dict[str, Any]:
+        """What is told of it."""
+        limit_bytes = self.limit_bytes
+        held_bytes = limit_bytes - self.left_bytes
+        return {"limit_bytes": limit_bytes, "held_bytes": held_bytes, "evicted": dict(self.evicted)}
+
     def would_keep(self, kind: str, key: str) -> bool:
         """Whether one that is made now would stay, as far as is known: it was not evicted before, or is worth more now
         than others that have its room."""
