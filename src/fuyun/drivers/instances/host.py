@@ -202,8 +202,10 @@ class LocalHost:
             took_ms, saved_ms = savings.of_rung("zygote", savings.Times(launch_ms=launch_ms, spawn_ms=spawn_ms))
             zygote.update(took_ms=took_ms, saved_ms=saved_ms)
         zygotes += self._layers.rows()
-        pids = [row["pid"] for row in [*rows, *zygotes]] + [self.warden.pid, os.getpid()]
-        sizes = await asyncio.get_running_loop().run_in_executor(None, lambda: memory.of(pids))
+        pids, own = [row["pid"] for row in [*rows, *zygotes]], [self.warden.pid, os.getpid()]
+        sizes = await asyncio.get_running_loop().run_in_executor(
+            None, lambda: {**memory.of_trees(pids), **memory.of(own)}
+        )
         for row in [*rows, *zygotes]:
             row.update(sizes.get(row["pid"], {}))
         return {
