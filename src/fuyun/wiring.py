@@ -219,7 +219,7 @@ async def _make_services(
             catalog=catalog, blobs=blobs, builder=drivers.builder, modules=drivers.modules,
             java=drivers.java, packages=drivers.packages, host=host,
             tenants=tenants, layers=layers, storage=storage, on_change=dispatcher.reload,
-            upload_bytes=settings.upload_bytes,
+            upload_bytes=settings.upload_bytes, record=store.append_nowait,
             interpreter_of=lambda runtime: Path(drivers.interpreters.by_runtime(runtime).executable),
         )
     )  # fmt: skip

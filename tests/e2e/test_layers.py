@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from typing import Any
 
 import pytest
 
@@ -66,3 +67,35 @@ def test_layers_from_the_command_line_to_the_handler(either_platform: Platform) 
     for name in ("layered", "turned"):
         platform.remove(name)
     assert platform.cli("layer", "delete", "data:1", "--yes").returncode == 0
+
+
+HEAVY = {"python/heavy.py": "import time, uuid\ntime.sleep(0.2)\ntoken = uuid.uuid4().hex\n"}
+#: Holds a socket, so that each of its instances loads it.
+USER = "import heavy, socket\nkept = socket.socket()\ndef handler(event, context):\n    return [heavy.token, {}]\n"
+
+
+def test_versions_with_the_same_layers_start_with_their_imports_done(either_platform: Platform) -> None:
+    platform = either_platform
+    assert publish(platform, "heavy", HEAVY) == "heavy:1"
+
+    def zygotes() -> list[dict[str, Any]]:
+        found = json.loads(platform.cli("node", "--json").stdout)["processes"]
+        return [one for one in found if one["kind"] == "zygote" and one["version"].startswith("default: ")]
+
+    platform.deploy("first", USER.replace("{}", "1"), layers=["heavy"])
+    wait_until(zygotes, "a zygote of its layers")
+    platform.deploy("second", USER.replace("{}", "2"), layers=["heavy"])
+    one, two = platform.invoke("first").json(), platform.invoke("second").json()
+    assert (one[1], two[1]) == (1, 2)
+    assert one[0] == two[0], "one import served both functions"
+    (row,) = zygotes()
+    assert row["saved_ms"] >= 200
+    assert 0 < row["private_bytes"] <= row["rss_bytes"]
+    assert {one["start"] for one in platform.instances_of("second")} == {"layers"}
+    metrics = platform.http.get(f"{platform.api}/metrics").text
+    assert 'fuyun_evictions_total{kind="zygote"} 0.0' in metrics
+    assert "fuyun_start_memory_limit_bytes" in metrics
+    for name in ("first", "second"):
+        platform.remove(name)
+    wait_until(lambda: not zygotes(), "it to go with the last of them")
+    assert platform.cli("layer", "delete", "heavy:1", "--yes").returncode == 0

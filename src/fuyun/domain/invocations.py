@@ -32,7 +32,7 @@ class Waterfall(Wire, frozen=True, kw_only=True):
 
 
 class Invocation(Wire, frozen=True, kw_only=True):
-    """The record of one attempt of one invocation."""
+    """The record of one attempt of one invocation; attempt 0 is the warm-up call of a deployment."""
 
     id: str
     at_s: float  # wall clock at arrival

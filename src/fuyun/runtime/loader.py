@@ -45,6 +45,7 @@ class App:
         self.initializer: Optional[Callable[[], Any]] = None  # an asynchronous one, still to be run on the loop
         self.load_ms = 0.0
         self.init_ms = 0.0
+        self.warmed = False  # it has answered the warm-up call
         self.forkable = False
         self.reason = ""
         self.broken: Optional[LoadProblem] = None  # why a copy of a template cannot serve
@@ -61,6 +62,7 @@ class App:
             "reason": self.reason,
             "hooks": sorted(self.hooks),
             "python": _PYTHON,
+            "warmed": self.warmed,
             **self.learned,
         }
 
@@ -89,9 +91,14 @@ class App:
         return raised(exc, self.code_dir)
 
 
-def load(task: dict[str, Any], send: Optional[Callable[[bytes], None]] = None) -> App:
+def load(
+    task: dict[str, Any],
+    send: Optional[Callable[[bytes], None]] = None,
+    warm: Optional[Callable[[App], None]] = None,
+) -> App:
     """Become what `task` says. LoadProblem when the author's code does not let us. Starts no thread and no event loop;
-    an asynchronous initializer is left for `worker.serve`."""
+    an asynchronous initializer is left for `worker.serve`. `warm` is called when all is loaded, before it is judged
+    whether it can be forked."""
     task = {**DEFAULTS, **task}
     streams.install(task["function"], int(task["log_bytes"]), send)
     set_environment(task)
@@ -122,6 +129,8 @@ def load(task: dict[str, Any], send: Optional[Callable[[bytes], None]] = None) -
         initializer, _ = _resolve(task["hooks"]["initializer"], task["code"], paths)
         _initialize(app, initializer, with_context(initializer, context))
     app.init_ms = (monotonic_ns() - loaded) / 1e6
+    if warm is not None:
+        warm(app)
     if learning is not None:
         app.learned = learning.result()
     forking.judge(app, before)

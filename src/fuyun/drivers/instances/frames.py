@@ -33,6 +33,7 @@ class Ready(msgspec.Struct):
     reason: str = ""
     hooks: list[str] = []
     modules: list[str] = []  # imported from layers; of a zygote of layers: top-level names it has
+    warmed: bool = False  # it has answered the warm-up call
     altered: str = ""  # what the load changed that an import may look at
 
 

@@ -51,7 +51,7 @@ class Ground:
         self.scope = Scope("host", lambda error: _log.error("host task failed", exc_info=error))
         self.closing = False
         self.on_dismiss: Callable[[Process], None] = lambda process: None
-        self._log = log
+        self.log = log
 
     def new_process(self, kind: str, zygote: str) -> Process:
         """A process that is to be made, in the list of all."""
@@ -81,7 +81,7 @@ class Ground:
         version = process.version
         if version is None or stream not in ("stdout", "stderr", "log", "platform"):
             return
-        self._log(
+        self.log(
             LogLine(
                 at_s=clock.wall_s(), namespace=version.namespace, function=version.function, version=version.number,
                 instance=process.id, stream=stream, level=level, text=text,  # type: ignore[arg-type]

@@ -132,6 +132,8 @@ class LayerZygotes:
                 zygote.deaf = True
                 raise Unavailable(f"the zygote of its layers could not fork: {error.detail}") from error
         process.specialize(task)
+        if process.warming is not None:
+            process.warming.send(process)
         await loading.wait_ready(process, "layers", began, 0.0)
         zygote.fork_ms = process.report.start_ms
         altered = process.channel.started.result().altered

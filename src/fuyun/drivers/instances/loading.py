@@ -77,6 +77,7 @@ async def wait_ready(process: Process, kind: StartKind, began: float, place_ms: 
     try:
         # It cuts off the hook itself and says which, or what a server lacks.
         grace_s = _GRACE_S if spec.hooks.initializer or spec.runtime in SERVERS else 0.0
+        grace_s += spec.timeout_s if process.warming is not None else 0.0
         ready = await asyncio.wait_for(asyncio.shield(process.channel.started), limit_s + grace_s)
     except TimeoutError as error:
         process.kill("it did not finish loading")

@@ -27,12 +27,13 @@ from tests.drivers.instances.scenes import (
     servers,
     sparing,
     starting,
+    warming,
 )
 from tests.drivers.instances.scenes.rig import INTERPRETERS
 from tests.waiting import wait_until
 
 MODULES: tuple[ModuleType, ...] = (
-    starting, ending, breaking, programs, keeping, sparing, layering, keepers, nodes, servers,
+    starting, ending, breaking, programs, keeping, sparing, layering, keepers, nodes, servers, warming,
 )  # fmt: skip
 
 
