@@ -151,9 +151,9 @@ def test_a_warm_up_call_has_any_event_that_json_has(tmp_path: Path) -> None:
     warm_up = load(make_folder(tmp_path), MINIMAL + text).functions["f"].spec.warm_up
     event = {"id": 7, "tags": ["a", 1.5, True, None], "at": "2024-01-01", "text": "8"}
     assert warm_up == WarmUp(event=event, required=False)
-    problems = mistakes(make_folder(tmp_path / "b"), MINIMAL + "    warm_up: {event: [.inf], path: /up}\n")
+    problems = mistakes(tmp_path, MINIMAL + "    warm_up: {event: [.inf], path: /up}\n")
     assert problems == ["6: event: JSON has no .inf"]
-    problems = mistakes(make_folder(tmp_path / "c"), MINIMAL + "    warm_up: {event: 1, path: /up}\n")
+    problems = mistakes(tmp_path, MINIMAL + "    warm_up: {event: 1, path: /up}\n")
     assert problems == ["6: path: there is an event as well; a call has one of them: remove the other"]
 
 

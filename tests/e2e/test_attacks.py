@@ -16,7 +16,7 @@ import pytest
 from fuyun.testing.attacks.attempt import DONE, NEVER, all_attempts
 from fuyun.testing.attacks.pressure import PRESSURES
 from tests import running
-from tests.e2e import attacking
+from tests.e2e import attacking, layering
 from tests.running import Account, Platform
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
@@ -28,7 +28,10 @@ def tried(platform: Platform, isolation: str, start: str = "blank") -> dict[str,
     """Every attempt's outcome."""
     with attacking.scene(platform, isolation) as facts:
         spec = {"isolation": isolation, "start": start, "timeout_s": 60.0}
-        platform.deploy("attacker", attacking.code("runner"), **spec)
+        if start == "layers":
+            layering.deploy(platform, "attacker", attacking.code("runner"), **{**spec, "start": "auto"})
+        else:
+            platform.deploy("attacker", attacking.code("runner"), **spec)
         try:
             answer = platform.invoke("attacker", {"facts": facts, "outside": isolation == "process"})
             assert answer.status_code == 200, answer.text
@@ -43,9 +46,10 @@ def tried(platform: Platform, isolation: str, start: str = "blank") -> dict[str,
     return outcomes
 
 
-@pytest.mark.parametrize("start", ["blank", "template"])
+@pytest.mark.parametrize("start", ["blank", "template", "layers"])
 def test_nothing_gets_out(either_platform: Platform, start: str) -> None:
-    """Of an instance that was a blank, and of one forked from a template (docs/decisions/0003)."""
+    """Of an instance that was a blank, and of those forked from a template (docs/decisions/0003) and from a zygote of
+    layers (docs/decisions/0023)."""
     outcomes = tried(either_platform, "sandbox", start)
     assert outcomes.keys() == ATTEMPTS.keys()
     wrong = {name: outcome for name, outcome in outcomes.items() if outcome not in ATTEMPTS[name].refused}
@@ -154,7 +158,8 @@ def test_the_privileged_part_holds_what_it_is_listed_to_hold(either_platform: Pl
     host = either_platform.host()
     warden = host["warden"]["pid"]
     own = os.readlink(f"/proc/{warden}/ns/user")  # class `process` shares it
-    sandboxed = [one["pid"] for one in host["zygotes"] if os.readlink(f"/proc/{one['pid']}/ns/user") != own]
+    zygotes = [one for one in host["zygotes"] if "names" not in one]  # those of layers are sealed like templates
+    sandboxed = [one["pid"] for one in zygotes if os.readlink(f"/proc/{one['pid']}/ns/user") != own]
     assert sandboxed
     found = [("warden", warden), *(("zygote", pid) for pid in sandboxed)]
     for kind, pid in found:

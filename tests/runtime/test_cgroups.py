@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -213,35 +212,6 @@ def test_limits_of_version_2(tmp_path: Path) -> None:
         "memory.max": str(GIB), "memory.swap.max": "0", "memory.oom.group": "1", "pids.max": "32",
         "cpu.max": "150000 100000", "cpu.weight": "100", "cgroup.freeze": "1",
     }  # fmt: skip
-
-
-def test_a_group_of_version_2_may_swap_while_its_memory_is_taken_back(tmp_path: Path) -> None:
-    folder = tmp_path / "g"
-    group = GroupV2(str(folder))
-    assert group.reclaim() is False, "before Linux 5.19"
-    _files(folder, "memory.swap.max")
-    (folder / "memory.current").write_text("8192\n")
-    os.mkfifo(folder / "memory.reclaim")
-    asked: list[str] = []
-
-    def kernel() -> None:
-        wait_until(lambda: (folder / "memory.swap.max").read_text() == "max", "it to be allowed to swap")
-        asked.append((folder / "memory.reclaim").read_text())  # until it is opened here, nobody can write to it
-
-    reader = threading.Thread(target=kernel)
-    reader.start()
-    assert group.reclaim() is True
-    reader.join()
-    assert asked == ["8192"]
-    assert (folder / "memory.swap.max").read_text() == "0"
-
-
-def test_version_1_takes_memory_back_where_it_can(tmp_path: Path) -> None:
-    group = GroupV1({"memory": str(tmp_path / "memory"), "pids": str(tmp_path / "pids")})
-    assert group.reclaim() is False
-    _files(tmp_path / "memory", "memory.force_empty")
-    assert group.reclaim() is True
-    assert (tmp_path / "memory/memory.force_empty").read_text() == "0"
 
 
 @pytest.mark.parametrize(("memory", "weight"), [(16 * MIB, "1"), (2 * GIB, "200"), (2**50, "10000")])

@@ -197,7 +197,7 @@ class FieldReader:
             return WRONG if WRONG in found else found
         if value.broken:
             return WRONG
-        if value.kind == "str":
+        if value.kind not in ("int", "float", "bool", "null"):
             return value.value
         read = yaml.safe_load(value.value)
         if isinstance(read, float) and not math.isfinite(read):
