@@ -62,8 +62,8 @@ class App:
             "reason": self.reason,
             "hooks": sorted(self.hooks),
             "python": _PYTHON,
-            "warmed": self.warmed,
             **self.learned,
+            **({"warmed": True} if self.warmed else {}),
         }
 
     def hook_limit(self, name: str) -> float:
