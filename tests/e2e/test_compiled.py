@@ -27,7 +27,7 @@ CHOSEN = (
     "tests/services/test_routes.py",
     "tests/services/test_turns.py",
     "tests/transports/gateway",
-    "tests/e2e/test_rollout.py",
+    "tests/e2e/test_rollout.py::test_a_rollout_with_kills_and_reloads_in_the_middle",
     "tests/e2e/test_compiled.py::test_a_platform_runs_the_tree_it_is_given",
 )
 
