@@ -22,9 +22,6 @@ elif ! .venv/bin/python -m pip install -q -e '.[dev]' >>"$log" 2>&1; then
   cat "$log" >&2
   exit 1
 fi
-# What the tests of custom programs run; without it they fail, and nothing else does.
-{ command -v curl >/dev/null || bash scripts/packages.sh curl; } && bash scripts/ric.sh >/dev/null ||
-  echo "The tests of custom programs need curl and scripts/ric.sh, which failed here." >&2
 .venv/bin/fuyun --version >/dev/null || { echo "The installed fuyun command does not run." >&2; exit 1; }
 # Network policies of functions, and the tests of them (docs/guide/network.md).
 bash scripts/packages.sh nftables slirp4netns iproute2 || echo "Without these packages network policies cannot be enforced." >&2
