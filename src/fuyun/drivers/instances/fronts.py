@@ -28,7 +28,7 @@ _SCARCE: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 #: How long a connection is kept for the next call. Servers close theirs after 2 s (gunicorn) or more.
 _KEEP_S: Final = 1.0
 #: How long the end of the program's process may take to be known, after its connection closed under a call.
-_VERDICT_S: Final = 0.5
+_VERDICT_S: Final = 2.0
 #: Room is returned to the sender of a body in steps of this.
 _CREDIT_STEP: Final = WINDOW // 4
 
