@@ -251,7 +251,11 @@ FUNCTIONS = (
     Function("custom-pieces", _program("pieces"), in_pieces, _CUSTOM, streams=True),
     Function("custom-shell", {"bootstrap": _SHELL}, lambda said: {"body": said}, _CUSTOM),
     Function(
-        "web-python", _server("self.whole(said[::-1].encode())"), backwards, {**_WEB, **_MANY}, callers=2,
+        "web-python",
+        _server("self.whole(said[::-1].encode())"),
+        backwards,
+        {**_WEB, **_MANY},
+        callers=2,
         longest=_MEGABYTE,
     ),
     Function(

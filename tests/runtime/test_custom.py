@@ -186,7 +186,7 @@ def test_a_stream_that_breaks_off(program: Worker) -> None:
     assert "broke off" in reply.error["message"]
 
 
-@pytest.mark.parametrize("end, status", [("os._exit(3)", 3), ("os.kill(os.getpid(), signal.SIGKILL)", 137)])
+@pytest.mark.parametrize(("end", "status"), [("os._exit(3)", 3), ("os.kill(os.getpid(), signal.SIGKILL)", 137)])
 def test_a_stream_that_breaks_off_because_the_program_ends(program: Worker, end: str, status: int) -> None:
     stream = program.begin(event_head(), json.dumps({"do": f"{BREAK_OFF}; time.sleep(0.3); {end}"}).encode())
     program.wait_eof()
