@@ -90,6 +90,8 @@ def live(isolated: bool, channel_fd: int, output: int, control_fd: int, *, node:
             sandbox.small_buffers()
             sandbox.refuse_uncounted()
         sandbox.mount_code(task["mount"], task["mounts"], task["tmp_bytes"])
+        if task.get("image"):
+            becoming.enter_image(task)
         sandbox.seal(ruleset, template=task["template"])
     if not task["template"]:
         control.close()
