@@ -8,13 +8,32 @@ import io
 import json
 import platform
 import tarfile
+import threading
 from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 BUSYBOX = Path("/bin/busybox")
-_APPLETS = ("cat", "env", "expr", "httpd", "id", "ls", "mkdir", "nc", "pwd", "sed", "sh", "sleep", "test", "touch", "tr", "wget")
+_APPLETS = (
+    "cat",
+    "env",
+    "expr",
+    "httpd",
+    "id",
+    "ls",
+    "mkdir",
+    "nc",
+    "pwd",
+    "sed",
+    "sh",
+    "sleep",
+    "test",
+    "touch",
+    "tr",
+    "wget",
+)
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 _CONFIG, _LAYER = "application/vnd.oci.image.config.v1+json", "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -55,6 +74,7 @@ class Image:
     def __init__(self, layers: list[bytes], architecture: str = ARCHITECTURE, **config: Any) -> None:
         packed = [gzip.compress(each, 1, mtime=0) for each in layers]
         self.layers = layers
+        self.packed = [digest(each) for each in packed]
         self.config = json.dumps(
             {
                 "architecture": architecture,
@@ -103,3 +123,59 @@ class Image:
 
 def _described(data: bytes, kind: str) -> dict[str, Any]:
     return {"mediaType": kind, "digest": digest(data), "size": len(data)}
+
+
+class Registry:
+    """A registry on loopback with one repository, `site`: what the distribution specification (1.0) asks of one that
+    is only read. `tags` are manifests by tag; `asked` are the paths it was asked for."""
+
+    def __init__(self, blobs: Mapping[str, bytes], tags: Mapping[str, tuple[str, bytes]]) -> None:
+        self.asked: list[str] = []
+        known = {f"/v2/site/blobs/{name}": ("application/octet-stream", data) for name, data in blobs.items()}
+        for tag, (kind, data) in tags.items():
+            known |= {f"/v2/site/manifests/{name}": (kind, data) for name in (tag, digest(data))}
+        registry = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                registry.asked.append(self.path)
+                status, (kind, body) = 200, ("application/json", b"{}")
+                if self.path != "/v2/":
+                    if self.path in known:
+                        kind, body = known[self.path]
+                    else:
+                        status, body = 404, b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}'
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Docker-Content-Digest", digest(body))
+                self.end_headers()
+                if self.command == "GET":
+                    self.wfile.write(body)
+
+            do_HEAD = do_GET  # noqa: N815 - the server's name
+
+            def log_message(self, *words: object) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+
+    def __enter__(self) -> Registry:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def index_of(images: Mapping[str, Image]) -> bytes:
+    """An index of images by architecture."""
+    told = [
+        {**_described(image.manifest, MANIFEST), "platform": {"os": "linux", "architecture": architecture}}
+        for architecture, image in images.items()
+    ]
+    return json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": told}).encode()

@@ -120,6 +120,8 @@ FUNCTION_FIELDS = (
     Field("env", "mapping", "environment variables"),
     Field("secrets", "secrets", "secrets as environment variables: names, or ENV_NAME: secret-name"),
     Field("layers", "names", "layers mounted read-only, searched in this order: NAME:NUMBER, or NAME for the newest"),
+    Field("image", "text", "runtime image: ./FOLDER (an OCI layout), ./ARCHIVE, or REGISTRY/NAME:TAG"),
+    Field("protocol", "choice", "runtime image: the runtime its program is made for", choices=("web", "custom")),
     Field("command", "text", "runtime web: the command that starts the server; default: the executable `bootstrap`"),
     Field("readiness", "object", "runtime web: when the server is ready", fields=READINESS_FIELDS),
     Field("initializer", "hook", "run once when an instance starts", fields=HOOK_FIELDS),

@@ -7,7 +7,7 @@ import re
 
 from fuyun.domain.errors import BadRequest
 
-#: Grammar of a reference: distribution/reference, `reference.go`; the name's first part is a host when it looks like one.
+#: Grammar of a reference (distribution, reference.go).
 _HOST = r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REFERENCE = re.compile(

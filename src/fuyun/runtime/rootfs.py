@@ -1,7 +1,7 @@
 """An instance whose root is that of an OCI image: its mounts, its user, its command and variables.
 
-What a deployment unpacked stands in the version's code: the folder `root`, and the file `image.json` with `argv`, `env`,
-`cwd`, `uid` and `gid` (null: the image names no user). The instance's keeper stays the process it is, a Python
+What a deployment unpacked stands in the version's code: the folder `root`, and the file `image.json` with `argv`,
+`env`, `cwd`, `uid` and `gid` (null: the image names no user). The instance's keeper stays the process it is, a Python
 interpreter of the host: all it will import is imported before its root changes, and nothing after.
 """
 
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 ROOT, FACTS = "root", "image.json"
-#: What is shown at the same place of the new root, where that has such a place: `drivers/builds/images.py` makes the
-#: first six. /run and /var/tmp are /tmp, the only folder that may be written.
-SHOWN = (("/proc", "/proc"), ("/dev", "/dev"), ("/tmp", "/tmp"), ("/etc/resolv.conf", "/etc/resolv.conf"),
-         ("/etc/hosts", "/etc/hosts"), ("/etc/hostname", "/etc/hostname"), ("/tmp", "/run"), ("/tmp", "/var/tmp"))  # fmt: skip
+#: What is shown of the old root in the new one, at which place, where it has that (`drivers/builds/roots.py` makes all
+#: but the last). /run and /var/tmp are /tmp, the only folder that may be written.
+SHOWN = (("/proc", "/proc"), ("/dev", "/dev"), ("/tmp", "/tmp"), ("/tmp", "/run"),
+         ("/etc/resolv.conf", "/etc/resolv.conf"), ("/etc/hostname", "/etc/hostname"), ("/etc/hosts", "/etc/hosts"),
+         ("/tmp", "/var/tmp"))  # fmt: skip
 #: What keepers import when they first need it.
 _LATER = ("encodings.idna", "encodings.latin_1", "encodings.ascii", "linecache", "tokenize", "traceback")
 _BASE = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/tmp", "TMPDIR": "/tmp"}

@@ -12,8 +12,10 @@ import os
 import platform
 import shutil
 import tarfile
+import zlib
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -35,12 +37,14 @@ _TOOLS = ("skopeo", "umoci")
 _NAME = "image"
 #: Names of machines as GOARCH has them, which images use.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+#: How compressed files begin: RFC 1952, bzip2, "The .xz File Format".
+_PACKERS = ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz"))
 #: What tools say -> what is wrong and what to do.
 _SAID = (
     ("manifest unknown", "the registry has no such image", "check its name and tag"),
     ("name unknown", "the registry has no such image", "check its name and tag"),
     ("repository not found", "the registry has no such image", "check its name and tag"),
-    ("no image found in manifest list", "it has no image for this machine", "build it for this machine's platform"),
+    ("no image found in", "it has no image for this machine", "build it for this machine's platform"),
     ("unauthorized", "the registry wants a login", "pull it to an archive (skopeo copy), and deploy that"),
     ("requested access to the resource is denied", "the registry wants a login or has no such image",
      "check its name, or pull it to an archive (skopeo copy), and deploy that"),
@@ -92,7 +96,22 @@ class ImageBuilder:
         async with self._shop.room() as room:
             tell(f"fetching {image}")
             layout = room.scratch / "layout"
-            fetch = ["skopeo", "copy", "--insecure-policy", "--quiet", *_PLATFORM, *_tls(image, "--src-tls-verify")]
+            kind, _, path = source.partition(":")
+            packer = await asyncio.to_thread(_packer, Path(path)) if kind.endswith("-archive") else ""
+            if packer:  # skopeo 1.9 reads plain archives only
+                plain = str(room.scratch / "plain.tar")
+                await self._call(room, ["sh", "-c", f'{packer} -dc "$0" >"$1"', path, plain], image, tree)
+                source, tree = f"{kind}:{plain}", room.scratch
+            fetch = [
+                "skopeo",
+                "--tmpdir",
+                str(room.scratch),
+                "copy",
+                "--insecure-policy",
+                "--quiet",
+                *_PLATFORM,
+                *_tls(image, "--src-tls-verify"),
+            ]
             await self._call(room, [*fetch, source, f"oci:{layout}:{_NAME}"], image, tree)
             found = await asyncio.to_thread(_read_config, layout)
             _check_platform(found, image)
@@ -121,7 +140,9 @@ class ImageBuilder:
                 output=lines.append,
             )  # fmt: skip
         except TimeoutError:
-            raise BuildFailed(f"{image}: it took longer than {TIMEOUT_S:g} s", hint="use a smaller one", log=[]) from None
+            raise BuildFailed(
+                f"{image}: it took longer than {TIMEOUT_S:g} s", hint="use a smaller one", log=[]
+            ) from None
         if status != 0:
             said = "\n".join(lines)
             for text, wrong, todo in _SAID:
@@ -137,6 +158,13 @@ def _architecture() -> str:
 
 
 _PLATFORM = ("--override-os", "linux", "--override-arch", _architecture())
+
+
+def _packer(archive: Path) -> str:
+    """The program that packed an archive, "" for none."""
+    with archive.open("rb") as file:
+        first = file.read(6)
+    return next((name for magic, name in _PACKERS if first.startswith(magic)), "")
 
 
 def _tls(image: str, option: str) -> list[str]:
@@ -162,7 +190,7 @@ def _local_source(tree: Path) -> str:
                     return f"oci-archive:{files[0]}"
                 if name in ("manifest.json", "repositories"):
                     return f"docker-archive:{files[0]}"
-    except (tarfile.TarError, OSError, EOFError) as exc:
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as exc:
         raise BuildFailed(
             f"{files[0].name} is no tar archive: {exc}", hint="write one with docker save or skopeo copy", log=[]
         ) from exc
@@ -227,7 +255,7 @@ def _check_platform(found: Config, image: str) -> None:
         )
 
 
-def _finish(room: Room, found: Config) -> dict[str, object]:
+def _finish(room: Room, found: Config) -> dict[str, Any]:
     """Make the unpacked root what instances can mount, and write down what the configuration says. Blocking."""
     root = room.out / ROOT
     roots.clean(root)

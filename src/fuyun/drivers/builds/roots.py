@@ -106,7 +106,7 @@ def folder_in(root: Path, path: str) -> str:
 
 
 def user_of(root: Path, user: str) -> tuple[int | None, int | None]:
-    """The ids of `USER[:GROUP]`, numbers or names of the image's passwd(5) and group(5); None for no user. BuildFailed."""
+    """The ids of `USER[:GROUP]`, numbers or names in the image's passwd(5) and group(5); None without. BuildFailed."""
     if not user:
         return None, None
     name, _, group = user.partition(":")
