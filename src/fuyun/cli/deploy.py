@@ -131,10 +131,18 @@ def _packed(project: Project, function: ProjectFunction) -> bytes:
     from fuyun.domain.images import is_local
     from fuyun.domain.runtimes import IMAGES
 
-    if function.spec.runtime in IMAGES and not is_local(function.spec.image):
-        return pack_files([("reference", f"{function.spec.image}\n".encode(), False)])
-    if function.code.is_file():
-        return pack_files([(function.code.name, function.code.read_bytes(), False)])
+    if function.spec.runtime in IMAGES:
+        if not is_local(function.spec.image):
+            return pack_files([("reference", f"{function.spec.image}\n".encode(), False)])
+        if function.code.is_file():
+            return pack_files([(function.code.name, function.code.read_bytes(), False)])
+        if not (function.code / "oci-layout").is_file():
+            found = "holds no oci-layout" if function.code.is_dir() else "does not exist"
+            raise BadRequest(
+                f"{project.file}:{function.line}: image: {function.code} {found}",
+                hint="name an OCI layout or an archive, relative to this file; is it still to be made?",
+            )
+        return pack(function.code)
     # The project file is not code: a changed limit is no new code.
     return pack(function.code, ignore=[f"/{project.file.name}"])
 

@@ -35,7 +35,7 @@ _MERGED = ("env", "tags", "secrets")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectFunction:
-    """One function of a project. `code` is an existing folder; of an image that is a path, its folder or archive."""
+    """One function of a project. `code` is an existing folder; of an image that is a path, that path, made or not."""
 
     name: str
     spec: FunctionSpec
@@ -206,7 +206,7 @@ class _Loader:
                 self._problems.add(asked_line, exc.detail + (f"; {exc.hint}" if exc.hint else ""))
         spec = self._spec(found, line) if len(self._problems) == before else None
         if spec is not None and spec.runtime in IMAGES and is_local(spec.image):
-            code = self._image(spec.image)
+            code = self._file.parent / spec.image
         if spec is None or code is None:
             return None
         self._check_handler(spec, code, line, requirements)
@@ -236,15 +236,6 @@ class _Loader:
             return folder
         found = "is a file" if folder.exists() else "does not exist"
         self._problems.add(line, f"code: {folder} {found}; name the folder that holds the code, relative to this file")
-        return None
-
-    def _image(self, text: str) -> Path | None:
-        path = self._file.parent / text
-        if path.is_file() or (path / "oci-layout").is_file():
-            return path
-        found = "holds no oci-layout" if path.is_dir() else "does not exist"
-        line, _ = self._fields.lines["image"]
-        self._problems.add(line, f"image: {path} {found}; name an OCI layout or an archive, relative to this file")
         return None
 
     def _spec(self, found: dict[str, Any], line: int) -> FunctionSpec | None:

@@ -26,11 +26,14 @@ def read(folder: Path, name: str) -> bytes:
     if os.path.realpath(path) != os.path.join(os.path.realpath(folder), name):
         raise ValueError(f"{name} is a link")
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_TEXT:
             raise ValueError(f"{name} is no plain file below {_LARGEST_TEXT} bytes")
-        return file.read(_LARGEST_TEXT)
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(_LARGEST_TEXT)
+    finally:
+        os.close(descriptor)
 
 
 def clean(root: Path) -> None:

@@ -9,7 +9,7 @@ mkdir -p "$work/bin" "$work/srv"
 cp "$(command -v busybox)" "$work/bin/busybox"
 ln -s busybox "$work/bin/sh"
 ln -s busybox "$work/bin/httpd"
-cp site/* "$work/srv/"
+cp -R site/. "$work/srv/"
 umoci init --layout image
 umoci new --image image:latest
 umoci insert --rootless --image image:latest "$work/bin" /bin
