@@ -63,7 +63,7 @@ def test_a_digest_stands_without_the_tag() -> None:
     ("changes", "said"),
     [
         ({"image": ""}, "image: there is none"),
-        ({"isolation": "process"}, "isolation: an image needs a root of its own"),
+        ({"isolation": "process"}, "isolation: an image turns to a root of its own"),
         ({"layers": ("fonts:1",)}, "layers: an image has none"),
         ({"runtime": "python3"}, "image: runtime python3 has none"),
         ({"protocol": "custom", "command": "httpd"}, "command: runtime image has none"),

@@ -109,7 +109,8 @@ FUNCTION_FIELDS = (
     Field("payload", "size", "largest request body", "payload_bytes"),
     Field("output", "size", "largest buffered answer; streamed answers are not limited", "output_bytes"),
     Field("log", "size", "log text kept of one invocation", "log_bytes"),
-    Field("isolation", "choice", "`sandbox`, or `process` for none at all", choices=("sandbox", "process")),
+    Field("isolation", "choice", "`sandbox`; `oci:RUNTIME` for an OCI runtime's; `process` for none at all",
+          choices=("sandbox", "process", "oci:crun", "oci:runc", "oci:runsc", "oci:kata")),
     Field(
         "network", "network", "what it may reach: `none`, `internet` (public addresses), or `allow:` with a list of "
         "10.0.0.0/8:5432, 192.0.2.7:53/udp, api.example.com:443",

@@ -13,11 +13,16 @@ MIB = 1024 * 1024
 #: Mount points a sandbox prepares, less the one for dependencies (`runtime.sandbox.LAYER_SLOTS`).
 MOST_LAYERS = 11
 
-Isolation = Literal["sandbox", "process"]
+Isolation = Literal["sandbox", "process", "oci:crun", "oci:runc", "oci:runsc", "oci:kata"]
 Auth = Literal["public", "key"]
 Network = Literal["none", "internet"]
 Protocol = Literal["web", "custom"]
 StartPolicy = Literal["auto", "template", "blank", "plain"]
+
+
+def is_oci(isolation: str) -> bool:
+    """Whether an OCI runtime makes the instances of this class."""
+    return isolation.startswith("oci:")
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -101,7 +101,7 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
 
 def _check_network(spec: FunctionSpec) -> None:
     _require(
-        spec.network == "none" or spec.isolation == "sandbox",
+        spec.network == "none" or spec.isolation != "process",
         "network",
         f"isolation {spec.isolation!r} has the host's network; no policy holds there",
         "leave `network` out, or use isolation: sandbox",
@@ -191,8 +191,8 @@ def _check_image(spec: FunctionSpec) -> None:
     _require(bool(spec.image), "image", "there is none", "write ./FOLDER, ./ARCHIVE.tar or REGISTRY/NAME:TAG")
     check_image(spec.image)
     _require(
-        spec.isolation != "process", "isolation",
-        "an image needs a root of its own, which 'process' does not give", "use isolation: sandbox",
+        spec.isolation == "sandbox", "isolation",
+        f"an image turns to a root of its own, which {spec.isolation!r} does not give", "use isolation: sandbox",
     )  # fmt: skip
     _require(not spec.layers, "layers", "an image has none", "put their files into the image")
 

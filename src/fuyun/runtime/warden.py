@@ -159,12 +159,20 @@ class Warden:
         child = Child(message["id"], "zygote", ours, options=message["options"])
         options = dict(message["options"], wide=self._options["root"])
         argv = [*message["argv"], launching.ZYGOTE % (message["path"], options)]
+        ids = self._ids
+        if self._options["root"] and options["isolation"].startswith("oci:"):  # for one instance, with its user
+            ids = ids[0] + self._next_slot(), 1
         with theirs:
-            child.pid = launching.launch(message, argv, {3: theirs.fileno()}, self._ids)
+            child.pid = launching.launch(message, argv, {3: theirs.fileno()}, ids)
         self._watch(child)
         child.orders = Orders(ours, time.monotonic())
         self._zygotes[child.id] = child, child.orders
         self._listen(ours.fileno(), lambda: self._on_zygote(child))
+
+    def _next_slot(self) -> int:
+        """The next of the ids, within those of a zygote, that instances have on the host."""
+        self._slot = self._slot % 60000 + 1
+        return 999 + self._slot
 
     def _do_run(self, message: dict[str, Any], passed: list[int]) -> None:
         child = Child(message["id"], "run")
@@ -189,8 +197,7 @@ class Warden:
             raise ProcessLookupError(errno.ESRCH, "the zygote is ending")
         child, theirs = self._expect(message, zygote.options["isolation"])
         child.zygote = zygote
-        self._slot += 1
-        order = {"id": child.id, "slot": self._slot}
+        order = {"id": child.id, "outside": self._next_slot()}
         with theirs:
             given.give(child.id, order, [*passed, theirs.fileno()], time.monotonic())
 

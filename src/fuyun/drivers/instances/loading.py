@@ -31,7 +31,7 @@ def task_of(
 ) -> dict[str, Any]:
     """The SPECIALIZE message. `cgroups`: a control group limits the process, so that it need not limit itself."""
     spec = version.spec
-    sandboxed = spec.isolation == "sandbox"
+    sandboxed = spec.isolation != "process"
     image = spec.runtime in IMAGES  # its variables stand between the base and the function's own
     parts = [f"{a.digest[:2]}/{a.digest}" for a in (version.code, *version.layers)]
     layers = [f"/layers/{i}" if sandboxed else f"{store}/{part}" for i, part in enumerate(parts[1:])]
@@ -64,7 +64,7 @@ def layer_variables(spec: FunctionSpec, folders: list[str]) -> dict[str, str]:
 
 def _rlimits(spec: FunctionSpec, template: bool) -> dict[str, int]:
     limits = {"memory": spec.memory_bytes}
-    if spec.isolation == "sandbox":
+    if spec.isolation != "process":
         limits["pids"] = spec.pids
         if template:
             limits["all_pids"] = spec.pids * (spec.max_instances + 1)
