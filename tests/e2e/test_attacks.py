@@ -52,6 +52,15 @@ def test_nothing_gets_out(either_platform: Platform, start: str) -> None:
     assert wrong == {}, "refused for another reason than the one stated, or not at all"
 
 
+@pytest.mark.parametrize("isolation", ["oci:crun", "oci:runc"])
+def test_nothing_gets_out_of_what_an_oci_runtime_made(either_platform: Platform, isolation: str) -> None:
+    """Of an instance whose namespaces, root and first filter are the runtime's work."""
+    outcomes = tried(either_platform, isolation)
+    assert outcomes.keys() == ATTEMPTS.keys()
+    wrong = {name: outcome for name, outcome in outcomes.items() if outcome not in ATTEMPTS[name].refused}
+    assert wrong == {}, "refused for another reason than the one stated, or not at all"
+
+
 def test_the_same_succeeds_without_a_sandbox(either_platform: Platform) -> None:
     """Class `process` isolates nothing. Without root the kernel itself refuses much; what it does not, the table
     says."""

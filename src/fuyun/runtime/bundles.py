@@ -32,10 +32,14 @@ _BUNDLE, _STATE, _LOG = "/tmp/bundle", "/tmp/state", "/tmp/log"
 _LIMIT_S = 30.0
 _CODE = "import sys;sys.path.insert(0,%r);from fuyun.runtime.contained import main;sys.exit(main(3,4))"
 _NAMESPACES = ("user", "mount", "pid", "network", "ipc", "uts", "cgroup")
+#: What an instance has until it seals itself: who maps another namespace's user to root's number needs it
+#: (user_namespaces(7)).
+_KEPT = ["CAP_SETFCAP"]
 #: Bytes a buffer of TCP has at least, at first and at most, where no control group counts them.
 _SMALL_BUFFERS = "4096 16384 65536"
-#: Calls that the strict filter, which an instance adds itself, decides by their arguments.
-_BY_ARGUMENT = ("clone", "socket", "ioctl", "personality")
+#: Calls that the strict filter, which an instance adds itself, decides by their arguments; `unshare` is one that it
+#: makes before.
+_BY_ARGUMENT = ("clone", "socket", "ioctl", "personality", "unshare")
 
 
 def find(name: str) -> str:
@@ -54,8 +58,6 @@ def config(options: dict[str, Any]) -> dict[str, Any]:
     tmp_bytes = max(4096, int(options["tmp_bytes"]))
     ids = [{"containerID": 0, "hostID": 0, "size": 1}]
     own = ["nosuid", "nodev"]
-    nothing: list[str] = []
-    sets = ("bounding", "effective", "inheritable", "permitted", "ambient")
     return {
         "ociVersion": "1.0.2",
         "hostname": "fuyun",
@@ -66,7 +68,7 @@ def config(options: dict[str, Any]) -> dict[str, Any]:
             "args": [options["python"], "-I", "-S", "-c", _CODE % options["path"]],
             "env": [f"{name}={value}" for name, value in options["env"].items()],
             "noNewPrivileges": True,
-            "capabilities": dict.fromkeys(sets, nothing),
+            "capabilities": {"bounding": _KEPT, "permitted": _KEPT, "effective": _KEPT},
             "rlimits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}],
         },
         "mounts": [
@@ -80,6 +82,7 @@ def config(options: dict[str, Any]) -> dict[str, Any]:
             "uidMappings": ids,
             "gidMappings": ids,
             "rootfsPropagation": "private",
+            "readonlyPaths": ["/proc/sys"],
             "seccomp": {
                 "defaultAction": "SCMP_ACT_ERRNO",
                 "architectures": ["SCMP_ARCH_AARCH64" if os.uname().machine == "aarch64" else "SCMP_ARCH_X86_64"],
@@ -95,7 +98,8 @@ def config(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(control: socket.socket, options: dict[str, Any]) -> int:
-    """Serve the warden until it closes the socket, as `zygote.main` does. `options`: `isolation`, and those of `config`."""
+    """Serve the warden until it closes the socket, as `zygote.main` does. `options`: `isolation`, and what `config`
+    takes."""
     os.makedirs(_BUNDLE + "/rootfs")
     syscalls.mount("/", _BUNDLE + "/rootfs", "", syscalls.MS_BIND | syscalls.MS_REC)
     _show_groups()

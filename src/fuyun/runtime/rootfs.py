@@ -38,7 +38,7 @@ def enter(task: dict[str, Any], module: str) -> None:
         facts = json.load(file)
     _change_root(f"{sandbox.CODE}/{ROOT}")
     if facts["uid"] is not None:
-        _become(int(facts["uid"]), int(facts["gid"]))
+        sandbox.rename_user(int(facts["uid"]), int(facts["gid"]))
     sys.path.clear()  # the image's own Python is none of this process's
     sys.path_importer_cache.clear()
     env = {**_BASE, **facts["env"], **task["env"]}
@@ -59,20 +59,6 @@ def _change_root(root: str) -> None:
 def _is_place(path: str) -> bool:
     """It is there, and no part of it is a link, which would lead into the root that is left."""
     return os.path.exists(path) and os.path.realpath(path) == path
-
-
-def _become(uid: int, gid: int) -> None:
-    """Have these ids, in one more user namespace where they stand for the own ones: to everybody else this process is
-    who it was (user_namespaces(7))."""
-    own = os.getuid(), os.getgid()
-    syscalls.call("unshare", syscalls.NEWUSER)
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {own[0]} 1"), ("gid_map", f"{gid} {own[1]} 1")):
-        descriptor = os.open(f"/proc/self/{name}", os.O_WRONLY)
-        try:
-            os.write(descriptor, text.encode())
-        finally:
-            os.close(descriptor)
-    syscalls.empty_bounding_set()
 
 
 def resolved(argv: list[str], cwd: str, path: str) -> list[str]:
