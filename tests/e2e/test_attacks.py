@@ -78,10 +78,13 @@ def beside(either_platform: Platform) -> Iterator[Platform]:
         yield either_platform
 
 
+@pytest.mark.parametrize("isolation", ["sandbox", "oci:crun"])
 @pytest.mark.parametrize("name", PRESSURES)
-def test_what_it_takes_is_bounded_and_its_neighbour_does_not_notice(beside: Platform, name: str) -> None:
+def test_what_it_takes_is_bounded_and_its_neighbour_does_not_notice(
+    beside: Platform, name: str, isolation: str
+) -> None:
     pressure, answers = PRESSURES[name], list[httpx.Response]()
-    beside.deploy("greedy", attacking.code("pressure"), **pressure.spec)
+    beside.deploy("greedy", attacking.code("pressure"), isolation=isolation, **pressure.spec)
     try:
         call = threading.Thread(target=lambda: answers.append(beside.invoke("greedy", {"name": name})))
         call.start()
@@ -91,7 +94,7 @@ def test_what_it_takes_is_bounded_and_its_neighbour_does_not_notice(beside: Plat
             call.join(0.02)
         told = answers[0].json()
         outcome, count = told.get("code") or told["outcome"], told.get("count", 0)
-        attacking.note(attacking.column(beside, "sandbox"), name, outcome)
+        attacking.note(attacking.column(beside, isolation), name, outcome)
         assert outcome in pressure.met, answers[0].text
         assert count <= pressure.most
         beside.deploy("after", "def handler(event, context):\n    return 'started'\n")

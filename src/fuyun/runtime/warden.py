@@ -28,7 +28,7 @@ import sys
 import time
 
 from fuyun.runtime import cgroups, descriptors, launching, messages, reaping, syscalls, watchdog
-from fuyun.runtime.children import Child
+from fuyun.runtime.children import Child, Numbers
 from fuyun.runtime.links import Links
 from fuyun.runtime.orders import Orders
 
@@ -54,8 +54,7 @@ class Warden:
         self._links = Links(self._listen, self._ignore)
         self._watched_s = 0.0
         self._dead_groups: list[cgroups.Group] = []
-        self._ids = (options["uid_base"], 65536) if options["root"] else (0, 1)
-        self._slot = 0
+        self._numbers = Numbers(options["uid_base"] if options["root"] else 0)
         self._going = True
         name = f"{options['name']}.{os.urandom(4).hex()}"
         tree = cgroups.Tree(name) if options["limits"] in ("auto", "cgroup1", "cgroup2") else None
@@ -159,20 +158,14 @@ class Warden:
         child = Child(message["id"], "zygote", ours, options=message["options"])
         options = dict(message["options"], wide=self._options["root"])
         argv = [*message["argv"], launching.ZYGOTE % (message["path"], options)]
-        ids = self._ids
-        if self._options["root"] and options["isolation"].startswith("oci:"):  # for one instance, with its user
-            ids = ids[0] + self._next_slot(), 1
         with theirs:
-            child.pid = launching.launch(message, argv, {3: theirs.fileno()}, ids)
+            child.pid = launching.launch(
+                message, argv, {3: theirs.fileno()}, self._numbers.of_zygote(options["isolation"])
+            )
         self._watch(child)
         child.orders = Orders(ours, time.monotonic())
         self._zygotes[child.id] = child, child.orders
         self._listen(ours.fileno(), lambda: self._on_zygote(child))
-
-    def _next_slot(self) -> int:
-        """The next of the ids, within those of a zygote, that instances have on the host."""
-        self._slot = self._slot % 60000 + 1
-        return 999 + self._slot
 
     def _do_run(self, message: dict[str, Any], passed: list[int]) -> None:
         child = Child(message["id"], "run")
@@ -181,7 +174,7 @@ class Warden:
             self._limit(child, message["limits"])
         try:
             kept = {1: passed[0], 2: passed[0]}
-            child.pid = launching.launch(message, message["argv"], kept, self._ids, child.group)
+            child.pid = launching.launch(message, message["argv"], kept, self._numbers.all, child.group)
         except OSError:
             if child.group is not None:
                 self._dead_groups.append(child.group)
@@ -197,7 +190,7 @@ class Warden:
             raise ProcessLookupError(errno.ESRCH, "the zygote is ending")
         child, theirs = self._expect(message, zygote.options["isolation"])
         child.zygote = zygote
-        order = {"id": child.id, "outside": self._next_slot()}
+        order = {"id": child.id, "outside": self._numbers.take()}
         with theirs:
             given.give(child.id, order, [*passed, theirs.fileno()], time.monotonic())
 
