@@ -23,5 +23,7 @@ elif ! .venv/bin/python -m pip install -q -e '.[dev]' >>"$log" 2>&1; then
   exit 1
 fi
 .venv/bin/fuyun --version >/dev/null || { echo "The installed fuyun command does not run." >&2; exit 1; }
+# Runtime image (docs/guide/images.md), and what the images of its tests are made of.
+bash scripts/packages.sh skopeo umoci busybox-static || echo "Without these packages runtime image does not work." >&2
 # Network policies of functions, and the tests of them (docs/guide/network.md).
 bash scripts/packages.sh nftables slirp4netns iproute2 || echo "Without these packages network policies cannot be enforced." >&2
