@@ -13,7 +13,7 @@ import structlog
 from fuyun.base import clock
 from fuyun.decide import provisioning, starts
 from fuyun.domain.errors import FuyunError, HostUnable, InstanceLost, Unavailable
-from fuyun.domain.functions import Version
+from fuyun.domain.functions import Version, is_oci
 from fuyun.domain.interpreters import Interpreter
 from fuyun.domain.invocations import LogLine, StartKind
 from fuyun.domain.runtimes import KEPT
@@ -260,8 +260,8 @@ class LocalHost:
             return shared
         for _ in range(_LOSSES):
             began = clock.mono_s()
-            alone = version.spec.start == "plain"
-            process, kind = await (self._blanks.take_alone(family) if alone else self._blanks.take(family))
+            alone = version.spec.start == "plain" or is_oci(version.spec.isolation)
+            process, kind = await (self._blanks.take_alone(family, version) if alone else self._blanks.take(family))
             try:
                 await self._load(process, kind, began, version, env, template)
             except (InstanceLost, Unavailable) as error:
