@@ -290,4 +290,3 @@ async def the_least_worth_goes_when_memory_is_short() -> None:
         version = layered(host, HELD + USES, big)
         await (await host.start(version)).stop(5)
         assert host.host._layers._making == set(), "it is not made again to be given up again"
-        host.host.forget(found["templates"][0]["version"])
