@@ -6,6 +6,7 @@ import re
 
 from fuyun.testing.attacks.attempt import DONE, NEVER, all_attempts
 from fuyun.testing.attacks.pressure import PRESSURES
+from fuyun.testing.attacks.wasi import WASI
 from scripts import attacks
 
 ATTEMPTS = all_attempts()
@@ -23,7 +24,7 @@ def rows() -> dict[str, list[str]]:
 
 
 def test_the_table_lists_exactly_what_is_tried() -> None:
-    assert list(rows()) == [*ATTEMPTS, *PRESSURES, attacks.SHARE], "run `make attacks`"
+    assert list(rows()) == [*ATTEMPTS, *PRESSURES, attacks.SHARE, *WASI], "run `make attacks`"
 
 
 def test_every_row_says_what_the_attempt_says() -> None:
@@ -31,15 +32,21 @@ def test_every_row_says_what_the_attempt_says() -> None:
     for name, one in ATTEMPTS.items():
         tries, *outcomes, why = listed[name]
         assert (tries, why) == (one.tries, one.why), "run `make attacks`"
-        for outcome in outcomes[:2]:
+        told = dict(zip(attacks.COLUMNS, outcomes, strict=True))
+        outside = told.pop("process, root"), told.pop("process, rootless")
+        for outcome in told.values():
             assert set(outcome.split(", ")) <= set(one.refused), name
         if one.outside == NEVER:
-            assert outcomes[2:] == ["–", "–"]
+            assert outside == ("–", "–")
         else:
-            assert outcomes[2] == f"**{DONE}**"
+            assert outside[0] == f"**{DONE}**"
     for name, pressed in PRESSURES.items():
         for outcome in listed[name][1:3]:
             assert set(outcome.split(", ")) <= set(pressed.met), name
+    for name, wasi in WASI.items():
+        tries, outcome, why = listed[name]
+        assert (tries, why) == (wasi.tries, wasi.why), "run `make attacks`"
+        assert set(outcome.split(", ")) <= set(wasi.refused), name
 
 
 def test_the_suite_is_as_large_as_it_says() -> None:

@@ -32,6 +32,12 @@ _DEVICES = ("null", "zero", "full", "random", "urandom")
 _LOOPBACK_UP = struct.pack("16sh", b"lo", 0x1 | 0x40) + b"\0" * 14
 _INET, _DGRAM = int(socket.AF_INET), int(socket.SOCK_DGRAM)
 _NO_CORE, _NO_PRIORITY = struct.pack("=QQ", 0, 0), struct.pack("=i", 0)
+#: Signals that may wait, and timers there may be, in an instance, or in a template with its copies: both count for a
+#: user namespace and for the users of those above it (getrlimit(2), user_namespaces(7)).
+SIGNALS = 4096
+_FEW_SIGNALS = struct.pack(
+    "=QQ", *[min(SIGNALS, limit if limit >= 0 else SIGNALS) for limit in resource.getrlimit(resource.RLIMIT_SIGPENDING)]
+)
 _DEVICE_LINKS = (("/proc/self/fd", "/dev/fd"), ("/proc/self/fd/0", "/dev/stdin"), ("/proc/self/fd/1", "/dev/stdout"),
                  ("/proc/self/fd/2", "/dev/stderr"), ("/tmp", "/dev/shm"))  # fmt: skip
 
@@ -127,6 +133,7 @@ def _common(uid: int) -> None:
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     syscalls.empty_bounding_set()
     syscalls.call("prlimit64", 0, resource.RLIMIT_CORE, _NO_CORE, None)
+    syscalls.call("prlimit64", 0, resource.RLIMIT_SIGPENDING, _FEW_SIGNALS, None)
     # A woken instance must not push the platform off its processor in the middle of a turn (sched(7)).
     syscalls.call("sched_setscheduler", 0, os.SCHED_BATCH, _NO_PRIORITY)
 
