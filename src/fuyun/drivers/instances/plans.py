@@ -23,7 +23,8 @@ _ETC = (
 #: Where Debian keeps the configuration of its JDKs, security providers among it.
 _JAVA_ETC = "/etc/java-*-openjdk"
 _NETWORK_ETC = ("/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/gai.conf")
-#: Where Node finds the packages of the first layer: an import looks in every folder above the code's.
+#: Where Node, a function's or a server's, finds the packages of the first layer: an import looks in every folder above
+#: the code's.
 _PACKAGES = "/layers/0/node_modules"
 _PACKAGE = Path(fuyun.__file__).parent
 PLAN_TMP_BYTES = 64 * 2**20
@@ -68,7 +69,7 @@ def view(
         if not _covered(path, binds):
             binds.append([os.path.realpath(path), path, "ro"])
             closed |= {str(parent) for parent in Path(path).parents} - {"/"}
-    if interpreter is not None and interpreter.node:
+    if interpreter is not None:
         links.append([_PACKAGES, "/node_modules"])
     binds += [[os.path.realpath(path), path, "rw"] for path in rw]
     binds += [[str(_PACKAGE / part), f"{RUNTIME}/fuyun/{part}", "ro"] for part in ("runtime", "sdk")]
