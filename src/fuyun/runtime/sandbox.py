@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 CODE, LAYERS, STORE, EMPTY, LAYER_SLOTS = "/code", "/layers", "/store", "/empty", 12
+#: Where the layers' npm packages are shown together. Its name is one that Node looks for.
+PACKAGES = LAYERS + "/packages/node_modules"
 INSTANCE_UID = 1000
 #: What `write_maps` writes for a process that maps itself.
 _OWN_MAPS = (
@@ -168,10 +170,35 @@ def mount_code(code: str, layers: list[str], tmp_bytes: int) -> None:
     for index, layer in enumerate(layers):
         syscalls.mount(f"{STORE}/{layer}", f"{LAYERS}/{index}", "", syscalls.MS_BIND)
     syscalls.mount(EMPTY, STORE, "", syscalls.MS_BIND)
+    if layers:
+        _show_packages(len(layers))
     if tmp_bytes != TMP_BYTES:
         flags = syscalls.MS_REMOUNT | syscalls.MS_NOSUID | syscalls.MS_NODEV
         sizes = f"size={max(4096, tmp_bytes)},nr_inodes={max(16, tmp_bytes // 4096)}"
         syscalls.mount("tmp", "/tmp", "tmpfs", flags, sizes)
+
+
+def _show_packages(layers: int) -> None:
+    """Show the npm packages of the layers in one folder: that of the only layer with any, else links to each, of which
+    those of earlier layers come first."""
+    tries = [f"{LAYERS}/{index}/{name}" for index in range(layers) for name in ("nodejs/node_modules", "node_modules")]
+    folders = [folder for folder in tries if os.path.isdir(folder)]
+    if len(folders) < 2:
+        if folders:
+            syscalls.mount(folders[0], PACKAGES, "", syscalls.MS_BIND)
+        return
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
+    syscalls.mount("packages", PACKAGES, "tmpfs", flags, "mode=755,size=1m")
+    for folder in folders:
+        for name in os.listdir(folder):
+            if name.startswith("@"):  # a scope, which is a folder of packages
+                os.makedirs(f"{PACKAGES}/{name}", exist_ok=True)
+            inner = os.listdir(f"{folder}/{name}") if name.startswith("@") else ("",)
+            for part in inner:
+                path = f"{name}/{part}" if part else name
+                if not os.path.lexists(f"{PACKAGES}/{path}"):
+                    os.symlink(f"{folder}/{path}", f"{PACKAGES}/{path}")
+    syscalls.mount("", PACKAGES, "", syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY | flags)
 
 
 def resource_limits(limits: dict[str, int]) -> None:
