@@ -18,11 +18,10 @@ from scripts.docs import row
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/contracts/isolation-results.md"
-#: Functions of runtime `python3` of one class at one platform.
-CLASSES = ("sandbox, root", "sandbox, rootless", "process, root", "process, rootless")
-#: Runtimes whose programs make the same attempts in class `sandbox`, as root and rootless.
-RUNTIMES = ("custom", "web", "nodejs", "java")
-COLUMNS = (*CLASSES, *RUNTIMES)
+#: Isolation classes, with functions of runtime `python3`; runtimes whose programs make the same attempts in class
+#: `sandbox`. A column is for root and rootless, except for class `process`, where they differ.
+CLASSES, RUNTIMES = ("sandbox", "oci:crun", "oci:runc"), ("custom", "web", "nodejs", "java")
+COLUMNS = (*CLASSES, *RUNTIMES, "process, root", "process, rootless")
 #: What is not in the register: it takes two functions.
 SHARE = "CPU time"
 _NOTE = """<!-- Written by `make attacks` from a run. Change the attempts, then run it again. -->
@@ -30,12 +29,12 @@ _NOTE = """<!-- Written by `make attacks` from a run. Change the attempts, then 
 # What became of every attempt
 
 Each attempt of `src/fuyun/testing/attacks` was made inside instances of class `sandbox`, one that was a blank and one
-forked from a template, and of class `process`, by a platform started as root and one started without any right. An
-outcome is the error the kernel gave, `nothing` (what was looked for is not there), an error code of the platform, or
-**done**: it succeeded. Class `process` isolates nothing, so as root it must: that is what shows that a refusal is the
-sandbox's. A dash: not tried there, because it would harm the host, or because every kernel refuses it. `not tried`:
-it would change the host, and cannot be kept from that without root. The test fails where an outcome is not one that the
-attempt states ([contract](isolation.md)).
+forked from a template, of the classes `oci:crun` and `oci:runc`, and of class `process`, by a platform started as root
+and one started without any right. An outcome is the error the kernel gave, `nothing` (what was looked for is not
+there), an error code of the platform, or **done**: it succeeded. Class `process` isolates nothing, so as root it must:
+that is what shows that a refusal is the sandbox's. A dash: not tried there, because it would harm the host, or because
+every kernel refuses it. `not tried`: it would change the host, and cannot be kept from that without root. The test fails
+where an outcome is not one that the attempt states ([contract](isolation.md)).
 
 The columns `custom`, `web`, `nodejs` and `java` are functions of these runtimes in class `sandbox`, as root and
 rootless: the same attempts, made by a program that the instance's keeper has started, or that Node or the JVM starts.
@@ -44,8 +43,8 @@ Where root and rootless differ, both outcomes are given. What a WebAssembly modu
 
 
 def outcome_of(found: Mapping[str, Mapping[str, str]], column: str, name: str) -> str:
-    """A cell: of a class's column its outcome; of a runtime's one for root and rootless where they agree."""
-    places = (column,) if column in CLASSES else (f"{column}, root", f"{column}, rootless")
+    """A cell of the table: one outcome for root and rootless where they agree."""
+    places = (column,) if column.startswith("process") else (f"{column}, root", f"{column}, rootless")
     return ", ".join(dict.fromkeys(found.get(place, {}).get(name, "–") for place in places))
 
 
@@ -64,12 +63,12 @@ def table(found: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
         yield row(one.name, one.tries, *(f"**{text}**" if text == "done" else text for text in outcomes), one.why)
     yield "\n## Exhaustion\n"
     yield "A neighbour at work beside it answers rightly throughout, and new instances start.\n"
-    yield row("attempt", "tries to", *CLASSES[:2], "bounded by")
-    yield row(*["---"] * 5)
+    yield row("attempt", "tries to", *CLASSES, "bounded by")
+    yield row(*["---"] * (3 + len(CLASSES)))
     for pressed in PRESSURES.values():
-        outcomes = [outcome_of(found, column, pressed.name) for column in CLASSES[:2]]
+        outcomes = [outcome_of(found, column, pressed.name) for column in CLASSES]
         yield row(pressed.name, pressed.takes, *outcomes, pressed.why)
-    outcomes = [outcome_of(found, column, SHARE) for column in CLASSES[:2]]
+    outcomes = [outcome_of(found, column, SHARE) for column in CLASSES]
     why = "the control group's weight (rootless: in a delegated one)"
     yield row(SHARE, "starve a neighbour on the same core with 16 processes", *outcomes, why)
     yield "\n## WebAssembly modules\n"

@@ -20,7 +20,7 @@ from fuyun.runtime.events import BadPayload, http_event, payload
 from fuyun.runtime.extensions import Extensions
 from fuyun.runtime.jsontext import dumps
 from fuyun.runtime.keeper import Keeper, keep
-from fuyun.runtime.lambdaenv import bootstrap, environment
+from fuyun.runtime.lambdaenv import bootstrap, environment, image_command
 from fuyun.runtime.problems import LoadProblem, problem
 from fuyun.runtime.runtimeapi import Api, Broken, Refusal
 from fuyun.runtime.streams import spool
@@ -77,7 +77,7 @@ class Custom(Keeper):
 
     def command(self) -> list[str]:
         """The program and its arguments. LoadProblem."""
-        return [bootstrap(self.task)]
+        return image_command(self.task) if self.task.get("image") else [bootstrap(self.task)]
 
     def lost(self, program: Program) -> None:
         """The program is started again when it owes no answer and has given one: some handle one event and exit."""

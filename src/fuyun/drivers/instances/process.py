@@ -21,7 +21,7 @@ from fuyun.domain.errors import (
     Unavailable,
 )
 from fuyun.domain.functions import Version
-from fuyun.domain.runtimes import KEPT, SERVERS
+from fuyun.domain.runtimes import KEPT
 from fuyun.domain.specs import server_port
 from fuyun.drivers.instances.channel import LARGEST_BYTES, Channel
 from fuyun.drivers.instances.doors import Door
@@ -96,7 +96,7 @@ class Process:
         FunctionLoadFailed when the task is too long for it, Unavailable without descriptors."""
         frame = wire.frame(wire.SPECIALIZE, 0, msgspec.json.encode(task))
         spec = self.version.spec if self.version is not None else None
-        if spec is None or spec.runtime not in SERVERS or self._sock is None:
+        if spec is None or not spec.is_server or self._sock is None:
             self.channel.write(frame)
             return
         try:

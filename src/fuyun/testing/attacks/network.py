@@ -6,6 +6,7 @@ import fcntl
 import os
 import socket
 import struct
+from contextlib import suppress
 
 from fuyun.testing.attacks.attempt import NEVER, Nothing, attempt, family, syscall
 
@@ -164,7 +165,9 @@ def socket_file(facts: Facts) -> None:
 def warden(facts: Facts) -> object:
     found = set()
     for folder in [f"/proc/{pid}/fd" for pid in family(facts)[1:]]:
-        found |= {os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)}
+        for fd in os.listdir(folder):
+            with suppress(FileNotFoundError):  # closed since it was listed
+                found.add(os.readlink(f"{folder}/{fd}"))
     strange = {one for one in found if one.startswith("socket:")} - _own_sockets()
     if len(strange) > 1:
         return strange
