@@ -136,7 +136,9 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
     services = dataclasses.replace(
         services,
         gauges=lambda: dataclasses.replace(
-            dispatcher.gauges(gateway.stats.connections), budget=StartBudget(**drivers.host.budget_of_starts())
+            dispatcher.gauges(gateway.stats.connections),
+            network_refused=drivers.host.network_refused,
+            budget=StartBudget(**drivers.host.budget_of_starts()),
         ),
         unready=lambda: state["unready"],
         gateway_url=lambda: state["gateway"],
