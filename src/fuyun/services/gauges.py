@@ -35,9 +35,9 @@ class Gauges:
     pools: tuple[PoolGauge, ...] = ()
     gateway_connections: int = 0
     records_dropped: int = 0
-    budget: StartBudget = StartBudget()
     #: (namespace, function, protocol) -> what its network policy refused since the platform started
     network_refused: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    budget: StartBudget = StartBudget()
 
 
 def merged(pools: Iterable[PoolGauge]) -> list[PoolGauge]:
