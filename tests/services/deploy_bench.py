@@ -14,6 +14,7 @@ from fuyun.domain.functions import FunctionSpec, Version
 from fuyun.domain.invocations import Invocation
 from fuyun.domain.tenants import Principal
 from fuyun.drivers.blobs.folder import FolderBlobs
+from fuyun.drivers.builds.images import ImageBuilder
 from fuyun.drivers.builds.isolated import ProcessRunner
 from fuyun.drivers.builds.jars import JarBuilder
 from fuyun.drivers.builds.modules import ModuleBuilder
@@ -157,6 +158,7 @@ async def bench(root: Path) -> AsyncIterator[Bench]:
             modules=b.modules,
             java=b.java,
             packages=b.packages,
+            images=ImageBuilder(b.blobs, ProcessRunner(), root / "images"),
             host=b.host,
             tenants=b.tenants,
             layers=b.layers,

@@ -13,6 +13,7 @@ import httpx
 
 from fuyun.domain.tenants import Role
 from fuyun.drivers.blobs.folder import FolderBlobs
+from fuyun.drivers.builds.images import ImageBuilder
 from fuyun.drivers.builds.isolated import ProcessRunner
 from fuyun.drivers.builds.jars import JarBuilder
 from fuyun.drivers.builds.modules import ModuleBuilder
@@ -107,6 +108,7 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         stack.push_async_callback(packages.close)
         parts = DeployParts(
             java=JarBuilder(blobs, ProcessRunner(), root / "java"),
+            images=ImageBuilder(blobs, ProcessRunner(), root / "images"),
             packages=packages, catalog=catalog, blobs=blobs, host=host, tenants=tenants,
             builder=MemoryBuilder(blobs, root / "scratch"),
             modules=ModuleBuilder(blobs, ProcessRunner(), Interpreters().by_path, root / "modules"),
