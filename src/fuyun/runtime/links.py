@@ -18,16 +18,46 @@ if TYPE_CHECKING:
     #: Told how it went: why not, or "".
     Done = Callable[[str], None]
 
+#: Of the platform's listener in an instance: what the kernel keeps in each direction, and how many connections wait.
+_BUFFER_BYTES, _BACKLOG = 65536, 32
 _NO_GATE = "there is no gate to the network"
 #: What a socket says that has no room.
 _FULL = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS))
 
 
+def listener_in(pidfd: int, port: int) -> socket.socket:
+    """A TCP socket that listens at 127.0.0.1 in the network namespace of a process. It is made from outside, so that no
+    descriptor of it was ever inside: who listens there can be trusted to be who was told to."""
+    home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        syscalls.call("setns", pidfd, syscalls.NEWNET)
+        try:
+            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        finally:
+            syscalls.call("setns", home, syscalls.NEWNET)
+    finally:
+        os.close(home)
+    try:
+        for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):  # connections inherit them
+            listener.setsockopt(socket.SOL_SOCKET, buffer, _BUFFER_BYTES)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
 class Links:
     """One gate at a time, on behalf of the warden, whose loop calls when a descriptor it `listen`s on is readable."""
 
-    def __init__(self, listen: Callable[[int, Callable[[], None]], None], ignore: Callable[[int], None]) -> None:
-        self._listen, self._ignore = listen, ignore
+    def __init__(
+        self,
+        listen: Callable[[int, Callable[[], None]], None],
+        ignore: Callable[[int], None],
+        tell: Callable[[dict[str, Any], tuple[int, ...]], None],
+    ) -> None:
+        self._listen, self._ignore, self._tell = listen, ignore, tell
         self._socket: socket.socket | None = None
         self._pidfd = -1
         self._waiting: dict[str, Done] = {}
@@ -44,8 +74,16 @@ class Links:
         self._listen(self._socket.fileno(), self._on_answer)
 
     def link(self, child: Child, wanted: dict[str, Any] | None, done: Done) -> None:
-        """Link a child to the gate, if that is `wanted` ({slot, group, address}); `done` is called, often later."""
-        if wanted is None:
+        """Give a child what is `wanted` in its network: `listen` a listener at that port, which the platform gets;
+        {slot, group, address} a link to the gate. `done` is called, often later."""
+        if wanted is not None and "listen" in wanted:
+            try:
+                with listener_in(child.pidfd, wanted["listen"]) as listener:
+                    self._tell({"ev": "listening", "id": child.id}, (listener.fileno(),))
+            except OSError as error:
+                done(f"listening in its network: {error.strerror or error}")
+                return
+        if wanted is None or "slot" not in wanted:
             done("")
         elif self._socket is None:
             done(_NO_GATE)

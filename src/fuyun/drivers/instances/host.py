@@ -17,8 +17,9 @@ from fuyun.domain.errors import FuyunError, HostUnable, InstanceLost, Unavailabl
 from fuyun.domain.functions import Version
 from fuyun.domain.interpreters import Interpreter
 from fuyun.domain.invocations import LogLine, StartKind
+from fuyun.domain.inward import ENDPOINT
 from fuyun.domain.runtimes import KEPT
-from fuyun.drivers.instances import loading, memory
+from fuyun.drivers.instances import attending, loading, memory
 from fuyun.drivers.instances.blanks import Blanks, Family
 from fuyun.drivers.instances.ground import Ground, HostOptions
 from fuyun.drivers.instances.networks import Networks
@@ -26,6 +27,7 @@ from fuyun.drivers.instances.process import Process
 from fuyun.drivers.instances.programs import Programs
 from fuyun.drivers.instances.templates import Template, Templates
 from fuyun.drivers.instances.warden import Warden
+from fuyun.ports.attending import Attendant
 from fuyun.ports.instances import Instance, StartPlan, StartReport
 
 _log = structlog.get_logger("fuyun.host")
@@ -96,6 +98,10 @@ class LocalHost:
     def protect_ports(self, ports: Iterable[int]) -> None:
         """The platform's own ports, which no function reaches, whatever its policy."""
         self._ground.networks.protect(ports)
+
+    def attend_by(self, attendant: Attendant) -> None:
+        """Who answers at the platform's address inside instances. Until this is told, no instance has one."""
+        self._ground.attendant = attendant
 
     @property
     def sandboxed(self) -> bool:
@@ -268,6 +274,11 @@ class LocalHost:
         process.become(version)
         process.on_end = self._ground.dismiss
         store, cgroups = str(self._ground.options.store), bool(self.hello.get("cgroup"))
+        if not template:
+            attending.begin(self._ground.attendant, process, version)
+        elif version.spec.permissions.invoke:  # its copies have the same, each for itself
+            env = {**env, "FUYUN_ENDPOINT": ENDPOINT}
+        env = {**env, **attending.variables(process.attendance)}
         task = loading.task_of(version, env, process.id, template=template, store=store, cgroups=cgroups)
         limits = loading.limits_of(version.spec)
         try:
@@ -275,9 +286,10 @@ class LocalHost:
         except FuyunError:
             process.kill("it has no link to the network")
             raise
-        order = {"op": "limits", "id": process.id, "limits": limits, "template": template, "network": process.link}
-        self.warden.send(order)
+        order = {"op": "limits", "id": process.id, "limits": limits, "template": template}
+        self.warden.send({**order, "network": attending.order_of(process)})
         process.specialize(task)
+        attending.hand_out(process)
         place_ms = (placed - began) * 1000 if kind == "blank" else 0.0
         await loading.wait_ready(process, kind, began, place_ms)
         self._init_ms[version.key] = process.report.init_ms
@@ -312,7 +324,9 @@ class LocalHost:
     # --- what happens to processes
 
     def _on_event(self, message: dict[str, Any]) -> None:
-        if message["ev"] in ("gone", "failed"):
+        if message["ev"] == "listening":
+            attending.take_listener(self._ground.processes.get(message["id"]), message["listener"])
+        elif message["ev"] in ("gone", "failed"):
             process = self._ground.processes.get(message["id"])
             if process is not None:
                 if message["ev"] == "failed":

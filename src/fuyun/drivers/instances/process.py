@@ -27,6 +27,7 @@ from fuyun.drivers.instances.channel import LARGEST_BYTES, Channel
 from fuyun.drivers.instances.doors import Door
 from fuyun.drivers.instances.ending import is_ending
 from fuyun.drivers.instances.fronts import Front
+from fuyun.ports.attending import Attendance
 from fuyun.ports.instances import Call, ReplySink, StartReport
 from fuyun.runtime import wire
 
@@ -65,6 +66,7 @@ class Process:
         self.report = StartReport(kind="none")
         self.memory_bytes = 0
         self.link: dict[str, Any] | None = None  # to the network
+        self.attendance: Attendance | None = None  # at the platform's address inside
         self.template: Process | None = None  # what it was forked from, which alone learns its exit status
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.on_lost: Callable[[Process], None] | None = None  # it takes no more calls

@@ -27,7 +27,7 @@ from fuyun.domain.errors import (
     Unavailable,
 )
 from fuyun.domain.functions import Version
-from fuyun.drivers.instances import loading, memory
+from fuyun.drivers.instances import attending, loading, memory
 from fuyun.drivers.instances.ground import Ground
 from fuyun.drivers.instances.process import Process
 from fuyun.runtime import wire
@@ -191,6 +191,8 @@ class Templates:
         process = self._ground.new_process(kind, template.process.zygote)
         process.become(version)
         process.template = template.process
+        attending.begin(self._ground.attendant, process, version)
+        attending.hand_out(process)
         return process
 
     def _keeps(self, template: Template) -> bool:
@@ -203,7 +205,8 @@ class Templates:
         message = {
             "op": "fork", "id": process.id, "template": template.process.id, "tmp_bytes": version.spec.tmp_bytes,
             "limits": loading.limits_of(version.spec),
-            "task": {"instance": process.id, "template": False, "spare": spare}, "network": process.link,
+            "task": {"instance": process.id, "template": False, "spare": spare},
+            "network": attending.order_of(process),
         }  # fmt: skip
         if template.deaf:
             raise Unavailable("it does not listen any more", retry_after_s=1)
