@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Protocol
 
 from fuyun.domain.functions import Version
@@ -21,7 +22,7 @@ class Attendance(Protocol):
         """Where in the instance's own network a listener is to be made; 0 when it listens already."""
         ...
 
-    def credential(self, depth: int) -> str:
+    def credential(self, invocation: str, depth: int) -> str:
         """For an invocation that stands so deep below a request from outside: text of letters, digits, `.`, `_` and
         `-`, good for minutes and at this address only."""
         ...
@@ -38,7 +39,7 @@ class Attendance(Protocol):
 class Attendant(Protocol):
     """Answers at the addresses of all instances of this node."""
 
-    def attend(self, version: Version, instance: str) -> Attendance | None:
-        """Begin for an instance that becomes `version`; None when it may ask nothing. Unavailable without
-        descriptors."""
+    def attend(self, version: Version, instance: str, runs: Callable[[str], bool]) -> Attendance | None:
+        """Begin for an instance that becomes `version`; None when it may ask nothing. `runs(id)` says whether the
+        invocation of that id is inside. Unavailable without descriptors."""
         ...

@@ -58,7 +58,7 @@ class LoopDetected(CallRefused):
 
 def credential() -> str:
     """The credential of the invocation that runs, for clients of your own: `Authorization: Bearer ...` at the address
-    in `FUYUN_ENDPOINT`. Renewed when it is about to run out. CallRefused when the function has no permissions,
+    in `FUYUN_ENDPOINT`. Renewed when it is about to run out, or has. CallRefused when the function has no permissions,
     LookupError outside an invocation."""
     given = current_context().credential
     if not given:

@@ -29,6 +29,7 @@ class Claims(Wire, frozen=True, kw_only=True):
     namespace: str
     function: str
     version: str  # its qualifier
+    invocation: str  # the one it was given to
     depth: int
     exp: int
 
@@ -46,8 +47,9 @@ class Credentials:
         text = PREFIX + _encode(msgspec.json.encode(claims))
         return f"{text}.{_encode(self._tag(text))}"
 
-    def check(self, token: str, instance: str) -> Claims:
-        """What it says, at the address of `instance`. Unauthenticated says what is wrong with it."""
+    def check(self, token: str, instance: str, *, expired: bool = False) -> Claims:
+        """What it says, at the address of `instance`. Unauthenticated says what is wrong with it; with `expired`, that
+        it expired is not."""
         if not token.startswith(PREFIX) or len(token) > LONGEST or not token.isascii():
             shown = "a key of the platform" if token.startswith("fk_") else "no credential of a function"
             raise Unauthenticated(f"what the request carries is {shown}", hint=_HINT)
@@ -57,10 +59,10 @@ class Credentials:
         claims = msgspec.json.decode(urlsafe_b64decode(text[len(PREFIX) :] + "=="), type=Claims)
         if claims.instance != instance:
             raise Unauthenticated("the credential is another instance's, and good at its address only", hint=_HINT)
-        if claims.exp <= clock.wall_s():
+        if claims.exp <= clock.wall_s() and not expired:
             raise Unauthenticated(
                 f"the credential expired {clock.wall_s() - claims.exp:.0f} s ago",
-                hint="renew it before that: POST /credential with the old one; `fuyun.sdk.credential()` does it",
+                hint="while its invocation runs, POST /credential with it gives another; `fuyun.sdk` does that itself",
             )
         return claims
 

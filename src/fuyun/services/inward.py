@@ -2,7 +2,7 @@
 
     /fn/NAMESPACE/FUNCTION[:QUALIFIER]/...     an HTTP request to a function, as at the gateway
     POST /invoke/NAMESPACE/FUNCTION[:QUALIFIER]    a function with a JSON payload as its event
-    POST /credential                               the same credential with a new expiry
+    POST /credential                               the same credential with a new expiry, while its invocation runs
 
 Other services of the platform are to stand beside them, each below a word of its own.
 """
@@ -10,6 +10,7 @@ Other services of the platform are to stand beside them, each below a word of it
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from urllib.parse import unquote
 
 import msgspec
@@ -28,24 +29,35 @@ from fuyun.services.routes import Route
 _CREDENTIAL = "/credential"
 _OURS = ("authorization", "fuyun-key", "fuyun-credential", DEPTH_FIELD)
 _POST = frozenset({"POST"})
+#: Of a request for another credential; nothing in it is looked at.
+_RENEWAL_BYTES = 1024
 
 
 class InwardInvoker:
     """One instance's. Implements `invoking.Invoker`: nothing gets past it that is not allowed."""
 
-    def __init__(self, inner: Invoker, credentials: Credentials, version: Version, instance: str) -> None:
+    def __init__(
+        self,
+        inner: Invoker,
+        credentials: Credentials,
+        version: Version,
+        instance: str,
+        runs: Callable[[str], bool],
+    ) -> None:
+        """`runs(id)`: whether the invocation of that id is inside the instance."""
         self._inner = inner
+        self._runs = runs
         self._credentials = credentials
         self._version = version
         self._instance = instance
 
-    def credential(self, depth: int) -> tuple[str, float]:
-        """One of this instance's, and when it expires (wall-clock seconds)."""
+    def credential(self, invocation: str, depth: int) -> tuple[str, int]:
+        """One of this instance's, and when it expires (seconds since the epoch)."""
         version = self._version
         exp = int(clock.wall_s() + self._credentials.life_s)
         claims = Claims(
             instance=self._instance, namespace=version.namespace, function=version.function,
-            version=version.qualifier, depth=depth, exp=exp,
+            version=version.qualifier, invocation=invocation, depth=min(depth, MOST_DEPTH), exp=exp,
         )  # fmt: skip
         return self._credentials.issue(claims), exp
 
@@ -54,8 +66,8 @@ class InwardInvoker:
         claims = self._check(token)
         return Principal(key_id=claims.instance, namespace=claims.namespace, role="invoker")
 
-    def _check(self, token: str) -> Claims:
-        claims = self._credentials.check(token, self._instance)
+    def _check(self, token: str, *, expired: bool = False) -> Claims:
+        claims = self._credentials.check(token, self._instance, expired=expired)
         try:
             self._inner.resolve(claims.namespace, claims.function, claims.version)
         except NotFound as error:
@@ -71,7 +83,7 @@ class InwardInvoker:
         """The route of a path. Forbidden for what the function's permissions do not name; NotFound."""
         version = self._version
         if path == _CREDENTIAL:
-            return Route(version.namespace, "", LATEST, path, "key", _POST, None, "", 0)
+            return Route(version.namespace, "", LATEST, path, "public", _POST, None, "", _RENEWAL_BYTES)
         raw = path.split("/")
         parts = [unquote(part) for part in raw]
         if len(parts) < 4 or parts[1] not in ("fn", "invoke") or (parts[1] == "invoke" and len(parts) != 4):
@@ -109,9 +121,9 @@ class InwardInvoker:
 
     def begin(self, route: Route, request: Request, body: bytes, end: bool, responder: Responder) -> Flight:
         """Start an invocation one level deeper than the one whose credential the request carries."""
-        claims = self._check(_token(request))
         if not route.function:
-            return _Renewal(self.credential(claims.depth), responder)
+            return self._renew(_token(request), responder)
+        claims = self._check(_token(request))
         if claims.depth >= MOST_DEPTH:
             raise LoopDetected(
                 f"{claims.function!r} calls {route.function!r} at depth {claims.depth + 1}, {MOST_DEPTH} is the most",
@@ -131,6 +143,15 @@ class InwardInvoker:
         self._permit(found.namespace, found.function)
         return self._inner.begin(found, asked, body, end, responder)
 
+    def _renew(self, token: str, responder: Responder) -> Flight:
+        claims = self._check(token, expired=True)
+        if not self._runs(claims.invocation):
+            raise Unauthenticated(
+                f"the invocation {claims.invocation} that the credential was given to is over",
+                hint="ask while it runs; the next invocation brings another credential",
+            )
+        return _Renewal(self.credential(claims.invocation, claims.depth), responder)
+
 
 def _token(request: Request) -> str:
     for name, value in request.headers:
@@ -144,7 +165,7 @@ class _Renewal:
 
     timing, start_kind, version = "queue;dur=0", "none", "-"
 
-    def __init__(self, made: tuple[str, float], responder: Responder) -> None:
+    def __init__(self, made: tuple[str, int], responder: Responder) -> None:
         self.id = ids.new_id()
         self._responder: Responder | None = responder
         token, exp = made

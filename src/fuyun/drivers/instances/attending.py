@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from functools import partial
 from typing import Any
 
 from fuyun.domain.functions import Version
@@ -14,6 +15,8 @@ from fuyun.ports.instances import Call, ReplySink
 #: How a head tells its depth (`ports.instances.Head` as JSON). Quotes in what callers send are escaped there.
 _DEPTH = f'["{DEPTH_FIELD}","'.encode()
 _DIGITS = 3
+#: Where a head tells its invocation (`runtime.heads`).
+_ID = slice(len(b'{"id":"'), len(b'{"id":"') + 32)
 
 
 def depth_of(head: bytes) -> int:
@@ -28,7 +31,11 @@ def depth_of(head: bytes) -> int:
 def begin(attendant: Attendant | None, process: Process, version: Version) -> None:
     """Give a process that becomes an instance of `version` the address its permissions ask for. Unavailable."""
     if attendant is not None:
-        process.attendance = attendant.attend(version, process.id)
+        process.attendance = attendant.attend(version, process.id, partial(_runs, process))
+
+
+def _runs(process: Process, invocation: str) -> bool:
+    return any(getattr(sink, "id", "") == invocation for sink in process.channel.streams.values())
 
 
 def hand_out(process: Process) -> None:
@@ -38,7 +45,7 @@ def hand_out(process: Process) -> None:
         return
 
     def invoke(head: bytes, body: bytes, end: bool, sink: ReplySink) -> Call:
-        credential = attendance.credential(depth_of(head))
+        credential = attendance.credential(str(head[_ID], "ascii"), depth_of(head))
         return plain(b'%b,"credential":"%b"}' % (head[:-1], credential.encode()), body, end, sink)
 
     process.invoke = invoke
@@ -57,9 +64,12 @@ def variables(attendance: Attendance | None) -> dict[str, str]:
     return {"FUYUN_ENDPOINT": attendance.endpoint} if attendance is not None else {}
 
 
-def take_listener(process: Process | None, listener: socket.socket) -> None:
-    """The warden has made it."""
-    if process is None or process.attendance is None or process.gone:
+def take_listener(process: Process | None, listener: socket.socket | None) -> None:
+    """The warden has made it; None: there was no descriptor left for it."""
+    if listener is None:
+        if process is not None:
+            process.kill("no descriptors for the platform's address in it")
+    elif process is None or process.attendance is None or process.gone:
         listener.close()
     else:
         process.attendance.listen(listener)

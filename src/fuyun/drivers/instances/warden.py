@@ -214,7 +214,7 @@ class Warden:
                 self._thaw()
                 return
             if message["ev"] == "listening":
-                message["listener"] = socket.socket(fileno=passed[0])
+                message["listener"] = socket.socket(fileno=passed[0]) if passed else None
             elif passed:
                 message["pid"] = host_pid(passed[0])
                 for descriptor in passed:

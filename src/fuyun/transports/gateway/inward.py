@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 import structlog
@@ -17,7 +18,7 @@ from fuyun.base import clock
 from fuyun.base.tasks import Scope
 from fuyun.domain.errors import Unavailable
 from fuyun.domain.functions import Version
-from fuyun.domain.inward import ADDRESS_PORT, MOST_DEPTH
+from fuyun.domain.inward import ADDRESS_PORT
 from fuyun.services.credentials import Credentials
 from fuyun.services.invoking import Invoker
 from fuyun.services.inward import InwardInvoker
@@ -54,11 +55,11 @@ class Inward:
         self._active: set[Desk] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def attend(self, version: Version, instance: str) -> Desk | None:
+    def attend(self, version: Version, instance: str, runs: Callable[[str], bool]) -> Desk | None:
         """See `ports.attending.Attendant`."""
         if not version.spec.permissions.invoke:
             return None
-        invoker = InwardInvoker(self._invoker, self.credentials, version, instance)
+        invoker = InwardInvoker(self._invoker, self.credentials, version, instance, runs)
         desk = Desk(self, invoker)
         if version.spec.isolation == "process":
             desk.listen(_own_listener())
@@ -110,7 +111,7 @@ class Desk:
         self._loop = asyncio.get_running_loop()
         self._listener: socket.socket | None = None
         self._shared: Shared | None = None
-        self._visits: set[_Visit] = set()
+        self._visits: dict[_Visit, None] = {}  # in the order in which their turn comes
         self._coming = 0  # accepted, and not made yet
         self._accepting = False
         self._closed = False
@@ -118,7 +119,6 @@ class Desk:
         self._looked_s = clock.mono_s()
         self._requests = 0  # of those that were paid for
         self._release: asyncio.TimerHandle | None = None
-        self._issued: dict[int, tuple[str, float]] = {}
         self._at = ADDRESS_PORT
 
     @property
@@ -131,13 +131,9 @@ class Desk:
         """See `ports.attending.Attendance`."""
         return self._at if self._listener is None else 0
 
-    def credential(self, depth: int) -> str:
-        """See `ports.attending.Attendance`. One is given out until half of its life is over."""
-        depth = min(depth, MOST_DEPTH)
-        known = self._issued.get(depth)
-        if known is None or known[1] - clock.wall_s() < self._inward.credentials.life_s / 2:
-            known = self._issued[depth] = self._invoker.credential(depth)
-        return known[0]
+    def credential(self, invocation: str, depth: int) -> str:
+        """See `ports.attending.Attendance`."""
+        return self._invoker.credential(invocation, depth)[0]
 
     # --- connections
 
@@ -195,12 +191,14 @@ class Desk:
         if self._closed:
             visit.connection.abort()
             return
-        self._visits.add(visit)
+        self._visits[visit] = None
         self._inward.note(self, True)
+        if self.owing:
+            visit.hold()
 
     def left(self, visit: _Visit) -> None:
         """It is gone."""
-        self._visits.discard(visit)
+        self._visits.pop(visit, None)
         if not self._visits:
             self._inward.note(self, False)
         self._attend()
@@ -256,7 +254,10 @@ class Desk:
         self._release = None
         for visit in list(self._visits):
             visit.go_on()
-            if self.owing:
+            if self.owing:  # the next turn is that of those behind it
+                if visit in self._visits:
+                    del self._visits[visit]
+                    self._visits[visit] = None
                 return
         self._attend()
 
