@@ -27,7 +27,7 @@ ATTEMPTS = all_attempts()
 def tried(platform: Platform, isolation: str, start: str = "blank") -> dict[str, str]:
     """Every attempt's outcome."""
     with attacking.scene(platform, isolation) as facts:
-        spec = {"isolation": isolation, "start": start, "timeout_s": 60.0}
+        spec = {"isolation": isolation, "start": start, "timeout_s": 60.0, "permissions": {"invoke": ["attacker"]}}
         platform.deploy("attacker", attacking.code("runner"), **spec)
         try:
             answer = platform.invoke("attacker", {"facts": facts, "outside": isolation == "process"})
