@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -160,10 +161,27 @@ def test_a_listener_is_made_in_the_network_of_the_child_and_nowhere_else(loop: L
         assert not connects(9002, os.getpid())
         loop.links.link(elsewhere, {"listen": 9002}, said.append)
         assert said == ["", "listening in its network: Address already in use"]
+    loop.links.listeners.close()
+    assert not loop.links.pids
 
 
 def test_a_child_that_is_gone_is_a_problem(loop: Loop) -> None:
     said: list[str] = []
     loop.links.link(Child("a", "instance"), {"listen": 9002}, said.append)
-    assert said == ["listening in its network: setns: Bad file descriptor"]
+    assert said == ["listening in its network: Bad file descriptor"]
     assert loop.told == []
+    assert not loop.links.pids
+
+
+def test_a_maker_that_ends_is_a_problem_once(loop: Loop, elsewhere: Child) -> None:
+    said: list[str] = []
+    loop.links.link(elsewhere, {"listen": 9002}, said.append)
+    (pid,) = loop.links.pids
+    os.kill(pid, signal.SIGKILL)
+    for _ in range(2):
+        loop.links.link(elsewhere, {"listen": 9003}, said.append)
+    assert said[0] == said[2] == ""
+    assert said[1].startswith("listening in its network: ")
+    loop.links.listeners.close()
+    for _, listener in loop.told:
+        listener.close()

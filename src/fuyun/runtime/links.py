@@ -1,4 +1,5 @@
-"""The warden's side of the gate: starts it, has it link instances, notices when it ends."""
+"""What instances get in their networks, on behalf of the warden: links to the gate, which is started and watched here,
+and the platform's listeners."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import socket
 from collections import deque
 
 from fuyun.runtime import descriptors, gate, syscalls
+from fuyun.runtime.listening import Maker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,34 +20,9 @@ if TYPE_CHECKING:
     #: Told how it went: why not, or "".
     Done = Callable[[str], None]
 
-#: Of the platform's listener in an instance: what the kernel keeps in each direction, and how many connections wait.
-_BUFFER_BYTES, _BACKLOG = 65536, 32
 _NO_GATE = "there is no gate to the network"
 #: What a socket says that has no room.
 _FULL = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS))
-
-
-def listener_in(pidfd: int, port: int) -> socket.socket:
-    """A TCP socket that listens at 127.0.0.1 in the network namespace of a process. It is made from outside, so that no
-    descriptor of it was ever inside: who listens there can be trusted to be who was told to."""
-    home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        syscalls.call("setns", pidfd, syscalls.NEWNET)
-        try:
-            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        finally:
-            syscalls.call("setns", home, syscalls.NEWNET)
-    finally:
-        os.close(home)
-    try:
-        for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):  # connections inherit them
-            listener.setsockopt(socket.SOL_SOCKET, buffer, _BUFFER_BYTES)
-        listener.bind(("127.0.0.1", port))
-        listener.listen(_BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 class Links:
@@ -62,14 +39,20 @@ class Links:
         self._pidfd = -1
         self._waiting: dict[str, Done] = {}
         self._queue: deque[tuple[Child, dict[str, Any]]] = deque()
-        self.pids: set[int] = set()  # of the gate
+        self._gate: set[int] = set()  # its process number
+        self.listeners = Maker()
+
+    @property
+    def pids(self) -> set[int]:
+        """Of the processes it has started."""
+        return self._gate | self.listeners.pids
 
     def open(self, platform: int) -> None:
         """Start a gate that the platform talks to over `platform`; an earlier one is ended."""
         self._close()
         pid, self._socket = gate.start(platform)
         self._pidfd = syscalls.pidfd_open(pid)
-        self.pids = {pid}
+        self._gate = {pid}
         self._listen(self._pidfd, self._close)
         self._listen(self._socket.fileno(), self._on_answer)
 
@@ -78,7 +61,7 @@ class Links:
         {slot, group, address} a link to the gate. `done` is called, often later."""
         if wanted is not None and "listen" in wanted:
             try:
-                with listener_in(child.pidfd, wanted["listen"]) as listener:
+                with self.listeners.make(child.pidfd, wanted["listen"]) as listener:
                     self._tell({"ev": "listening", "id": child.id}, (listener.fileno(),))
             except OSError as error:
                 done(f"listening in its network: {error.strerror or error}")
@@ -127,7 +110,7 @@ class Links:
         os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
         os.close(self._pidfd)
         self._pidfd = -1
-        self.pids = set()
+        self._gate = set()
         self._queue.clear()
         waiting, self._waiting = self._waiting, {}
         for done in waiting.values():

@@ -33,9 +33,10 @@ LIMITS: Final = GatewayLimits(
 )
 #: Connections of one instance at once; more wait in its kernel's queue.
 CONNECTIONS: Final = 32
-#: Work per second, and how much of it may be saved up. A request is one, which takes the loop about 50 µs.
+#: Work per second, and how much of it may be saved up. A request that is refused is one: an instance that asked nothing
+#: else took 3 to 6 % of a core, with a connection for each 14 % where those counted as two (kernel 6.18, CPython 3.11).
 _RATE, _SAVED = 1000.0, 500.0
-_CONNECTION_COSTS, _BYTES_OF_ONE = 2.0, 32768
+_CONNECTION_COSTS, _BYTES_OF_ONE = 4.0, 32768
 #: Bytes that are parsed before the budget is looked at again.
 _SLICE = 4096
 #: How long a shortage of descriptors is waited out.
