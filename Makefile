@@ -32,9 +32,8 @@ demo: $(READY)  ## start a platform, deploy a real function, call it cold and wa
 	@$(BIN)/python -m scripts.demo
 
 test: $(READY)  ## lint, type check, every test
-	@{ command -v node && command -v npm; } >/dev/null || bash scripts/packages.sh nodejs npm
-	@$(MAKE) lint
 	@bash scripts/programs.sh
+	@$(MAKE) lint
 	@$(BIN)/python -m pytest $(if $(PYTEST_ARGS),$(PYTEST_ARGS),$(SIDE_BY_SIDE))
 
 lint: $(READY)  ## ruff, format, mypy, import contracts

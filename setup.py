@@ -31,6 +31,7 @@ COMPILED = (
     "services/pools",
     "services/requests",
     "services/routes",
+    "services/turns",
     "transports/gateway/answers",
     "transports/gateway/connection",
     "transports/gateway/exchange",

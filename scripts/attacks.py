@@ -17,7 +17,8 @@ from scripts.docs import row
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/contracts/isolation-results.md"
-COLUMNS = ("sandbox, root", "sandbox, rootless", "process, root", "process, rootless")
+CLASSES = ("sandbox", "oci:crun", "oci:runc", "process")
+COLUMNS = tuple(f"{isolation}, {account}" for isolation in CLASSES for account in ("root", "rootless"))
 #: What is not in the register: it takes two functions.
 SHARE = "CPU time"
 _NOTE = """<!-- Written by `make attacks` from a run. Change the attempts, then run it again. -->
@@ -25,12 +26,12 @@ _NOTE = """<!-- Written by `make attacks` from a run. Change the attempts, then 
 # What became of every attempt
 
 Each attempt of `src/fuyun/testing/attacks` was made inside instances of class `sandbox`, one that was a blank and one
-forked from a template, and of class `process`, by a platform started as root and one started without any right. An
-outcome is the error the kernel gave, `nothing` (what was looked for is not there), an error code of the platform, or
-**done**: it succeeded. Class `process` isolates nothing, so as root it must: that is what shows that a refusal is the
-sandbox's. A dash: not tried there, because it would harm the host, or because every kernel refuses it. `not tried`:
-it would change the host, and cannot be kept from that without root. The test fails where an outcome is not one that the
-attempt states ([contract](isolation.md)).
+forked from a template, of the classes `oci:crun` and `oci:runc`, and of class `process`, by a platform started as root
+and one started without any right. An outcome is the error the kernel gave, `nothing` (what was looked for is not
+there), an error code of the platform, or **done**: it succeeded. Class `process` isolates nothing, so as root it must:
+that is what shows that a refusal is the sandbox's. A dash: not tried there, because it would harm the host, or because
+every kernel refuses it. `not tried`: it would change the host, and cannot be kept from that without root. The test
+fails where an outcome is not one that the attempt states ([contract](isolation.md)).
 """
 
 
@@ -44,17 +45,17 @@ def table(found: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
             subject = one.subject
             yield f"\n## {subject[:1].upper()}{subject[1:]}\n"
             yield row("attempt", "tries to", *COLUMNS, "refused by")
-            yield row(*["---"] * 7)
+            yield row(*["---"] * (len(COLUMNS) + 3))
         outcomes = [found.get(column, {}).get(one.name, "–") for column in COLUMNS]
         yield row(one.name, one.tries, *(f"**{text}**" if text == "done" else text for text in outcomes), one.why)
     yield "\n## Exhaustion\n"
     yield "A neighbour at work beside it answers rightly throughout, and new instances start.\n"
-    yield row("attempt", "tries to", *COLUMNS[:2], "bounded by")
-    yield row(*["---"] * 5)
+    yield row("attempt", "tries to", *COLUMNS[:-2], "bounded by")
+    yield row(*["---"] * (len(COLUMNS) + 1))
     for pressed in PRESSURES.values():
-        outcomes = [found.get(column, {}).get(pressed.name, "–") for column in COLUMNS[:2]]
+        outcomes = [found.get(column, {}).get(pressed.name, "–") for column in COLUMNS[:-2]]
         yield row(pressed.name, pressed.takes, *outcomes, pressed.why)
-    outcomes = [found.get(column, {}).get(SHARE, "–") for column in COLUMNS[:2]]
+    outcomes = [found.get(column, {}).get(SHARE, "–") for column in COLUMNS[:-2]]
     why = "the control group's weight (rootless: in a delegated one)"
     yield row(SHARE, "starve a neighbour on the same core with 16 processes", *outcomes, why)
 

@@ -3,11 +3,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+command -v curl >/dev/null || bash scripts/packages.sh curl
 command -v gcc >/dev/null || bash scripts/packages.sh gcc libc6-dev
 if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
   bash scripts/packages.sh nodejs npm
 fi
 command -v javac >/dev/null || bash scripts/packages.sh openjdk-17-jdk-headless
+# Takes a minute or two the first time; the test that needs it waits for it.
+bash scripts/ric.sh >.state/ric.log 2>&1 </dev/null &
 
 application=tests/e2e/express
 place=.state/express

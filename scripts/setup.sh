@@ -22,9 +22,8 @@ elif ! .venv/bin/python -m pip install -q -e '.[dev]' >>"$log" 2>&1; then
   cat "$log" >&2
   exit 1
 fi
-# What the tests of custom programs run; without it they fail, and nothing else does.
-{ command -v curl >/dev/null || bash scripts/packages.sh curl; } && bash scripts/ric.sh >/dev/null ||
-  echo "The tests of custom programs need curl and scripts/ric.sh, which failed here." >&2
 .venv/bin/fuyun --version >/dev/null || { echo "The installed fuyun command does not run." >&2; exit 1; }
+# Runtime image (docs/guide/images.md), and what the images of its tests are made of.
+bash scripts/packages.sh skopeo umoci busybox-static || echo "Without these packages runtime image does not work." >&2
 # Network policies of functions, and the tests of them (docs/guide/network.md).
 bash scripts/packages.sh nftables slirp4netns iproute2 || echo "Without these packages network policies cannot be enforced." >&2

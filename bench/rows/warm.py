@@ -37,9 +37,9 @@ def wrk(url: str, connections: int, seconds: float, headers: tuple[str, ...] = (
 
 
 def throughput(stage: Stage, connections: int, name: str = "bench-hello", files: Files = HELLO, **spec: Any) -> Sample:
-    """A function through the gateway and the reference in turns, seconds apart, both warmed up first: what the host
-    takes from this machine changes from one second to the next."""
-    platform, seconds = stage.platform, stage.seconds(3)
+    """A function through the gateway and the reference in turns of a second, both warmed up first: what the host takes
+    from this machine changes from one second to the next, and many short turns meet the same of it."""
+    platform, turns = stage.platform, stage.times(9)
     platform.deploy(name, files, **spec)
     key = f"authorization: Bearer {platform.key}"
     url = platform.url(name)
@@ -49,9 +49,9 @@ def throughput(stage: Stage, connections: int, name: str = "bench-hello", files:
         with reference_server() as (host, port):
             wrk(url, connections, 2, (key,))
             wrk(f"http://{host}:{port}/", connections, 1)
-            for _ in range(3):
-                ours.append(wrk(url, connections, seconds, (key,)))
-                reference.append(wrk(f"http://{host}:{port}/", connections, seconds))
+            for _ in range(turns):
+                ours.append(wrk(url, connections, 1, (key,)))
+                reference.append(wrk(f"http://{host}:{port}/", connections, 1))
         instances = len(stage.instances(name))
     finally:
         platform.remove(name)

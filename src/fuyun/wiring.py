@@ -23,6 +23,7 @@ from fuyun.domain.errors import HostUnable
 from fuyun.domain.functions import Version
 from fuyun.domain.runtimes import NODES
 from fuyun.drivers.blobs.folder import FolderBlobs
+from fuyun.drivers.builds.images import ImageBuilder
 from fuyun.drivers.builds.isolated import ProcessRunner
 from fuyun.drivers.builds.jars import JarBuilder
 from fuyun.drivers.builds.modules import ModuleBuilder
@@ -117,6 +118,7 @@ class _Drivers:
     modules: ModuleBuilder
     java: JarBuilder
     packages: NpmBuilder
+    images: ImageBuilder
     notes: list[str]
 
 
@@ -186,10 +188,12 @@ async def _open_drivers(settings: Settings, stack: AsyncExitStack) -> _Drivers:
     stack.push_async_callback(java.close)
     packages = NpmBuilder(blobs, run, nodes.get, data / "builds/npm", NpmOptions(isolated=host.sandboxed))
     stack.push_async_callback(packages.close)
+    images = await asyncio.to_thread(ImageBuilder, blobs, run, data / "images")
+    stack.push_async_callback(images.close)
     return _Drivers(
         database=database, catalog=SqlCatalog(database), layers=SqlLayers(database), blobs=blobs, store=store,
         interpreters=interpreters, host=host, builder=builder, modules=modules, java=java,
-        packages=packages, notes=notes,
+        packages=packages, images=images, notes=notes,
     )  # fmt: skip
 
 
@@ -220,7 +224,7 @@ async def _make_services(
     deployer = Deployer(
         DeployParts(
             catalog=catalog, blobs=blobs, builder=drivers.builder, modules=drivers.modules,
-            java=drivers.java, packages=drivers.packages, host=host,
+            java=drivers.java, packages=drivers.packages, images=drivers.images, host=host,
             tenants=tenants, layers=layers, storage=storage, on_change=dispatcher.reload,
             upload_bytes=settings.upload_bytes,
             interpreter_of=lambda runtime: Path(drivers.interpreters.by_runtime(runtime).executable),

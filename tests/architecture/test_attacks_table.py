@@ -31,14 +31,14 @@ def test_every_row_says_what_the_attempt_says() -> None:
     for name, one in ATTEMPTS.items():
         tries, *outcomes, why = listed[name]
         assert (tries, why) == (one.tries, one.why), "run `make attacks`"
-        for outcome in outcomes[:2]:
+        for outcome in outcomes[:-2]:
             assert set(outcome.split(", ")) <= set(one.refused), name
         if one.outside == NEVER:
-            assert outcomes[2:] == ["–", "–"]
+            assert outcomes[-2:] == ["–", "–"]
         else:
-            assert outcomes[2] == f"**{DONE}**"
+            assert outcomes[-2] == f"**{DONE}**"
     for name, pressed in PRESSURES.items():
-        for outcome in listed[name][1:3]:
+        for outcome in listed[name][1:5]:
             assert set(outcome.split(", ")) <= set(pressed.met), name
 
 

@@ -155,6 +155,20 @@ def test_a_server(folder: Path) -> None:
     ]
 
 
+def test_an_image(folder: Path) -> None:
+    """It is where it is named from, made already or not; what `code` says is not asked for."""
+    found = load(
+        folder, "name: a\nfunctions: {f: {runtime: image, image: ./made.tar}, g: {runtime: image, image: a/b:1}}"
+    )
+    assert found.functions["f"].code == folder / "made.tar"
+    assert (found.functions["f"].spec.concurrency, found.functions["f"].spec.is_server) == (80, True)
+    custom = load(folder, "name: a\nfunctions: {f: {runtime: image, image: ./i, protocol: custom}}").functions["f"].spec
+    assert (custom.concurrency, custom.is_server) == (1, False)
+    assert mistakes(folder, "name: a\nfunctions:\n  f:\n    runtime: image\n") == [
+        "3: image: there is none; write ./FOLDER, ./ARCHIVE.tar or REGISTRY/NAME:TAG"
+    ]
+
+
 def test_a_stage_changes_what_it_names(folder: Path) -> None:
     project = load(folder, WHOLE, stage="prod", env={"KEY": "k", "MODE": "ignored"})
     assert project.namespace == "retail-prod"
@@ -280,5 +294,5 @@ def test_a_custom_function_has_an_executable_bootstrap(tmp_path: Path) -> None:
 
 
 def test_permissions_are_read(folder: Path) -> None:
-    text = "name: a\nfunctions:\n  f:\n    code: cart\n    handler: app.handler\n    permissions:\n      invoke: [g, '*']\n"
+    text = f"{MINIMAL}    permissions:\n      invoke: [g, '*']\n"
     assert load(folder, text).functions["f"].spec.permissions == Permissions(invoke=("g", "*"))

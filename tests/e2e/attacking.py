@@ -17,7 +17,8 @@ from fuyun.testing.attacks.attempt import syscall
 from tests.running import Platform
 
 #: Functions of one class at one platform, as the table's columns name them.
-COLUMNS = ("sandbox, root", "sandbox, rootless", "process, root", "process, rootless")
+CLASSES = ("sandbox", "oci:crun", "oci:runc", "process")
+COLUMNS = tuple(f"{isolation}, {account}" for isolation in CLASSES for account in ("root", "rootless"))
 #: Outcomes of this session by column and name; `make attacks` makes the table of them.
 found: dict[str, dict[str, str]] = {}
 

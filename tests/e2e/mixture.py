@@ -1,4 +1,4 @@
-"""Twenty functions of every runtime for `test_mixed_load.py`: what each is asked, and what it must say to that."""
+"""Functions of every runtime for `test_mixed_load.py`: what each is asked, and what it must say to that."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Function:
     longest: int = 50_000  # letters of two bytes in its longest texts
 
     def text(self, number: int) -> str:
-        """What call `number` sends: mostly short, now and then as long as a page of a book, or more."""
+        """What call `number` sends: mostly short, now and then as long as a chapter of a book, or as the whole."""
         word = "raise" if self.must_raise(number) else "say"
         return f"{word} {self.name} {number} " + "ä" * (self.longest if number % 40 == 7 else number % 300)
 
@@ -178,6 +178,19 @@ exports.pieces = async function* (event) {
   }
 };
 """
+_JAVA = """
+import java.util.Map;
+
+public class Told {
+    static Object handle(Map<String, Object> event) {
+        String said = (String) event.get("body");
+        if (said.startsWith("raise")) {
+            throw new IllegalArgumentException("asked to by call " + said.split(" ")[2]);
+        }
+        return new StringBuilder(said).reverse().toString();
+    }
+}
+"""
 _MODULE = "export const handler = async (event) => [...event.body].reverse().join('');\n"
 #: Echoes, but for a text that begins with an "r".
 _TRAPS = text(
@@ -211,6 +224,11 @@ def _node(handler: str, **spec: Any) -> dict[str, Any]:
     return {"files": {"index.js": _NODE}, "spec": {"runtime": "nodejs", "handler": f"index.{handler}", **spec}}
 
 
+def _java(**spec: Any) -> dict[str, Any]:
+    told = {"runtime": "java", "handler": "Told", "memory_bytes": 192 << 20, **spec}
+    return {"files": {"Told.java": _JAVA}, "spec": told}
+
+
 def _wasm(module: str | bytes, **spec: Any) -> dict[str, Any]:
     name = "app.wat" if isinstance(module, str) else "app.wasm"
     return {"files": {name: module}, "spec": {"runtime": "wasm", "handler": name, **spec}}
@@ -218,20 +236,28 @@ def _wasm(module: str | bytes, **spec: Any) -> dict[str, Any]:
 
 _CUSTOM, _WEB = {"runtime": "custom"}, {"runtime": "web", "command": "exec python3 server.py"}
 _MANY = {"concurrency": 8}
+_MEGABYTE = 500_000  # letters of two bytes
 
 FUNCTIONS = (
-    Function("python-sync", answer=backwards, raises=True, **_python(_SYNC)),
+    Function("python-sync", answer=backwards, raises=True, longest=_MEGABYTE, **_python(_SYNC)),
     Function("python-fork", answer=backwards, raises=True, **_python(_SYNC, start="template")),
     Function("python-async", answer=backwards, callers=2, **_python(_ASYNC, **_MANY)),
     Function("python-pieces", answer=in_pieces, streams=True, **_python(_PIECES)),
     Function(
         "python-wsgi", answer=backwards, streams=True, callers=2, **_python(_WSGI, handler="handler:app", concurrency=4)
     ),
-    Function("custom-python", _program("answer"), backwards, _CUSTOM, raises=True),
+    Function("custom-python", _program("answer"), backwards, _CUSTOM, raises=True, longest=_MEGABYTE),
     Function("custom-threads", _program("answer", 4), backwards, {**_CUSTOM, "concurrency": 4}, callers=2),
     Function("custom-pieces", _program("pieces"), in_pieces, _CUSTOM, streams=True),
     Function("custom-shell", {"bootstrap": _SHELL}, lambda said: {"body": said}, _CUSTOM),
-    Function("web-python", _server("self.whole(said[::-1].encode())"), backwards, {**_WEB, **_MANY}, callers=2),
+    Function(
+        "web-python",
+        _server("self.whole(said[::-1].encode())"),
+        backwards,
+        {**_WEB, **_MANY},
+        callers=2,
+        longest=_MEGABYTE,
+    ),
     Function(
         "web-shell", _server("self.whole(said[::-1].encode())"), backwards, {**_WEB, "command": "python3 server.py"}
     ),
@@ -239,11 +265,13 @@ FUNCTIONS = (
     Function(
         "web-node", {"server.js": _NODE_SERVER}, backwards, {**_WEB, **_MANY, "command": "node server.js"}, callers=2
     ),
-    Function("node-promise", answer=backwards, raises=True, **_node("promise")),
+    Function("node-promise", answer=backwards, raises=True, longest=_MEGABYTE, **_node("promise")),
     Function("node-callback", answer=backwards, callers=2, **_node("callback", **_MANY)),
     Function("node-pieces", answer=in_pieces, streams=True, **_node("pieces")),
     Function("node-module", {"index.mjs": _MODULE}, backwards, {"runtime": "nodejs", "handler": "index.handler"}),
-    Function("wasm-echo", answer=str, callers=2, **_wasm(ECHO, **_MANY)),
+    Function("java-whole", answer=backwards, raises=True, longest=_MEGABYTE, **_java()),
+    Function("java-threads", answer=backwards, callers=2, **_java(concurrency=4)),
+    Function("wasm-echo", answer=str, callers=2, longest=_MEGABYTE, **_wasm(ECHO, **_MANY)),
     Function("wasm-traps", answer=str, raises=True, **_wasm(_TRAPS)),
     Function("wasm-words", answer=_words, **_wasm(_WORDCOUNT.read_bytes(), start="template")),
 )

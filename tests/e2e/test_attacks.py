@@ -52,6 +52,15 @@ def test_nothing_gets_out(either_platform: Platform, start: str) -> None:
     assert wrong == {}, "refused for another reason than the one stated, or not at all"
 
 
+@pytest.mark.parametrize("isolation", ["oci:crun", "oci:runc"])
+def test_nothing_gets_out_of_what_an_oci_runtime_made(either_platform: Platform, isolation: str) -> None:
+    """Of an instance whose namespaces, root and first filter are the runtime's work."""
+    outcomes = tried(either_platform, isolation)
+    assert outcomes.keys() == ATTEMPTS.keys()
+    wrong = {name: outcome for name, outcome in outcomes.items() if outcome not in ATTEMPTS[name].refused}
+    assert wrong == {}, "refused for another reason than the one stated, or not at all"
+
+
 def test_the_same_succeeds_without_a_sandbox(either_platform: Platform) -> None:
     """Class `process` isolates nothing. Without root the kernel itself refuses much; what it does not, the table
     says."""
@@ -69,10 +78,13 @@ def beside(either_platform: Platform) -> Iterator[Platform]:
         yield either_platform
 
 
+@pytest.mark.parametrize("isolation", ["sandbox", "oci:crun"])
 @pytest.mark.parametrize("name", PRESSURES)
-def test_what_it_takes_is_bounded_and_its_neighbour_does_not_notice(beside: Platform, name: str) -> None:
+def test_what_it_takes_is_bounded_and_its_neighbour_does_not_notice(
+    beside: Platform, name: str, isolation: str
+) -> None:
     pressure, answers = PRESSURES[name], list[httpx.Response]()
-    beside.deploy("greedy", attacking.code("pressure"), **pressure.spec)
+    beside.deploy("greedy", attacking.code("pressure"), isolation=isolation, **pressure.spec)
     try:
         call = threading.Thread(target=lambda: answers.append(beside.invoke("greedy", {"name": name})))
         call.start()
@@ -82,7 +94,7 @@ def test_what_it_takes_is_bounded_and_its_neighbour_does_not_notice(beside: Plat
             call.join(0.02)
         told = answers[0].json()
         outcome, count = told.get("code") or told["outcome"], told.get("count", 0)
-        attacking.note(attacking.column(beside, "sandbox"), name, outcome)
+        attacking.note(attacking.column(beside, isolation), name, outcome)
         assert outcome in pressure.met, answers[0].text
         assert count <= pressure.most
         beside.deploy("after", "def handler(event, context):\n    return 'started'\n")

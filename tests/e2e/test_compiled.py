@@ -25,8 +25,9 @@ CHOSEN = (
     "tests/services/test_pools_over_time.py",
     "tests/services/test_read_ahead.py",
     "tests/services/test_routes.py",
+    "tests/services/test_turns.py",
     "tests/transports/gateway",
-    "tests/e2e/test_rollout.py",
+    "tests/e2e/test_rollout.py::test_a_rollout_with_kills_and_reloads_in_the_middle",
     "tests/e2e/test_compiled.py::test_a_platform_runs_the_tree_it_is_given",
 )
 

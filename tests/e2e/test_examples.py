@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import struct
+import subprocess
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,16 +30,27 @@ def run(platform: Platform, *words: str, stdin: bytes = b"") -> str:
     return done.stdout.decode()
 
 
+def make_image(project: Path) -> None:
+    """Run the script of a project that makes its image."""
+    subprocess.run([project / "make-image.sh"], check=True, capture_output=True, timeout=60)
+
+
 @pytest.fixture(scope="module")
-def deployed(platform: Platform) -> Iterator[Platform]:
+def deployed(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """The platform with all examples on it."""
     projects = sorted(path.parent for path in EXAMPLES.glob("*/fuyun.yaml"))
+    for at, project in enumerate(projects):
+        if (project / "make-image.sh").exists():  # not in the project's own folder
+            projects[at] = tmp_path_factory.mktemp("made") / project.name
+            shutil.copytree(project, projects[at], ignore=shutil.ignore_patterns("image"))
+            make_image(projects[at])
     assert {project.name for project in projects} >= {
         "calling",
         "hello",
         "java-words",
         "watermark",
         "flask-app",
+        "image-site",
         "fastapi-app",
         "node-feed",
         "reach",
@@ -176,10 +189,21 @@ def test_words_in_java(deployed: Platform) -> None:
     assert "4 different words" in run(deployed, "logs", "java-words")
 
 
+def test_a_site_in_an_image(deployed: Platform) -> None:
+    with httpx.Client(base_url=deployed.gateway, trust_env=False) as http:
+        assert "Served from an OCI image" in http.get("/image-site/").text
+        about = http.get("/image-site/cgi-bin/about").text
+        assert about == "greeting: from fuyun.yaml\nuser: 1000\nfolder: /srv/cgi-bin\n"
+
+
 @pytest.mark.parametrize("template", sorted(TEMPLATES))
 def test_templates_can_be_deployed_at_once(platform: Platform, template: str) -> None:
     name = f"made-from-{template}"
     run(platform, "init", name, "--template", template)
+    if template == "image":
+        missing = platform.cli("deploy", name)
+        assert (missing.returncode, b"image does not exist" in missing.stderr) == (2, True)
+        make_image(platform.root / name)
     run(platform, "deploy", name)
     if template in ("python-event", "custom", "java"):
         assert json.loads(run(platform, "invoke", name))
@@ -194,6 +218,8 @@ def test_templates_can_be_deployed_at_once(platform: Platform, template: str) ->
             assert (invoked.returncode, json.loads(invoked.stdout)["statusCode"]) == (0, 200)
         elif template == "web":
             assert invoked.returncode == 0, invoked.stderr
+        elif template == "image":
+            assert f"<h1>Hello from {name}</h1>" in answer.text
         else:  # they serve GET only, and the command says so
             assert (invoked.returncode, b"405 Method Not Allowed" in invoked.stderr) == (3, True)
             assert platform.url(name).encode() in invoked.stderr

@@ -55,7 +55,8 @@ def test_layers_from_the_command_line_to_the_handler(either_platform: Platform) 
     assert platform.invoke("turned").json() == ["data", "deep", "data", False, None]
 
     listed = json.loads(platform.cli("layer", "list", "--json").stdout)
-    assert [(item["name"], item["number"]) for item in listed] == [("data", 1), ("tools", 1)]
+    found = [(item["name"], item["number"]) for item in listed if item["name"] in ("data", "tools")]
+    assert found == [("data", 1), ("tools", 1)]
     assert platform.cli("layer", "delete", "tools:1", "--yes").returncode == 0
     assert platform.cli("layer", "get", "tools").returncode != 0
     # A new instance of a version that mounts it still finds it.

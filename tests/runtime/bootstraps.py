@@ -48,6 +48,8 @@ started = time.time()
 exec(os.environ.get("FIRST", ""))
 while True:
     status, headers, raw = ask("GET", RUNTIME + "/invocation/next")
+    if status == 403:  # an answer that it has sent is not read yet
+        continue
     event = json.loads(raw)
     id = headers["Lambda-Runtime-Aws-Request-Id"]
     try:

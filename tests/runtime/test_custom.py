@@ -171,17 +171,28 @@ def test_a_stream_that_fails_at_its_end(program: Worker) -> None:
     assert do(program, "respond(1)").json == 1
 
 
+BREAK_OFF = (
+    "s = socket.create_connection(API.split(':')); s.sendall(('POST ' + RUNTIME + '/invocation/' + id + "
+    "'/response HTTP/1.1\\r\\nlambda-runtime-function-response-mode: streaming\\r\\n"
+    "transfer-encoding: chunked\\r\\n\\r\\n5\\r\\nhello\\r\\n5\\r\\nhe').encode()); s.close()"
+)
+
+
 def test_a_stream_that_breaks_off(program: Worker) -> None:
-    lines = (
-        "s = socket.create_connection(API.split(':')); s.sendall(('POST ' + RUNTIME + '/invocation/' + id + "
-        "'/response HTTP/1.1\\r\\nlambda-runtime-function-response-mode: streaming\\r\\n"
-        "transfer-encoding: chunked\\r\\n\\r\\n5\\r\\nhello\\r\\n5\\r\\nhe').encode()); s.close()"
-    )
-    reply = do(program, lines)
+    reply = do(program, BREAK_OFF)
     assert reply.body.startswith(b"hello")
     assert reply.error is not None
     assert reply.error["code"] == "bad_response"
     assert "broke off" in reply.error["message"]
+
+
+@pytest.mark.parametrize(("end", "status"), [("os._exit(3)", 3), ("os.kill(os.getpid(), signal.SIGKILL)", 137)])
+def test_a_stream_that_breaks_off_because_the_program_ends(program: Worker, end: str, status: int) -> None:
+    stream = program.begin(event_head(), json.dumps({"do": f"{BREAK_OFF}; time.sleep(0.3); {end}"}).encode())
+    program.wait_eof()
+    assert program.wait_exit() == status
+    assert program.replies[stream].body.startswith(b"hello")
+    assert program.replies[stream].error is None  # the exit status says more
 
 
 def test_a_stream_whose_caller_is_gone_is_read_to_its_end(program: Worker) -> None:

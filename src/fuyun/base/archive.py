@@ -71,14 +71,18 @@ def pack(folder: Path, ignore: Iterable[str] = ()) -> bytes:
     files = list_files(folder, ignore)
     if not files:
         raise Unpackable(f"{folder} holds no files to pack; check the path and its {IGNORE_FILES[0]}")
+    return pack_files((name, path.read_bytes(), bool(path.stat().st_mode & stat.S_IXUSR)) for name, path in files)
+
+
+def pack_files(files: Iterable[tuple[str, bytes, bool]]) -> bytes:
+    """The archive of `files`: name, content, whether it can be executed."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        for name, path in files:
+        for name, content, executable in files:
             info = zipfile.ZipInfo(name, _EPOCH)
             info.create_system = _UNIX
-            mode = 0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644
-            info.external_attr = (stat.S_IFREG | mode) << 16
-            archive.writestr(info, path.read_bytes())
+            info.external_attr = (stat.S_IFREG | (0o755 if executable else 0o644)) << 16
+            archive.writestr(info, content)
     return out.getvalue()
 
 

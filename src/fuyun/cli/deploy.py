@@ -104,11 +104,10 @@ def make_plan(platform: Platform, project: Project, function: ProjectFunction) -
     """Pack the function and compare it with the platform's draft by digest."""
     import msgspec
 
-    from fuyun.base.archive import Unpackable, digest_of, pack
+    from fuyun.base.archive import Unpackable, digest_of
 
     try:
-        # The project file is not code: a changed limit is no new code.
-        archive = pack(function.code, ignore=[f"/{project.file.name}"])
+        archive = _packed(project, function)
     except Unpackable as exc:
         raise BadRequest(f"{project.file}:{function.line}: code: {exc}") from exc
     except OSError as exc:
@@ -124,6 +123,28 @@ def make_plan(platform: Platform, project: Project, function: ProjectFunction) -
     plan.changes = _changes(_pinned(platform, spec), plan.current.spec)
     plan.state = "changed" if plan.changes else "unchanged"
     return plan
+
+
+def _packed(project: Project, function: ProjectFunction) -> bytes:
+    """The archive of a function's code; of an image its layout, its archive, or what names it."""
+    from fuyun.base.archive import pack, pack_files
+    from fuyun.domain.images import is_local
+    from fuyun.domain.runtimes import IMAGES
+
+    if function.spec.runtime in IMAGES:
+        if not is_local(function.spec.image):
+            return pack_files([("reference", f"{function.spec.image}\n".encode(), False)])
+        if function.code.is_file():
+            return pack_files([(function.code.name, function.code.read_bytes(), False)])
+        if not (function.code / "oci-layout").is_file():
+            found = "holds no oci-layout" if function.code.is_dir() else "does not exist"
+            raise BadRequest(
+                f"{project.file}:{function.line}: image: {function.code} {found}",
+                hint="name an OCI layout or an archive, relative to this file; is it still to be made?",
+            )
+        return pack(function.code)
+    # The project file is not code: a changed limit is no new code.
+    return pack(function.code, ignore=[f"/{project.file.name}"])
 
 
 def _pinned(platform: Platform, spec: FunctionSpec) -> FunctionSpec:

@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import json as json_text
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -84,7 +85,7 @@ def with_runtimes(checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for name, found in told.items()
     ]
     last = max((at for at, check in enumerate(checks) if check["name"].startswith("runtime ")), default=-1)
-    return [*checks[: last + 1], *rows, _wasm(), *checks[last + 1 :]]
+    return [*checks[: last + 1], *rows, _wasm(), _image(), *checks[last + 1 :]]
 
 
 def _wasm() -> dict[str, Any]:
@@ -97,6 +98,12 @@ def _wasm() -> dict[str, Any]:
     if not library.is_file():
         found = f"the installed wasmtime has no library for this machine ({library} is missing)"
     return _check("runtime wasm", library.is_file(), found, "install a wheel of wasmtime for this machine")
+
+
+def _image() -> dict[str, Any]:
+    missing = [name for name in ("skopeo", "umoci") if shutil.which(name) is None]
+    found = f"this host has no {' and no '.join(missing)}" if missing else "skopeo and umoci unpack OCI images"
+    return _check("runtime image", not missing, found, f"install them: apt-get install {' '.join(missing)}")
 
 
 def _check(name: str, ok: bool, found: str, todo: str) -> dict[str, Any]:

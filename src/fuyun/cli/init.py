@@ -23,6 +23,7 @@ TEMPLATES = {
     "web": "an HTTP server in any language, here Python's own",
     "wasm": "a WebAssembly module that reads and writes like a CGI program",
     "java": "a Java method that gets a JSON event and returns a value",
+    "image": "an OCI image, here of busybox's HTTP server",
     "nodejs": "a Node.js handler that answers HTTP requests",
 }
 

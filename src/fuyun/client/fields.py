@@ -113,7 +113,8 @@ FUNCTION_FIELDS = (
     Field("payload", "size", "largest request body", "payload_bytes"),
     Field("output", "size", "largest buffered answer; streamed answers are not limited", "output_bytes"),
     Field("log", "size", "log text kept of one invocation", "log_bytes"),
-    Field("isolation", "choice", "`sandbox`, or `process` for none at all", choices=("sandbox", "process")),
+    Field("isolation", "choice", "`sandbox`; `oci:RUNTIME` for an OCI runtime's; `process` for none at all",
+          choices=("sandbox", "process", "oci:crun", "oci:runc", "oci:runsc", "oci:kata")),
     Field(
         "network", "network", "what it may reach: `none`, `internet` (public addresses), or `allow:` with a list of "
         "10.0.0.0/8:5432, 192.0.2.7:53/udp, api.example.com:443",
@@ -125,6 +126,8 @@ FUNCTION_FIELDS = (
     Field("env", "mapping", "environment variables"),
     Field("secrets", "secrets", "secrets as environment variables: names, or ENV_NAME: secret-name"),
     Field("layers", "names", "layers mounted read-only, searched in this order: NAME:NUMBER, or NAME for the newest"),
+    Field("image", "text", "runtime image: ./FOLDER (an OCI layout), ./ARCHIVE, or REGISTRY/NAME:TAG"),
+    Field("protocol", "choice", "runtime image: the runtime its program is made for", choices=("web", "custom")),
     Field("command", "text", "runtime web: the command that starts the server; default: the executable `bootstrap`"),
     Field("readiness", "object", "runtime web: when the server is ready", fields=READINESS_FIELDS),
     Field("initializer", "hook", "run once when an instance starts", fields=HOOK_FIELDS),

@@ -20,8 +20,9 @@ from fuyun.client.requirements import Requirements, find_requirements
 from fuyun.client.yamlfile import Filling, Problems, Reader, Table, Text, Value, load_tree
 from fuyun.domain.errors import BadRequest
 from fuyun.domain.functions import FunctionSpec
+from fuyun.domain.images import is_local
 from fuyun.domain.names import check_name, nearest
-from fuyun.domain.runtimes import JAVAS, MODULES, NODE_SUFFIXES, NODES, PROGRAMS, SERVER_CONCURRENCY, SERVERS
+from fuyun.domain.runtimes import IMAGES, JAVAS, MODULES, NODE_SUFFIXES, NODES, PROGRAMS, SERVER_CONCURRENCY, SERVERS
 from fuyun.domain.specs import check_function_name, check_spec
 
 FILE_NAMES = ("fuyun.yaml", "fuyun.yml")
@@ -34,7 +35,7 @@ _MERGED = ("env", "tags", "secrets")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectFunction:
-    """One function of a project. `code` is an existing folder."""
+    """One function of a project. `code` is an existing folder; of an image that is a path, that path, made or not."""
 
     name: str
     spec: FunctionSpec
@@ -194,7 +195,7 @@ class _Loader:
         found = self._fields.read_object(value, FUNCTION_FIELDS, owner)
         code = self._folder(found.pop("code", "."), line)
         wanted = found.pop("requirements", None)
-        if wanted is None and found.get("runtime") in (*NODES, *JAVAS):
+        if wanted is None and found.get("runtime") in (*NODES, *JAVAS, *IMAGES):
             wanted = False  # a requirements.txt in the folder is for something else
         asked_line = self._fields.lines.get("requirements", (line, ""))[0]
         requirements = Requirements()
@@ -204,6 +205,8 @@ class _Loader:
             except BadRequest as exc:
                 self._problems.add(asked_line, exc.detail + (f"; {exc.hint}" if exc.hint else ""))
         spec = self._spec(found, line) if len(self._problems) == before else None
+        if spec is not None and spec.runtime in IMAGES and is_local(spec.image):
+            code = self._file.parent / spec.image
         if spec is None or code is None:
             return None
         self._check_handler(spec, code, line, requirements)
@@ -249,7 +252,7 @@ class _Loader:
             cors = trigger.get("http", {}).get("cors")
             if isinstance(cors, dict) and "max_age_s" in cors:
                 cors["max_age_s"] = int(cors["max_age_s"])
-        if found.get("runtime") in SERVERS:
+        if found.get("runtime") in SERVERS or (found.get("runtime") in IMAGES and found.get("protocol") != "custom"):
             found.setdefault("concurrency", SERVER_CONCURRENCY)
         try:
             return check_spec(msgspec.convert({**found, "hooks": hooks}, FunctionSpec))

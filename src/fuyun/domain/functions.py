@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from fuyun.domain.names import LATEST
+from fuyun.domain.runtimes import IMAGES, SERVERS
 
 MIB = 1024 * 1024
 #: Mount points a sandbox prepares, less the one for dependencies (`runtime.sandbox.LAYER_SLOTS`).
@@ -14,10 +15,16 @@ MOST_LAYERS = 11
 #: Functions that one function's permissions may name.
 MOST_NAMED = 100
 
-Isolation = Literal["sandbox", "process"]
+Isolation = Literal["sandbox", "process", "oci:crun", "oci:runc", "oci:runsc", "oci:kata"]
 Auth = Literal["public", "key"]
 Network = Literal["none", "internet"]
+Protocol = Literal["web", "custom"]
 StartPolicy = Literal["auto", "template", "blank", "plain"]
+
+
+def is_oci(isolation: str) -> bool:
+    """Whether an OCI runtime makes the instances of this class."""
+    return isolation.startswith("oci:")
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -122,11 +129,18 @@ class FunctionSpec(Wire, frozen=True, kw_only=True):
     secrets: dict[str, str] = {}  # environment name -> name of a secret of the namespace
     layers: tuple[str, ...] = ()  # NAME:NUMBER, searched in this order; NAME alone until a deployment freezes it
     hooks: Hooks = Hooks()
+    image: str = ""  # of runtime image: ./FOLDER, ./ARCHIVE, or REGISTRY/NAME:TAG
+    protocol: Protocol = "web"  # of runtime image: which runtime's program it holds
     command: str = ""  # of a server: what starts it, by /bin/sh; "" is the executable `bootstrap`
     readiness: Readiness = Readiness()  # of a server
     tags: dict[str, str] = {}
     triggers: tuple[Trigger, ...] = ()
     description: str = ""
+
+    @property
+    def is_server(self) -> bool:
+        """Whether its program is an HTTP server."""
+        return self.runtime in SERVERS or (self.runtime in IMAGES and self.protocol == "web")
 
 
 class Artifact(Wire, frozen=True, kw_only=True):

@@ -7,9 +7,11 @@ NODES = ("nodejs", "nodejs18", "nodejs20", "nodejs22", "nodejs24")
 #: What the file of a Node handler may end in.
 NODE_SUFFIXES = (".js", ".mjs", ".cjs")
 #: Runtimes whose code is a program: started in an instance, never forked from a template.
-PROGRAMS = ("custom", "web", "java")
+PROGRAMS = ("custom", "web", "java", "image")
 #: Those whose program is a JVM with a handler in it.
 JAVAS = ("java",)
+#: Those whose program and root come from an OCI image; `protocol` says which of the others it is.
+IMAGES = ("image",)
 #: Those whose program is an HTTP server: requests and WebSockets reach it as they came.
 SERVERS = ("web",)
 #: Where a server listens when its environment names no PORT, and how many requests it gets at once when its project

@@ -7,10 +7,11 @@ import re
 from fuyun.base.units import format_duration, format_size
 from fuyun.domain.errors import BadRequest
 from fuyun.domain.functions import HOOKS, MIB, MOST_LAYERS, MOST_NAMED, Allowed, FunctionSpec, HttpTrigger, Weight
+from fuyun.domain.images import check_image
 from fuyun.domain.inward import ADDRESS_PORT
 from fuyun.domain.names import check_layers, check_name, check_qualifier
 from fuyun.domain.networks import MOST, parse_opening
-from fuyun.domain.runtimes import JAVAS, KEPT, MODULES, NODES, PROGRAMS, RUNTIMES, SERVER_PORT, SERVERS
+from fuyun.domain.runtimes import IMAGES, JAVAS, KEPT, MODULES, NODES, PROGRAMS, RUNTIMES, SERVER_PORT
 from fuyun.domain.schedules import check_schedule, check_timezone
 
 _PATH = re.compile(r"/[^\s?#\x00-\x1f\x7f]*")
@@ -56,7 +57,8 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
         _check_callables(spec)
     if spec.runtime in KEPT:
         _check_kept(spec)
-    if spec.runtime not in SERVERS:
+    _check_image(spec)
+    if not spec.is_server:
         for field, found in (("command", spec.command), ("readiness", spec.readiness.path)):
             _require(not found, field, f"runtime {spec.runtime} has none", "leave it out, or use the runtime `web`")
     _between("memory_bytes", spec.memory_bytes, 16 * MIB, 64 * 1024 * MIB, "bytes")
@@ -101,7 +103,7 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
 
 def _check_network(spec: FunctionSpec) -> None:
     _require(
-        spec.network == "none" or spec.isolation == "sandbox",
+        spec.network == "none" or spec.isolation != "process",
         "network",
         f"isolation {spec.isolation!r} has the host's network; no policy holds there",
         "leave `network` out, or use isolation: sandbox",
@@ -200,8 +202,22 @@ def _check_kept(spec: FunctionSpec) -> None:
     _between("pids", spec.pids, _LEAST_PIDS, 32768, "")
     if spec.runtime in NODES:
         _between("memory_bytes", spec.memory_bytes, _LEAST_NODE_BYTES, 64 * 1024 * MIB, "bytes")
-    if spec.runtime in SERVERS:
+    if spec.is_server:
         _check_server(spec)
+
+
+def _check_image(spec: FunctionSpec) -> None:
+    if spec.runtime not in IMAGES:
+        default = not spec.image and spec.protocol == "web"
+        _require(default, "image", f"runtime {spec.runtime} has none", "leave it out, or use the runtime `image`")
+        return
+    _require(bool(spec.image), "image", "there is none", "write ./FOLDER, ./ARCHIVE.tar or REGISTRY/NAME:TAG")
+    check_image(spec.image)
+    _require(
+        spec.isolation == "sandbox", "isolation",
+        f"an image turns to a root of its own, which {spec.isolation!r} does not give", "use isolation: sandbox",
+    )  # fmt: skip
+    _require(not spec.layers, "layers", "an image has none", "put their files into the image")
 
 
 def server_port(spec: FunctionSpec) -> int:
@@ -211,7 +227,7 @@ def server_port(spec: FunctionSpec) -> int:
 
 def start_limit_s(spec: FunctionSpec) -> float:
     """How long an instance may take to be ready."""
-    return spec.readiness.timeout_s if spec.runtime in SERVERS else spec.hooks.initializer_timeout_s
+    return spec.readiness.timeout_s if spec.is_server else spec.hooks.initializer_timeout_s
 
 
 def _check_server(spec: FunctionSpec) -> None:

@@ -55,6 +55,18 @@ class JavaBuilder(Protocol):
         ...
 
 
+class ImageUnpacker(Protocol):
+    """Unpacks OCI images, once for each image and platform, sandboxed."""
+
+    async def unpack(self, code: Artifact, image: str, progress: Callable[[str], None]) -> Artifact:
+        """The files of `image` and what its configuration says, as `runtime.rootfs` mounts them.
+
+        `image`: a reference to ask a registry for; a path means the layout or archive that `code` (stored) holds.
+        HostUnable without the tools, BuildFailed when there is no such image, or none for this machine.
+        """
+        ...
+
+
 class Sandboxed(Protocol):
     """Runs one command that is not trusted, to its end.
 

@@ -21,6 +21,13 @@ PROGRAMS = {
 }
 
 
+def enter_image(task: dict[str, Any]) -> None:
+    """Make the image that `task` names the root of this process, which is not sealed yet."""
+    from fuyun.runtime import rootfs
+
+    rootfs.enter(task, PROGRAMS[task["runtime"]])
+
+
 def become(channel: socket.socket, task: dict[str, Any]) -> int:
     """Be the function of `task` until the channel closes; the exit status."""
     module = PROGRAMS.get(task.get("runtime", ""))

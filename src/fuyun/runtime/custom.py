@@ -20,7 +20,7 @@ from fuyun.runtime.events import BadPayload, http_event, payload
 from fuyun.runtime.extensions import Extensions
 from fuyun.runtime.jsontext import dumps
 from fuyun.runtime.keeper import Keeper, keep
-from fuyun.runtime.lambdaenv import bootstrap, environment
+from fuyun.runtime.lambdaenv import bootstrap, environment, image_command
 from fuyun.runtime.problems import LoadProblem, problem
 from fuyun.runtime.runtimeapi import Api, Broken, Refusal
 from fuyun.runtime.streams import spool
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 #: Where the API listens in a network namespace of its own; without one the system chooses.
 PORT = 9001
+#: How long the end of a program may take to be known after its connection broke off in the middle of an answer. The
+#: kernel closes the descriptors of a process before it tells its parent.
+_VERDICT_S = 2.0
 #: Longest body of an error report.
 _REPORT_BYTES = 256 * 1024
 _STATE = "InvalidStateTransition"
@@ -55,6 +58,7 @@ class Custom(Keeper):
         self._taken: dict[str, Call] = {}
         self._most = int(task["concurrency"])
         self._argv, self._env = [""], {"": ""}
+        self._program: Optional[Program] = None  # the last that was started
         self._answered = False  # something, since the program was started
         self.extensions = Extensions(self)
         self._limit = int(task["output_bytes"])
@@ -69,11 +73,11 @@ class Custom(Keeper):
         self.household.watch()
         self._env = environment(self.task, api.address)
         self.extensions.start(self._env)
-        self.launch(self._argv, self._env)
+        self._program = self.launch(self._argv, self._env)
 
     def command(self) -> list[str]:
         """The program and its arguments. LoadProblem."""
-        return [bootstrap(self.task)]
+        return image_command(self.task) if self.task.get("image") else [bootstrap(self.task)]
 
     def lost(self, program: Program) -> None:
         """The program is started again when it owes no answer and has given one: some handle one event and exit."""
@@ -85,7 +89,7 @@ class Custom(Keeper):
         spool.record("info", f"{program.name} {program.end()} and is started again")
         self._answered = False
         try:
-            self.launch(self._argv, self._env)
+            self._program = self.launch(self._argv, self._env)
         except LoadProblem:
             super().lost(program)
 
@@ -191,7 +195,7 @@ class Custom(Keeper):
             else:
                 self._take_whole(call, request)
         except Broken as error:
-            self.refuse(call, problem("bad_response", f"the program's response: {error}"))
+            self._break_off(call, problem("bad_response", f"the program's response: {error}"))
             raise
         except BadAnswer as error:
             self.refuse(call, problem(error.code, str(error)))
@@ -267,10 +271,17 @@ class Custom(Keeper):
             spool.record("error", told["message"])
             self.refuse(call, told)
         except Broken as error:
-            self.refuse(call, problem("function_raised", f"the program reported an error, but {error}"))
+            self._break_off(call, problem("function_raised", f"the program reported an error, but {error}"))
             raise
         finally:
             current.var.set(None)
+
+    def _break_off(self, call: Call, found: dict[str, Any]) -> None:
+        """The connection ended before the answer did. When that is because the program ended, `lost` is about to end
+        the instance, whose exit status tells more than `found`."""
+        program = self._program
+        if program is None or not program.ended.wait(_VERDICT_S) or self.stopping:
+            self.refuse(call, found)
 
     def init_error(self, request: Request) -> None:
         """The program could not start."""

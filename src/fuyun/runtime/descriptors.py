@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import errno
+import fcntl
 import json
 import os
 import socket
@@ -14,10 +15,19 @@ from fuyun.runtime.wire import RECEIVE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Iterable
 
 _SPACE, _SOCKET, _RIGHTS = socket.CMSG_SPACE(8 * 4), int(socket.SOL_SOCKET), int(socket.SCM_RIGHTS)
 _number = struct.Struct("=i").unpack_from
+
+
+#: Numbers below are given out anew in a process that is about to become another program.
+ASIDE = 100
+
+
+def aside(descriptors: Iterable[int]) -> list[int]:
+    """Copies of `descriptors`, at numbers from `ASIDE` that were free: none that is still needed is overwritten."""
+    return [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, ASIDE) for descriptor in descriptors]
 
 
 def pack(message: dict[str, Any]) -> bytes:

@@ -64,11 +64,10 @@ def start(platform: int) -> tuple[int, socket.socket]:
         return pid, ours
     status = 70
     try:
-        os.dup2(platform, 100)
-        os.dup2(theirs.fileno(), 101)
-        os.closerange(3, 100)
-        os.closerange(102, 65536)
-        status = _Gate(socket.socket(fileno=100), socket.socket(fileno=101)).run()
+        low, high = descriptors.aside((platform, theirs.fileno()))
+        for first, end in ((3, low), (low + 1, high), (high + 1, 65536)):
+            os.closerange(first, end)
+        status = _Gate(socket.socket(fileno=low), socket.socket(fileno=high)).run()
     except BaseException as error:
         print(f"the gate: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
     finally:
@@ -209,11 +208,8 @@ def _start_outside() -> tuple[int, int, int]:
 
 def _become_outside(gate: int, ready: int, leaving: int) -> None:
     empty = os.open("/dev/null", os.O_RDWR)
-    aside = [(empty, 0), (empty, 1), (empty, 2), (ready, 3), (leaving, 4)]
-    for source, target in aside:
-        os.dup2(source, 200 + target)
-    for _, target in aside:
-        os.dup2(200 + target, target)
+    for target, source in enumerate(descriptors.aside((empty, empty, empty, ready, leaving))):
+        os.dup2(source, target)
     os.closerange(5, 4096)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # one for each connection

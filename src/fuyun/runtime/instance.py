@@ -37,7 +37,7 @@ def _adopt_output(output: int) -> None:
             os.close(descriptor)
 
 
-def _enrol(control: int) -> None:
+def enrol(control: int) -> None:
     """Say hello and wait until the warden has put this process into its control group."""
     os.write(control, b"hello")
     if not os.read(control, 1):
@@ -54,7 +54,7 @@ def _exactly(channel: socket.socket, size: int) -> bytes:
     return data
 
 
-def _receive_task(channel: socket.socket) -> dict[str, Any]:
+def receive_task(channel: socket.socket) -> dict[str, Any]:
     size, kind, _, _, _ = wire.HEADER.unpack(_exactly(channel, wire.HEADER_SIZE))
     if kind != wire.SPECIALIZE:
         raise ValueError(f"the first frame is of kind {kind}, not SPECIALIZE")
@@ -71,14 +71,14 @@ def live(isolated: bool, channel_fd: int, output: int, control_fd: int, *, node:
         os.setsid()
     control = socket.socket(fileno=control_fd)
     ruleset = sandbox.enter() if isolated else -1
-    _enrol(control_fd)
+    enrol(control_fd)
     if isolated:
         syscalls.call("unshare", syscalls.NEWCGROUP)
     if node:
         nodejs.prepare(node, channel_fd, ruleset if isolated else None)
     channel = socket.socket(fileno=channel_fd)
     try:
-        task = _receive_task(channel)
+        task = receive_task(channel)
     except EOFError:
         return 0
     if not control.recv(1):  # the limits are set
@@ -90,6 +90,8 @@ def live(isolated: bool, channel_fd: int, output: int, control_fd: int, *, node:
             sandbox.small_buffers()
             sandbox.refuse_uncounted()
         sandbox.mount_code(task["mount"], task["mounts"], task["tmp_bytes"])
+        if task.get("image"):
+            becoming.enter_image(task)
         sandbox.seal(ruleset, template=task["template"])
     if not task["template"]:
         control.close()
@@ -175,7 +177,7 @@ def born(passed: list[int], app: App, task: dict[str, Any]) -> int:
     channel_fd, output, control_fd, tmp = passed
     _adopt_output(output)
     ruleset = sandbox.enter_from_template(tmp)
-    _enrol(control_fd)
+    enrol(control_fd)
     syscalls.call("unshare", syscalls.NEWCGROUP)
     os.close(control_fd)
     limits = app.task.get("rlimits", {})
@@ -187,7 +189,7 @@ def born(passed: list[int], app: App, task: dict[str, Any]) -> int:
     channel = socket.socket(fileno=channel_fd)
     if task.get("spare"):
         try:
-            _receive_task(channel)
+            receive_task(channel)
         except EOFError:
             return 0
     worker.restore()

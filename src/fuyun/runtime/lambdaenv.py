@@ -31,23 +31,24 @@ def bootstrap(task: dict[str, Any]) -> str:
     raise LoadProblem("handler_missing", f"there is no bootstrap in the code, which holds {found}; add an executable")
 
 
+def image_command(task: dict[str, Any]) -> list[str]:
+    """The command of the function's image. LoadProblem when it has none."""
+    argv = list(task["argv"])
+    if not argv:
+        text = "the image names neither an entrypoint nor a command; set one when it is made, or write `command`"
+        raise LoadProblem("handler_missing", text)
+    return argv
+
+
 def environment(task: dict[str, Any], address: str) -> dict[str, str]:
     """The program's variables: the function's over a fixed base, and over those what AWS Lambda defines."""
-    layers = list(task["layers"])
-    python = [os.path.join(each, "python") for each in layers]
-    libraries = [os.path.join(each, "lib") for each in (task["code"], *layers)]
-    binaries = [folder for each in layers if os.path.isdir(folder := os.path.join(each, "bin"))]
     mib = str(int(task["memory_bytes"]) // 2**20)
     region = task["env"].get("AWS_REGION", "us-east-1")
     return {
         **_BASE,
-        "LD_LIBRARY_PATH": os.pathsep.join([task["code"], *libraries]),
-        "PYTHONPATH": os.pathsep.join([task["code"], *python, *layers]),
-        "NODE_PATH": os.pathsep.join(os.path.join(each, "nodejs/node_modules") for each in layers),
         "AWS_REGION": region,
         "AWS_DEFAULT_REGION": region,
-        **task["env"],
-        "PATH": os.pathsep.join([*binaries, task["env"].get("PATH", "/usr/local/bin:/usr/bin:/bin")]),
+        **(task["env"] if task.get("image") else _of_code(task)),
         "AWS_LAMBDA_RUNTIME_API": address,
         "AWS_LAMBDA_FUNCTION_NAME": task["function"],
         "AWS_LAMBDA_FUNCTION_VERSION": task["version"],
@@ -65,5 +66,20 @@ def environment(task: dict[str, Any], address: str) -> dict[str, str]:
         "FUYUN_HANDLER": task["handler"],
         "FUYUN_MEMORY_BYTES": str(task["memory_bytes"]),
         "FUYUN_TIMEOUT_S": str(task["timeout_s"]),
+    }
+
+
+def _of_code(task: dict[str, Any]) -> dict[str, str]:
+    """The function's variables over those that lead to what code and layers bring."""
+    layers = list(task["layers"])
+    python = [os.path.join(each, "python") for each in layers]
+    libraries = [os.path.join(each, "lib") for each in (task["code"], *layers)]
+    binaries = [folder for each in layers if os.path.isdir(folder := os.path.join(each, "bin"))]
+    return {
+        "LD_LIBRARY_PATH": os.pathsep.join([task["code"], *libraries]),
+        "PYTHONPATH": os.pathsep.join([task["code"], *python, *layers]),
+        "NODE_PATH": os.pathsep.join(os.path.join(each, "nodejs/node_modules") for each in layers),
+        **task["env"],
+        "PATH": os.pathsep.join([*binaries, task["env"].get("PATH", "/usr/local/bin:/usr/bin:/bin")]),
         "FUYUN_PYTHON": sys.executable,
     }

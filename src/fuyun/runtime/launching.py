@@ -7,7 +7,7 @@ import resource
 import signal
 import socket
 
-from fuyun.runtime import sandbox, syscalls
+from fuyun.runtime import descriptors, sandbox, syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,9 +87,9 @@ def _launched(
 ) -> None:
     """In the child of `launch`: build the root, leave the host, become the program. Never returns."""
     told = False
+    held: dict[int, int] = {}
     try:
-        for target, source in kept.items():
-            os.dup2(source, target + 100)
+        held = dict(zip(kept, descriptors.aside(kept.values())))
         sandbox.build_root(plan)
         sandbox.leave_host(plan["network"])
         gate.send(b"u")
@@ -103,11 +103,11 @@ def _launched(
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
         if message["op"] == "run":
             sandbox.seal_program()
-        _exec(argv, message["env"], {target: target + 100 for target in kept}, message.get("cwd", "/"))
+        _exec(argv, message["env"], held, message.get("cwd", "/"))
     except BaseException as error:
         text = f"{type(error).__name__}: {error}".encode()[:4000]
         if told:
-            _complain(102 if 2 in kept else 2, text + b"\n")
+            _complain(held.get(2, 2), text + b"\n")
         else:
             gate.send(text)
     finally:

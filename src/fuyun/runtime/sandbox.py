@@ -109,6 +109,20 @@ def write_maps(pid: object, inside: int, outside: tuple[int, int], count: int = 
             os.close(descriptor)
 
 
+def rename_user(uid: int, gid: int, more: int = 0) -> None:
+    """Have these ids, in one more user namespace where they stand for the own ones: to everybody else this process is
+    who it was (user_namespaces(7)). `more` namespaces are made with it."""
+    own = os.getuid(), os.getgid()
+    syscalls.call("unshare", syscalls.NEWUSER | more)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {own[0]} 1"), ("gid_map", f"{gid} {own[1]} 1")):
+        descriptor = os.open(f"/proc/self/{name}", os.O_WRONLY)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
+    syscalls.empty_bounding_set()
+
+
 def loopback_up() -> None:
     """Bring the loopback interface of this network namespace up."""
     probe = syscalls.call("socket", _INET, _DGRAM, 0)

@@ -79,6 +79,11 @@ def _numbers() -> dict[str, int]:
     return found
 
 
+def names() -> list[str]:
+    """The calls that are allowed whatever their arguments, by name."""
+    return [item.partition(":")[0] for item in ALLOWED.split()]
+
+
 def _op(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
     return struct.pack("=HBBI", code, yes, no, value & 0xFFFFFFFF)
 

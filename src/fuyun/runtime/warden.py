@@ -28,7 +28,7 @@ import sys
 import time
 
 from fuyun.runtime import cgroups, descriptors, launching, messages, reaping, syscalls, watchdog
-from fuyun.runtime.children import Child
+from fuyun.runtime.children import Child, Numbers
 from fuyun.runtime.links import Links
 from fuyun.runtime.orders import Orders
 
@@ -54,8 +54,7 @@ class Warden:
         self._links = Links(self._listen, self._ignore, self._tell)
         self._watched_s = 0.0
         self._dead_groups: list[cgroups.Group] = []
-        self._ids = (options["uid_base"], 65536) if options["root"] else (0, 1)
-        self._slot = 0
+        self._numbers = Numbers(options["uid_base"] if options["root"] else 0)
         self._going = True
         name = f"{options['name']}.{os.urandom(4).hex()}"
         tree = cgroups.Tree(name) if options["limits"] in ("auto", "cgroup1", "cgroup2") else None
@@ -160,7 +159,9 @@ class Warden:
         options = dict(message["options"], wide=self._options["root"])
         argv = [*message["argv"], launching.ZYGOTE % (message["path"], options)]
         with theirs:
-            child.pid = launching.launch(message, argv, {3: theirs.fileno()}, self._ids)
+            child.pid = launching.launch(
+                message, argv, {3: theirs.fileno()}, self._numbers.of_zygote(options["isolation"])
+            )
         self._watch(child)
         child.orders = Orders(ours, time.monotonic())
         self._zygotes[child.id] = child, child.orders
@@ -173,7 +174,7 @@ class Warden:
             self._limit(child, message["limits"])
         try:
             kept = {1: passed[0], 2: passed[0]}
-            child.pid = launching.launch(message, message["argv"], kept, self._ids, child.group)
+            child.pid = launching.launch(message, message["argv"], kept, self._numbers.all, child.group)
         except OSError:
             if child.group is not None:
                 self._dead_groups.append(child.group)
@@ -189,8 +190,7 @@ class Warden:
             raise ProcessLookupError(errno.ESRCH, "the zygote is ending")
         child, theirs = self._expect(message, zygote.options["isolation"])
         child.zygote = zygote
-        self._slot += 1
-        order = {"id": child.id, "slot": self._slot}
+        order = {"id": child.id, "outside": self._numbers.take()}
         with theirs:
             given.give(child.id, order, [*passed, theirs.fileno()], time.monotonic())
 

@@ -15,6 +15,7 @@ from time import monotonic
 
 from fuyun.runtime import porter
 from fuyun.runtime.keeper import Keeper, keep
+from fuyun.runtime.lambdaenv import image_command
 from fuyun.runtime.problems import Hangup, LoadProblem
 from fuyun.runtime.program import Program
 from fuyun.runtime.streams import Bucket, spool
@@ -109,6 +110,8 @@ def command_line(task: dict[str, Any]) -> tuple[list[str], bool]:
     if command:
         compound = _COMPOUND.search(command) is not None
         return [SHELL, "-c", command if compound else f"exec {command}"], compound
+    if task.get("image"):
+        return image_command(task), False
     path = os.path.join(task["code"], "bootstrap")
     if not os.path.exists(path):
         found = ", ".join(sorted(os.listdir(task["code"]))[:12]) or "nothing"
@@ -121,6 +124,21 @@ def command_line(task: dict[str, Any]) -> tuple[list[str], bool]:
 
 def environment(task: dict[str, Any], port: int) -> dict[str, str]:
     """The server's variables: the function's over a fixed base, and over those the platform's."""
+    return {
+        **(task["env"] if task.get("image") else _of_code(task)),
+        "PORT": str(port),
+        "FUYUN_NAMESPACE": task["namespace"],
+        "FUYUN_FUNCTION": task["function"],
+        "FUYUN_VERSION": task["version"],
+        "FUYUN_INSTANCE": task["instance"],
+        "FUYUN_MEMORY_BYTES": str(task["memory_bytes"]),
+        "FUYUN_TIMEOUT_S": str(task["timeout_s"]),
+        "FUYUN_CONCURRENCY": str(task["concurrency"]),
+    }
+
+
+def _of_code(task: dict[str, Any]) -> dict[str, str]:
+    """The function's variables over those that lead to what code and layers bring."""
     layers = list(task["layers"])
     python = [os.path.join(each, "python") for each in layers]
     binaries = [os.path.join(folder, "bin") for each in layers for folder in (each, os.path.join(each, "python"))]
@@ -132,14 +150,6 @@ def environment(task: dict[str, Any], port: int) -> dict[str, str]:
         "NODE_PATH": os.pathsep.join(os.path.join(each, "node_modules") for each in layers),
         **task["env"],
         "PATH": os.pathsep.join([*binaries, path]),
-        "PORT": str(port),
-        "FUYUN_NAMESPACE": task["namespace"],
-        "FUYUN_FUNCTION": task["function"],
-        "FUYUN_VERSION": task["version"],
-        "FUYUN_INSTANCE": task["instance"],
-        "FUYUN_MEMORY_BYTES": str(task["memory_bytes"]),
-        "FUYUN_TIMEOUT_S": str(task["timeout_s"]),
-        "FUYUN_CONCURRENCY": str(task["concurrency"]),
     }
 
 

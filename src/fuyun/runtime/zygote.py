@@ -63,7 +63,7 @@ def _spawn(message: dict[str, Any], passed: list[int], control: socket.socket, o
             os._exit(status)
     try:
         if isolated:
-            outside = 1000 + message["slot"] % 60000 if options["wide"] else 0
+            outside = message["outside"] if options["wide"] else 0
             sandbox.write_maps(pid, sandbox.INSTANCE_UID, (outside, outside))
         os.write(opener, b"m")
     finally:
@@ -72,10 +72,14 @@ def _spawn(message: dict[str, Any], passed: list[int], control: socket.socket, o
 
 
 def main(control_fd: int, options: dict[str, Any]) -> int:
-    """Serve the warden until it closes the socket. `options`: `isolation` (sandbox or process), `node` (an
+    """Serve the warden until it closes the socket. `options`: `isolation` (its class), `node` (an
     executable that its blanks start ahead, "" for none), `wide` (65,536 host ids
     are mapped, so that each instance can have its own)."""
     control = socket.socket(fileno=control_fd)
+    if options["isolation"].startswith("oci:"):
+        from fuyun.runtime import bundles
+
+        return bundles.main(control, options)
     preload()
     gc.collect()
     gc.freeze()

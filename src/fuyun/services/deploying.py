@@ -22,11 +22,11 @@ from fuyun.domain.functions import Artifact, FunctionSpec, Version, Weight, Wire
 from fuyun.domain.layers import LayerVersion
 from fuyun.domain.names import check_name, parse_layer
 from fuyun.domain.requirements import check_requirements, lines_of
-from fuyun.domain.runtimes import JAVAS, MODULES, NODES
+from fuyun.domain.runtimes import IMAGES, JAVAS, MODULES, NODES
 from fuyun.domain.specs import check_function_name, check_spec
 from fuyun.domain.tenants import AuditEntry, Principal
 from fuyun.ports.blobs import BlobStore
-from fuyun.ports.builds import Builder, JavaBuilder, Modules, PackageBuilder
+from fuyun.ports.builds import Builder, ImageUnpacker, JavaBuilder, Modules, PackageBuilder
 from fuyun.ports.catalog import Catalog
 from fuyun.ports.instances import InstanceHost, StartReport
 from fuyun.services.environments import environment_of
@@ -70,6 +70,7 @@ class DeployParts:
     modules: Modules
     java: JavaBuilder
     packages: PackageBuilder
+    images: ImageUnpacker
     host: InstanceHost
     tenants: Tenants
     layers: Layers
@@ -163,6 +164,8 @@ class Deployer:
             code, built = await self._build_node(uploaded, request, progress)
         elif spec.runtime in JAVAS:
             code, built = await self._build_java(uploaded, request, progress), None
+        elif spec.runtime in IMAGES:
+            code, built = await self._unpack_image(uploaded, request, progress), None
         else:
             code, built = await self._build_python(uploaded, request, progress)
         if built is not None:
@@ -205,6 +208,16 @@ class Deployer:
             )
         tell = partial(_tell, progress, "building")
         return await self._parts.java.prepare(uploaded, request.spec.handler, tell)
+
+    async def _unpack_image(self, uploaded: Artifact, request: DeployRequest, progress: Progress) -> Artifact:
+        """The image's files and configuration."""
+        if lines_of(check_requirements(request.requirements)):
+            raise BadRequest(
+                "requirements: an image has all it needs",
+                hint="install packages when the image is made, and remove requirements",
+                path="requirements",
+            )
+        return await self._parts.images.unpack(uploaded, request.spec.image, partial(_tell, progress, "image"))
 
     async def _build_module(
         self, uploaded: Artifact, request: DeployRequest, progress: Progress

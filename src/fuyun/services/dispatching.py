@@ -25,6 +25,7 @@ from fuyun.services.members import Tenant
 from fuyun.services.pools import Pool
 from fuyun.services.requests import Request
 from fuyun.services.routes import Route, RouteTable
+from fuyun.services.turns import Turns
 
 _log = structlog.get_logger("fuyun.dispatch")
 
@@ -74,6 +75,7 @@ class Dispatcher:
         self._scaled_s = 0.0
         self._flusher: asyncio.TimerHandle | None = None
         self._closing = False
+        self._turns = Turns(self._submit)
         self._loop = asyncio.get_running_loop()  # asked for once: it costs a system call
 
     def match(self, path: str) -> Route:
@@ -97,6 +99,7 @@ class Dispatcher:
         self._attach()
 
     def _attach(self) -> None:
+        self._turns.hurry()
         wanted = self._table.versions()
         for key in [key for key in self._pools if key not in wanted]:
             pool = self._pools.pop(key)
@@ -164,11 +167,14 @@ class Dispatcher:
             error = Unavailable("the platform is going down", hint="retry in a few seconds", retry_after_s=2)
         if error is not None:
             pool.refuse_soon(flight, error)
-        else:
-            pool.submit(flight)
-            if self._ticker is None:
-                self.wake()
+        elif not self._turns.take(flight):
+            self._submit(flight)
         return flight
+
+    def _submit(self, flight: LiveFlight) -> None:
+        flight.pool.submit(flight)
+        if self._ticker is None:
+            self.wake()
 
     def _fresh(self, route: Route, headers: list[tuple[str, str]], stale: Pool) -> tuple[Pool, FuyunError | None]:
         """The pool for a request whose route was looked up before a deployment replaced it."""
@@ -296,6 +302,7 @@ class Dispatcher:
         deadline = clock.mono_s() + timeout_s
         while not self.idle and clock.mono_s() < deadline:
             await self._pass_time()
+        self._turns.hurry()
         self._closing = True
         error = Unavailable("the platform is going down", hint="retry in a few seconds", retry_after_s=2)
         for pool in self._all():

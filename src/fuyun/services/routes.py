@@ -13,7 +13,6 @@ from fuyun.decide import routing
 from fuyun.domain.errors import Conflict, NotFound
 from fuyun.domain.functions import Alias, Auth, Cors, FunctionSpec, HttpTrigger, Version
 from fuyun.domain.names import LATEST, nearest
-from fuyun.domain.runtimes import SERVERS
 from fuyun.ports.catalog import Catalog
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class Route:
     @property
     def takes_websockets(self) -> bool:
         """Whether what answers here is a server, to which an upgraded connection can be passed."""
-        return any(version.spec.runtime in SERVERS for _, version in self.choices)
+        return any(version.spec.is_server for _, version in self.choices)
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,6 +16,7 @@ import uvloop
 from fuyun.domain.errors import FuyunError
 from fuyun.drivers.instances.doors import Door
 from fuyun.drivers.instances.fronts import Front
+from fuyun.drivers.instances.spending import Spending
 from fuyun.ports.instances import Call, Head
 from fuyun.runtime import porter
 
@@ -110,7 +112,7 @@ class Scene:
         self.porter.start()
         self.front = Front(
             door, self.streams, port=port, concurrency=concurrency, output_bytes=output_bytes,
-            on_broken=self.broken.append,
+            spending=Spending(os.getpid()), on_broken=self.broken.append,
         )  # fmt: skip
 
     @staticmethod

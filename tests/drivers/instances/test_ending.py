@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 
 from fuyun.drivers.instances.ending import is_ending
 from tests.leaks import state_of
@@ -33,3 +34,27 @@ def test_a_keeper_with_its_program_lives() -> None:
 def _children(pid: int) -> list[int]:
     with open(f"/proc/{pid}/task/{pid}/children") as source:
         return [int(word) for word in source.read().split()]
+
+
+def test_a_keeper_that_has_not_noticed_the_end_of_its_program_is_ending() -> None:
+    code = "import subprocess, time; subprocess.Popen(['sleep', '600']); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", code]) as keeper:
+        below = wait_until(lambda: _children(keeper.pid), "its program")
+        assert not is_ending(keeper.pid, keeps=True)
+        os.kill(below[0], signal.SIGKILL)
+        wait_until(lambda: state_of(below[0]) == "Z", "its program to be dead")
+        assert is_ending(keeper.pid, keeps=True)
+        assert not is_ending(keeper.pid, keeps=False)
+        keeper.kill()
+
+
+def test_a_program_whose_first_thread_alone_has_ended_lives() -> None:
+    thread = "import threading, time; threading.Thread(target=time.sleep, args=(600,)).start()"
+    program = f"{thread}; import ctypes; ctypes.CDLL(None).pthread_exit(None)"
+    code = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {program!r}]); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", code]) as keeper:
+        below = wait_until(lambda: _children(keeper.pid), "its program")
+        wait_until(lambda: state_of(below[0]) == "Z", "its first thread to end")
+        assert not is_ending(keeper.pid, keeps=True)
+        os.kill(below[0], signal.SIGKILL)
+        keeper.kill()

@@ -13,9 +13,10 @@ import structlog
 
 from fuyun.base import clock, ids
 from fuyun.domain.errors import FuyunError, HostUnable, Unavailable
+from fuyun.domain.functions import Version, is_oci
 from fuyun.domain.interpreters import Interpreter
 from fuyun.domain.invocations import StartKind
-from fuyun.drivers.instances import plans
+from fuyun.drivers.instances import bundling, plans
 from fuyun.drivers.instances.ground import Ground
 from fuyun.drivers.instances.process import Process
 
@@ -45,6 +46,7 @@ class Family:
     blanks: deque[Process] = field(default_factory=deque)
     waiters: deque[asyncio.Future[Process]] = field(default_factory=deque)
     spawning: int = 0
+    version: Version | None = None  # that its only blank is for
     alone: bool = False  # makes one blank, for a version that asks for an interpreter of its own
     launch_ms: float = 0.0  # how long the zygote took to start
     spawn_ms: float = 0.0  # how long the last blank took
@@ -61,12 +63,13 @@ class Blanks:
 
     def family(self, interpreter: Interpreter, isolation: str) -> Family:
         """The family of an interpreter and isolation class. HostUnable when the host cannot give the class."""
-        if isolation == "sandbox" and not self._ground.options.namespaces:
+        if isolation != "process" and not self._ground.options.namespaces:
             raise HostUnable(
-                "this host gives no user namespaces, which isolation class 'sandbox' needs",
+                f"this host gives no user namespaces, which isolation class {isolation!r} needs",
                 hint="run `fuyun doctor`, or ask for `isolation: process` (no isolation) by name",
                 feature="namespaces",
             )
+        bundling.require(isolation)
         key = (interpreter.executable, interpreter.node, isolation)
         if key not in self._families:
             self._families[key] = Family(interpreter, isolation)
@@ -120,9 +123,9 @@ class Blanks:
                 f"no sandbox could be made within {_TAKE_S:g} s", hint="see the platform's log"
             ) from error
 
-    async def take_alone(self, like: Family) -> tuple[Process, StartKind]:
+    async def take_alone(self, like: Family, version: Version) -> tuple[Process, StartKind]:
         """A blank of a zygote that is started for it, makes no other and ends. Raises what `take` does."""
-        family = Family(like.interpreter, like.isolation, alone=True)
+        family = Family(like.interpreter, like.isolation, alone=True, version=version)
         key = (family.interpreter.executable, family.interpreter.node, f"{family.isolation} {ids.new_id()}")
         self._families[key] = family
         try:
@@ -179,13 +182,18 @@ class Blanks:
 
     async def _launch_zygote(self, family: Family) -> None:
         try:
-            sandboxed = family.isolation == "sandbox"
-            plan = plans.view(family.interpreter, store=str(self._ground.options.store)) if sandboxed else None
+            sandboxed, store = family.isolation != "process", str(self._ground.options.store)
+            plan = plans.view(family.interpreter, store=store) if family.isolation == "sandbox" else None
             path = plans.RUNTIME if sandboxed else str(Path(plans.__file__).parents[3])
+            options: dict[str, Any] = {"isolation": family.isolation, "node": family.interpreter.node}
+            if family.version is not None and is_oci(family.isolation):
+                plan = bundling.plan(family.interpreter, family.version, store)
+                counted = bool(self._ground.warden.hello.get("cgroup"))
+                options |= bundling.options(family.interpreter, family.version, counted)
             message: dict[str, Any] = {
                 "op": "zygote", "id": ids.new_id(), "plan": plan, "path": path, "env": plans.environment(),
                 "argv": [family.interpreter.executable, *_ZYGOTE_ARGV],
-                "options": {"isolation": family.isolation, "node": family.interpreter.node},
+                "options": options,
             }  # fmt: skip
             began = clock.mono_s()
             answer = await self._ground.warden.ask(message)

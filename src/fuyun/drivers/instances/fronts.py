@@ -19,6 +19,7 @@ from fuyun.base import clock
 from fuyun.domain.errors import BadResponse, FuyunError, InstanceLost, Unavailable
 from fuyun.drivers.instances.asking import IDEMPOTENT, declared_length, decode_head, request_head, wants_upgrade
 from fuyun.drivers.instances.doors import Door
+from fuyun.drivers.instances.spending import Spending
 from fuyun.drivers.instances.upstream import Upstream, unreachable
 from fuyun.ports.instances import ReplySink
 from fuyun.runtime.wire import WINDOW
@@ -28,7 +29,7 @@ _SCARCE: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 #: How long a connection is kept for the next call. Servers close theirs after 2 s (gunicorn) or more.
 _KEEP_S: Final = 1.0
 #: How long the end of the program's process may take to be known, after its connection closed under a call.
-_VERDICT_S: Final = 0.5
+_VERDICT_S: Final = 2.0
 #: Room is returned to the sender of a body in steps of this.
 _CREDIT_STEP: Final = WINDOW // 4
 
@@ -46,10 +47,12 @@ class Front:
         port: int,
         concurrency: int,
         output_bytes: int,
+        spending: Spending,
         on_broken: Callable[[str], None],
     ) -> None:
         """`on_broken(why)`: the program takes no connections any more."""
         self.port = port
+        self.spending = spending
         self.output_bytes = output_bytes
         self.loop = asyncio.get_running_loop()
         self.gone = False
@@ -291,7 +294,7 @@ class WebCall:
 
     def _finish(self, upstream: Upstream, data: bytes) -> None:
         front, sink = self._front, self.sink
-        usage = self._usage if upstream.raw else self._used()
+        usage = self._used_by_tunnel() if upstream.raw else self._used()
         front.finish(self)
         if not self._started and len(data) <= front.output_bytes:
             sink.on_result(upstream.status, upstream.headers, data, usage)
@@ -304,7 +307,12 @@ class WebCall:
         front.go_on()
 
     def _used(self) -> tuple[int, int, int]:
-        return max(1, (clock.mono_ns() - self._began_ns) // 1000), 0, 0
+        return max(1, (clock.mono_ns() - self._began_ns) // 1000), *self._front.spending.since_last()
+
+    def _used_by_tunnel(self) -> tuple[int, int, int]:
+        run_us, cpu_us, _ = self._usage
+        more_us, peak_kib = self._front.spending.since_last()
+        return run_us, cpu_us + more_us, peak_kib
 
     def on_unusable(self, upstream: Upstream, error: FuyunError) -> None:
         """What came is no answer."""

@@ -14,7 +14,7 @@ import structlog
 from fuyun.base import clock
 from fuyun.decide import provisioning, savings, starts
 from fuyun.domain.errors import FuyunError, HostUnable, InstanceLost, Unavailable
-from fuyun.domain.functions import Version
+from fuyun.domain.functions import Version, is_oci
 from fuyun.domain.interpreters import Interpreter
 from fuyun.domain.invocations import LogLine, StartKind
 from fuyun.domain.inward import ENDPOINT
@@ -255,8 +255,8 @@ class LocalHost:
         replaced: it has answered nothing."""
         for _ in range(_LOSSES):
             began = clock.mono_s()
-            alone = version.spec.start == "plain"
-            process, kind = await (self._blanks.take_alone(family) if alone else self._blanks.take(family))
+            alone = version.spec.start == "plain" or is_oci(version.spec.isolation)
+            process, kind = await (self._blanks.take_alone(family, version) if alone else self._blanks.take(family))
             try:
                 await self._load(process, kind, began, version, env, template)
             except (InstanceLost, Unavailable) as error:

@@ -11,7 +11,7 @@ from fuyun.base import clock
 from fuyun.domain.errors import FunctionInitFailed, FuyunError
 from fuyun.domain.functions import FunctionSpec, Version
 from fuyun.domain.invocations import StartKind
-from fuyun.domain.runtimes import NODES, PROGRAMS, SERVERS
+from fuyun.domain.runtimes import IMAGES, NODES, PROGRAMS
 from fuyun.domain.specs import start_limit_s
 from fuyun.drivers.instances import plans
 from fuyun.drivers.instances.process import Process
@@ -31,18 +31,20 @@ def task_of(
 ) -> dict[str, Any]:
     """The SPECIALIZE message. `cgroups`: a control group limits the process, so that it need not limit itself."""
     spec = version.spec
-    sandboxed = spec.isolation == "sandbox"
+    sandboxed = spec.isolation != "process"
+    image = spec.runtime in IMAGES  # its variables stand between the base and the function's own
     parts = [f"{a.digest[:2]}/{a.digest}" for a in (version.code, *version.layers)]
     layers = [f"/layers/{i}" if sandboxed else f"{store}/{part}" for i, part in enumerate(parts[1:])]
     return {
-        "runtime": "nodejs" if spec.runtime in NODES else spec.runtime,
+        "runtime": "nodejs" if spec.runtime in NODES else spec.protocol if image else spec.runtime,
+        "image": image,
         "namespace": version.namespace, "function": version.function, "version": version.qualifier,
         "instance": instance, "handler": spec.handler, "concurrency": spec.concurrency,
         "cpu": spec.cpu,
         "timeout_s": spec.timeout_s, "memory_bytes": spec.memory_bytes, "output_bytes": spec.output_bytes,
         "command": spec.command, "readiness": msgspec.to_builtins(spec.readiness),
         "log_bytes": spec.log_bytes, "tmp_bytes": spec.tmp_bytes,
-        "env": {**plans.environment(env), **layer_variables(spec, layers)},
+        "env": env if image else {**plans.environment(env), **layer_variables(spec, layers)},
         "hooks": msgspec.to_builtins(spec.hooks),
         "code": "/code" if sandboxed else f"{store}/{parts[0]}",
         "layers": layers,
@@ -62,7 +64,7 @@ def layer_variables(spec: FunctionSpec, folders: list[str]) -> dict[str, str]:
 
 def _rlimits(spec: FunctionSpec, template: bool) -> dict[str, int]:
     limits = {"memory": spec.memory_bytes}
-    if spec.isolation == "sandbox":
+    if spec.isolation != "process":
         limits["pids"] = spec.pids
         if template:
             limits["all_pids"] = spec.pids * (spec.max_instances + 1)
@@ -76,7 +78,7 @@ async def wait_ready(process: Process, kind: StartKind, began: float, place_ms: 
     limit_s = start_limit_s(spec)
     try:
         # It cuts off the hook itself and says which, or what a server lacks.
-        grace_s = _GRACE_S if spec.hooks.initializer or spec.runtime in SERVERS else 0.0
+        grace_s = _GRACE_S if spec.hooks.initializer or spec.is_server else 0.0
         ready = await asyncio.wait_for(asyncio.shield(process.channel.started), limit_s + grace_s)
     except TimeoutError as error:
         process.kill("it did not finish loading")

@@ -21,20 +21,22 @@ from fuyun.domain.errors import (
     Unavailable,
 )
 from fuyun.domain.functions import Version
-from fuyun.domain.runtimes import KEPT, SERVERS
+from fuyun.domain.runtimes import KEPT
 from fuyun.domain.specs import server_port
 from fuyun.drivers.instances.channel import LARGEST_BYTES, Channel
 from fuyun.drivers.instances.doors import Door
 from fuyun.drivers.instances.ending import is_ending
 from fuyun.drivers.instances.fronts import Front
+from fuyun.drivers.instances.spending import Spending
 from fuyun.ports.attending import Attendance
 from fuyun.ports.instances import Call, ReplySink, StartReport
 from fuyun.runtime import wire
 
 #: How long the warden gets to say how a process ended after its channel closed.
 _VERDICT_S = 0.5
-#: How long a template gets to say how an instance forked from it ended, after the kernel told that it did.
-_STATUS_S = 0.2
+#: How long a template, which a busy machine may not run at once, gets to say how an instance forked from it ended,
+#: after the kernel told that it did.
+_STATUS_S = 2.0
 #: How long the last words of an ended process may take; only a descendant keeps the connection open longer.
 _LAST_WORDS_S = 0.1
 _LINE_BYTES = 16384
@@ -96,7 +98,7 @@ class Process:
         FunctionLoadFailed when the task is too long for it, Unavailable without descriptors."""
         frame = wire.frame(wire.SPECIALIZE, 0, msgspec.json.encode(task))
         spec = self.version.spec if self.version is not None else None
-        if spec is None or spec.runtime not in SERVERS or self._sock is None:
+        if spec is None or not spec.is_server or self._sock is None:
             self.channel.write(frame)
             return
         try:
@@ -105,7 +107,7 @@ class Process:
             raise Unavailable(f"no descriptors for an instance: {error.strerror}", retry_after_s=1) from error
         self.front = Front(
             door, self.channel.streams, port=server_port(spec), concurrency=spec.concurrency,
-            output_bytes=spec.output_bytes, on_broken=self.kill,
+            output_bytes=spec.output_bytes, spending=Spending(self.pid), on_broken=self.kill,
         )  # fmt: skip
         self.invoke = self.front.invoke
         # Nothing was written before, so that nothing is overtaken by going past the transport.

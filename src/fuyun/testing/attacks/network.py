@@ -6,6 +6,7 @@ import fcntl
 import os
 import socket
 import struct
+from contextlib import suppress
 
 from fuyun.testing.attacks.attempt import NEVER, Nothing, attempt, family, syscall
 
@@ -153,8 +154,10 @@ def socket_file(facts: Facts) -> None:
 @attempt(_UNIX, "warden", "find the socket to the warden that it was started with", "nothing",
          "closed before the code loads: the channel is the only socket", NEVER)  # fmt: skip
 def warden(facts: Facts) -> object:
-    folder = f"/proc/{family()[1]}/fd"
-    found = [fd for fd in os.listdir(folder) if os.readlink(f"{folder}/{fd}").startswith("socket:")]
+    folder, found = f"/proc/{family()[1]}/fd", []
+    for fd in os.listdir(folder):
+        with suppress(FileNotFoundError):  # closed since it was listed
+            found += [fd] if os.readlink(f"{folder}/{fd}").startswith("socket:") else []
     if len(found) > 1:
         return found
     raise Nothing

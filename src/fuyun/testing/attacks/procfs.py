@@ -151,9 +151,12 @@ def folder_descriptors(facts: Facts) -> object:
     return found
 
 
-@attempt(_SYS, "sysfs", "list /sys", "ENOENT", "sysfs is not mounted")
+@attempt(_SYS, "sysfs", "list /sys", "ENOENT nothing", "sysfs is not mounted; an empty folder may be in its place")
 def sysfs(facts: Facts) -> object:
-    return os.listdir("/sys")
+    found = os.listdir("/sys")
+    if not found:
+        raise Nothing
+    return found
 
 
 @attempt(_SYS, "control group files", "list the control groups", "ENOENT", "no control group file system is mounted")

@@ -77,6 +77,24 @@ async def how_it_ends_is_told() -> None:
             assert isinstance(error, FunctionExited), error
 
 
+async def it_is_killed_in_the_middle_of_its_answer() -> None:
+    async with rig() as host:
+        code = """
+            import http.client, os, signal, sys
+            api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+            api.putrequest("POST", "/2018-06-01/runtime/invocation/" + sys.argv[1] + "/response")
+            api.putheader("Lambda-Runtime-Function-Response-Mode", "streaming")
+            api.putheader("Transfer-Encoding", "chunked")
+            api.endheaders(b"5\\r\\nhello\\r\\n5\\r\\nhe")
+            os.kill(os.getpid(), signal.SIGKILL)
+        """
+        lines = "\n".join(line.strip() for line in code.splitlines())
+        answer = await _ends(host, f"cat > /tmp/half.py <<'END'\n{lines}\nEND\nexec python3 /tmp/half.py $id")
+        error = await answer.error()
+        assert isinstance(error, FunctionExited), error
+        assert error.fields["signal"] == 9
+
+
 async def it_reports_an_error() -> None:
     async with rig() as host:
         body = '{"errorType": "Wrong", "errorMessage": "not that", "stackTrace": ["line 1", "line 2"]}'

@@ -103,6 +103,22 @@ async def how_it_ends_is_told() -> None:
         await host.until(lambda: len(host.gone) == 3, "all of them to be gone")
 
 
+async def it_is_killed_in_the_middle_of_its_answer() -> None:
+    async with rig() as host:
+        code = """
+            exports.handler = async function* () {
+              for (let at = 0; at < 20; at += 1) yield 'x'.repeat(10_000);
+              process.kill(process.pid, 'SIGKILL');
+              for (;;) yield 'y'.repeat(10_000);
+            };
+        """
+        answer = host.call(await host.start(host.node(code)))
+        error = await answer.error()
+        assert isinstance(error, FunctionExited), error
+        assert error.fields["signal"] == 9
+        assert answer.chunks, "nothing of it arrived"
+
+
 async def memory_is_the_groups_to_limit() -> None:
     async with rig() as host:
         for hungry in ("Buffer.alloc(1 << 20, 1)", "{ a: [held.length] }"):

@@ -36,6 +36,9 @@ class Handler(BaseHTTPRequestHandler):
         elif what == "half":
             self.wfile.write(b"HTTP/1.1 200 OK\\r\\ncontent-length: 100\\r\\n\\r\\nhalf")
             self.wfile.flush()
+            if rest:
+                self.connection.shutdown(2)
+                time.sleep(float(rest))
             os._exit(3)
         elif what == "sleep":
             time.sleep(float(rest))
@@ -126,10 +129,11 @@ async def it_ends_in_the_middle() -> None:
         first = await (ask(await host.start(version), "/die/7")).end()
         assert isinstance(first.error, FunctionExited), first.error
         assert first.error.fields["exit_code"] == 7
-        second = await (ask(await host.start(version), "/half")).end()
-        assert isinstance(second.error, FunctionExited), second.error
-        assert (second.status, second.body) == (200, b"half")
-        await host.until(lambda: len(host.gone) == 2, "both instances to be gone")
+        for path in ("/half", "/half/0.8"):  # at once; its connection first, then its process
+            second = await (ask(await host.start(version), path)).end()
+            assert isinstance(second.error, FunctionExited), second.error
+            assert (second.status, second.body) == (200, b"half")
+        await host.until(lambda: len(host.gone) == 3, "all instances to be gone")
 
 
 async def it_listens_late() -> None:
