@@ -62,6 +62,16 @@ def test_a_function_calls_another(greeted: Platform, start: str) -> None:
         greeted.remove("caller")
 
 
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+def test_it_is_there_in_what_an_oci_runtime_made(greeted: Platform, runtime: str) -> None:
+    greeted.deploy("caller", CALLER, isolation=f"oci:{runtime}", **ALL)
+    try:
+        found = invoke(greeted, "caller", {"call": "greeter", "payload": {"name": "Ada"}})
+        assert found == {"result": {"hello": "Ada", "from": "greeter"}}
+    finally:
+        greeted.remove("caller")
+
+
 def test_an_http_request_and_its_answer_pass_as_they_are(greeted: Platform) -> None:
     greeted.deploy("caller", CALLER, **ALL)
     try:

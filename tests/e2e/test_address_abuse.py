@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from tests.e2e.addressed import ALL, invoke, with_greeter
+from tests.images import Image, busybox, layer
 from tests.running import Platform
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
@@ -79,10 +81,26 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
 """
-RUNTIMES = {
+#: The same with nothing but busybox.
+LOOP = rb"""#!/bin/sh
+api=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation
+while :; do
+  wget -q -S -O /tmp/event "$api/next" 2>/tmp/head
+  id=$(sed -n 's/.*Lambda-Runtime-Aws-Request-Id: //p' /tmp/head | tr -d '\r')
+  credential=$(sed -n 's/.*Fuyun-Credential: //p' /tmp/head | tr -d '\r')
+  wget -q -S -O /tmp/answer --header "Authorization: Bearer $credential" --post-data '{"name": "Duke"}' \
+    "$FUYUN_ENDPOINT/invoke/default/greeter" 2>/tmp/head
+  status=$(sed -n 's/.*HTTP\/1.1 \([0-9]*\).*/\1/p' /tmp/head)
+  echo "\"$status$(sed 's/"/\\"/g' /tmp/answer)\"" >/tmp/said
+  wget -q -O /dev/null --post-file /tmp/said "$api/$id/response"
+done
+"""
+IMAGE = Image([layer({**busybox(), "opt/loop": LOOP})], Entrypoint=["/opt/loop"], Env=["PATH=/bin"])
+RUNTIMES: dict[str, tuple[dict[str, str | bytes], dict[str, Any]]] = {
     "nodejs": ({"index.js": NODE}, {"handler": "index.handler"}),
     "custom": ({"bootstrap": SHELL}, {}),
     "web": ({"server.py": SERVER}, {"command": "python3 server.py"}),
+    "image": ({**IMAGE.layout()}, {"image": "./image", "protocol": "custom"}),
     "java": ({"src/calls/Caller.java": JAVA}, {"handler": "calls.Caller::handle", "memory_bytes": 256 << 20}),
 }
 
