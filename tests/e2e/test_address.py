@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -258,3 +261,38 @@ def test_it_answers_under_a_network_policy_too(greeted: Platform) -> None:
             assert found == {"result": {"hello": "Ada", "from": "greeter"}}
         finally:
             greeted.remove("caller")
+
+
+def test_listeners_and_connections_go_with_their_instances(either_platform: Platform) -> None:
+    code = """
+import os, socket
+held = []
+
+def handler(event, context):
+    host, port = os.environ["FUYUN_ENDPOINT"].removeprefix("http://").split(":")
+    held.append(socket.create_connection((host, int(port))))
+    held[-1].sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\nGET ")
+    return held[-1].recv(12).decode()
+"""
+    platform = either_platform
+    before = open_sockets(platform)
+    platform.deploy("holder", code, **ALL)
+    try:
+        for _ in range(3):
+            for _ in range(5):
+                assert invoke(platform, "holder", {}) == "HTTP/1.1 404"
+            assert platform.kill_instances("holder")
+            wait_until(lambda: not platform.instances_of("holder"), "the instances to be gone", 20)
+    finally:
+        platform.remove("holder")
+    # Fifteen connections and three listeners were made; blanks and what asks the platform take a few at any time.
+    wait_until(lambda: open_sockets(platform) <= before + 8, "sockets to be closed", 20)
+
+
+def open_sockets(platform: Platform) -> int:
+    """Sockets of the platform's process; those of blanks come and go."""
+    targets = []
+    for path in Path(f"/proc/{platform.process.pid}/fd").iterdir():
+        with suppress(OSError):
+            targets.append(os.readlink(path))
+    return sum(target.startswith("socket:") for target in targets)
