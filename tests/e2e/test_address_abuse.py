@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e import attacking
 from tests.e2e.addressed import ALL, invoke, with_greeter
 from tests.images import Image, busybox, layer
 from tests.running import Platform
@@ -233,3 +234,29 @@ def test_abuse_of_the_address_is_its_own_instances_matter(greeted: Platform, abu
     finally:
         greeted.remove("abuser")
         greeted.remove("flow")
+
+
+_TRY_ALL = """
+import attacks.services
+from attacks.attempt import _registered
+from attacks.runner import _in_child
+
+def handler(event, context):
+    mine = [one for one in _registered.values() if one.subject == "the platform's address"]
+    return {one.name: [_in_child(one, event["facts"], False), list(one.refused)] for one in mine}
+"""
+
+
+@pytest.mark.parametrize("isolation", ["sandbox", "oci:crun", "process"])
+def test_nobody_gets_more_than_the_permissions_name(either_platform: Platform, isolation: str) -> None:
+    """Every attempt of `testing/attacks/services.py` is refused for the reason it states; also without a sandbox: what
+    refuses is the platform."""
+    with attacking.scene(either_platform, isolation) as facts:
+        files = {**attacking.code("runner"), "handler.py": _TRY_ALL}
+        either_platform.deploy("attacker", files, isolation=isolation, permissions={"invoke": ["attacker"]})
+        try:
+            tried = invoke(either_platform, "attacker", {"facts": facts})
+        finally:
+            either_platform.remove("attacker")
+    assert len(tried) == 9
+    assert {name: outcome for name, (outcome, refused) in tried.items() if outcome not in refused} == {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -102,6 +102,11 @@ class LocalHost:
     def attend_by(self, attendant: Attendant) -> None:
         """Who answers at the platform's address inside instances. Until this is told, no instance has one."""
         self._ground.attendant = attendant
+
+    @property
+    def network_refused(self) -> Mapping[tuple[str, str, str], int]:
+        """(namespace, function, protocol) -> how often its network policy has refused something."""
+        return self._ground.networks.count_refused
 
     @property
     def sandboxed(self) -> bool:
