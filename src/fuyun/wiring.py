@@ -133,7 +133,9 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
     gateway = Gateway(dispatcher, tenants.authenticate, _gateway_limits(settings))
     services = dataclasses.replace(
         services,
-        gauges=lambda: dispatcher.gauges(gateway.stats.connections),
+        gauges=lambda: dataclasses.replace(
+            dispatcher.gauges(gateway.stats.connections), network_refused=drivers.host.network_refused
+        ),
         unready=lambda: state["unready"],
         gateway_url=lambda: state["gateway"],
     )

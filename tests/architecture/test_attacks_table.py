@@ -6,6 +6,7 @@ import re
 
 from fuyun.testing.attacks.attempt import DONE, NEVER, all_attempts
 from fuyun.testing.attacks.pressure import PRESSURES
+from fuyun.testing.attacks.wasi import WASI
 from scripts import attacks
 
 ATTEMPTS = all_attempts()
@@ -23,7 +24,7 @@ def rows() -> dict[str, list[str]]:
 
 
 def test_the_table_lists_exactly_what_is_tried() -> None:
-    assert list(rows()) == [*ATTEMPTS, *PRESSURES, attacks.SHARE], "run `make attacks`"
+    assert list(rows()) == [*ATTEMPTS, *PRESSURES, attacks.SHARE, *WASI], "run `make attacks`"
 
 
 def test_every_row_says_what_the_attempt_says() -> None:
@@ -38,8 +39,12 @@ def test_every_row_says_what_the_attempt_says() -> None:
         else:
             assert outcomes[-2] == f"**{DONE}**"
     for name, pressed in PRESSURES.items():
-        for outcome in listed[name][1:5]:
+        for outcome in listed[name][1 : 1 + len(attacks.CLASSES)]:
             assert set(outcome.split(", ")) <= set(pressed.met), name
+    for name, wasi in WASI.items():
+        tries, outcome, why = listed[name]
+        assert (tries, why) == (wasi.tries, wasi.why), "run `make attacks`"
+        assert set(outcome.split(", ")) <= set(wasi.refused), name
 
 
 def test_the_suite_is_as_large_as_it_says() -> None:

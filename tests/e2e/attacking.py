@@ -16,9 +16,6 @@ from fuyun.testing import attacks
 from fuyun.testing.attacks.attempt import syscall
 from tests.running import Platform
 
-#: Functions of one class at one platform, as the table's columns name them.
-CLASSES = ("sandbox", "oci:crun", "oci:runc", "process")
-COLUMNS = tuple(f"{isolation}, {account}" for isolation in CLASSES for account in ("root", "rootless"))
 #: Outcomes of this session by column and name; `make attacks` makes the table of them.
 found: dict[str, dict[str, str]] = {}
 
@@ -57,9 +54,10 @@ def note(column: str, name: str, outcome: str) -> None:
         Path(place).write_text(json.dumps(found))
 
 
-def column(platform: Platform, isolation: str) -> str:
-    """Where outcomes of a class at a platform belong."""
-    return f"{isolation}, {'rootless' if platform.account.uid else 'root'}"
+def column(platform: Platform, isolation: str, runtime: str = "python3") -> str:
+    """Where outcomes of a class, or of a runtime in it, at a platform belong."""
+    where = isolation if runtime == "python3" else runtime
+    return f"{where}, {'rootless' if platform.account.uid else 'root'}"
 
 
 def _free_port() -> int:

@@ -1,4 +1,4 @@
-"""Attacks from inside instances of every class, as root and rootless (docs/contracts/isolation.md)."""
+"""Attacks from inside instances of every class and runtime, as root and rootless (docs/contracts/isolation.md)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ import pytest
 
 from fuyun.testing.attacks.attempt import DONE, NEVER, all_attempts
 from fuyun.testing.attacks.pressure import PRESSURES
+from fuyun.testing.attacks.wasi import ERRNO, MODULE, SPEC, WASI, letter
 from tests import running
 from tests.e2e import attacking
+from tests.e2e.carriers import CARRIERS, GENERATIONS, carrier
 from tests.running import Account, Platform
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
@@ -24,41 +26,66 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 ATTEMPTS = all_attempts()
 
 
-def tried(platform: Platform, isolation: str, start: str = "blank") -> dict[str, str]:
+def tried(platform: Platform, isolation: str, runtime: str = "python3", start: str = "blank") -> dict[str, str]:
     """Every attempt's outcome."""
+    files, more = carrier(runtime)
     with attacking.scene(platform, isolation) as facts:
-        spec = {"isolation": isolation, "start": start, "timeout_s": 60.0}
-        platform.deploy("attacker", attacking.code("runner"), **spec)
+        spec = {"isolation": isolation, "timeout_s": 60.0, **({"start": start} if runtime == "python3" else {}), **more}
+        platform.deploy("attacker", files, **spec)
         try:
+            facts["generations"] = GENERATIONS.get(runtime, 1)
             answer = platform.invoke("attacker", {"facts": facts, "outside": isolation == "process"})
             assert answer.status_code == 200, answer.text
-            if isolation == "sandbox":
+            if isolation == "sandbox" and runtime == "python3":
                 assert [one["start"] for one in platform.instances_of("attacker")] == [start]
             attacking.greet(platform)
         finally:
             platform.remove("attacker")
     outcomes: dict[str, str] = answer.json()
     for name, outcome in outcomes.items():
-        attacking.note(attacking.column(platform, isolation), name, outcome)
+        attacking.note(attacking.column(platform, isolation, runtime), name, outcome)
     return outcomes
 
 
 @pytest.mark.parametrize("start", ["blank", "template"])
 def test_nothing_gets_out(either_platform: Platform, start: str) -> None:
     """Of an instance that was a blank, and of one forked from a template (docs/decisions/0003)."""
-    outcomes = tried(either_platform, "sandbox", start)
+    outcomes = tried(either_platform, "sandbox", start=start)
+    assert_refused(outcomes)
+
+
+@pytest.mark.parametrize("runtime", CARRIERS)
+def test_nothing_gets_out_of_other_runtimes(either_platform: Platform, runtime: str) -> None:
+    """Of a program that a keeper has started, and of what such a program starts."""
+    assert_refused(tried(either_platform, "sandbox", runtime))
+
+
+def assert_refused(outcomes: dict[str, str]) -> None:
+    """Every attempt was made, and refused for the reason that it states."""
     assert outcomes.keys() == ATTEMPTS.keys()
     wrong = {name: outcome for name, outcome in outcomes.items() if outcome not in ATTEMPTS[name].refused}
     assert wrong == {}, "refused for another reason than the one stated, or not at all"
+
+
+def test_nothing_gets_out_of_a_webassembly_module(either_platform: Platform) -> None:
+    """Each twice: what one call leaves behind must not be there for the next."""
+    either_platform.deploy("attacker", {"app.wat": MODULE}, **SPEC)
+    try:
+        for name, one in [*WASI.items(), *WASI.items()]:
+            answer = either_platform.invoke("attacker", letter(name))
+            told = answer.json()
+            outcome = told["code"] if isinstance(told, dict) else ERRNO[int(told)]
+            attacking.note(attacking.column(either_platform, "sandbox", "wasm"), name, outcome)
+            assert outcome in one.refused, (name, answer.text)
+        assert len(either_platform.instances_of("attacker")) == 1, "what traps or is cut off harms no other call"
+    finally:
+        either_platform.remove("attacker")
 
 
 @pytest.mark.parametrize("isolation", ["oci:crun", "oci:runc"])
 def test_nothing_gets_out_of_what_an_oci_runtime_made(either_platform: Platform, isolation: str) -> None:
     """Of an instance whose namespaces, root and first filter are the runtime's work."""
-    outcomes = tried(either_platform, isolation)
-    assert outcomes.keys() == ATTEMPTS.keys()
-    wrong = {name: outcome for name, outcome in outcomes.items() if outcome not in ATTEMPTS[name].refused}
-    assert wrong == {}, "refused for another reason than the one stated, or not at all"
+    assert_refused(tried(either_platform, isolation))
 
 
 def test_the_same_succeeds_without_a_sandbox(either_platform: Platform) -> None:

@@ -8,6 +8,7 @@ import signal
 
 import pytest
 
+from tests.drivers.builds.nodepackages import project, tarball
 from tests.running import Platform
 from tests.waiting import wait_until
 
@@ -42,6 +43,53 @@ def publish(platform: Platform, name: str, files: dict[str, str]) -> str:
     ran = platform.cli("layer", "publish", name, str(folder))
     assert ran.returncode == 0, ran.stderr.decode()
     return ran.stdout.decode().strip()
+
+
+OWN, TWO, OTHER = "import own from 'own';\n", "import two from 'two';\n", "import other from '@scope/two';\n"
+NODE = f"""{OWN}{TWO}{OTHER}
+import one from 'one';
+import scoped from '@scope/one';
+import fs from 'node:fs';
+const tried = (path) => {{
+  try {{ fs.writeFileSync(path, ''); return 'worked'; }} catch (error) {{ return error.code; }}
+}};
+const written = [tried('/node_modules/x'), tried('/layers/packages/x')];
+export const handler = async () => [own, one, two, scoped, other, ...written];
+"""
+
+
+def package(name: str, text: str) -> dict[str, str]:
+    """Files of a package that exports `text`."""
+    return {f"{name}/index.js": f"module.exports = {text};", f"{name}/package.json": "{}"}
+
+
+def test_modules_import_packages_of_every_layer(either_platform: Platform) -> None:
+    """[R 16.4] In both layouts; a package finds what its own layer has; of two of a name the first layer's counts."""
+    platform = either_platform
+    first = {
+        **package("one", "'one ' + require('inner')"), **package("inner", "1"), **package("@scope/one", "'scoped'"),
+    }  # fmt: skip
+    second = {
+        **package("two", "'two ' + require('inner')"), **package("inner", "2"), **package("@scope/two", "'other'"),
+        **package("one", "'hidden'"),
+    }  # fmt: skip
+    publish(platform, "aws", {f"nodejs/node_modules/{name}": text for name, text in first.items()})
+    publish(platform, "plain", {f"node_modules/{name}": text for name, text in second.items()})
+    built = tarball("own", files={"index.js": "module.exports = 'own';"})
+    files = project({"own": "file:own.tgz"}, {"own.tgz": built, "index.mjs": NODE})
+    for layers, one, inner in ((["aws", "plain"], "one 1", 2), (["plain", "aws"], "hidden", 2)):
+        platform.deploy("imports", files, runtime="nodejs", handler="index.handler", layers=layers)
+        found = platform.invoke("imports").json()
+        assert found[:5] == ["own", one, f"two {inner}", "scoped", "other"]
+        assert set(found[5:]) <= {"EROFS", "EACCES"}
+    alone = NODE
+    for line, name in ((OWN, "own"), (TWO, "two"), (OTHER, "other")):
+        alone = alone.replace(line, f"const {name} = 0;\n")
+    platform.deploy("imports", {"index.mjs": alone}, runtime="nodejs", handler="index.handler", layers=["aws"])
+    assert platform.invoke("imports").json()[:5] == [0, "one 1", 0, "scoped", 0]
+    platform.remove("imports")
+    for name in ("aws:1", "plain:1"):
+        platform.cli("layer", "delete", name, "--yes")
 
 
 def test_layers_from_the_command_line_to_the_handler(either_platform: Platform) -> None:

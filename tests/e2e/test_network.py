@@ -152,6 +152,7 @@ def test_a_name_opens_neither_metadata_nor_the_host(attempt: Attempts, servers: 
 
 
 def test_the_internet_is_public_addresses(attempt: Attempts, servers: World, networked: Platform) -> None:
+    before = counted(networked, attempt.name, "tcp")
     found = attempt(
         "internet",
         ("tcp", servers.public, 5432), ("udp", servers.public, 6001), ("tcp", "deep.in.example.test", 5433),
@@ -160,6 +161,17 @@ def test_the_internet_is_public_addresses(attempt: Attempts, servers: World, net
     )  # fmt: skip
     assert found == ["tcp 5432", "udp 6001", "tcp 5433", *[REFUSED] * 4, "no name"]
     attempt.wait_refusals(f"tcp {servers.server}:5432", "tcp 169.254.169.254:80")
+    assert counted(networked, attempt.name, "tcp") >= before + 4
+    assert counted(networked, attempt.name, "icmp") == 0
+
+
+def counted(platform: Platform, name: str, protocol: str) -> float:
+    """What `/metrics` says of refusals of a function."""
+    labels = f'{{function="{name}",namespace="default",protocol="{protocol}"}}'
+    for line in platform.http.get(f"{platform.api}/metrics").text.splitlines():
+        if line.startswith("fuyun_network_refused_total") and line.split()[0].endswith(labels):
+            return float(line.split()[1])
+    return 0.0
 
 
 def greet_one(listener: socket.socket) -> None:

@@ -66,6 +66,33 @@ def test_packages_are_built_and_found(either_platform: Platform) -> None:
     platform.remove("node-packages")
 
 
+SERVER = """
+createServer((request, response) => response.end(JSON.stringify([tiny, process.env.NODE_PATH !== undefined])))
+  .listen(Number(process.env.PORT));
+"""
+
+
+@pytest.mark.parametrize("requirements", ["", "flask\n"])
+def test_packages_of_a_server_are_built_and_found(either_platform: Platform, requirements: str) -> None:
+    """[R 15.16], as the only layer and beside Python's; by `require`, `import` and as a program."""
+    platform = either_platform
+    held = {
+        "run.js": "#!/usr/bin/env node\nrequire('./serve.cjs')",
+        "serve.cjs": "require(process.cwd() + '/server.cjs')",
+        "index.js": "module.exports = 42;",
+    }
+    package = tarball("tiny", files=held, bin="run.js")
+    for command, name, code in (
+        ("node server.cjs", "server.cjs", "const tiny = require('tiny'); const { createServer } = require('http');"),
+        ("node server.mjs", "server.mjs", "import tiny from 'tiny'; import { createServer } from 'http';"),
+        ("tiny", "server.cjs", "const tiny = require('tiny'); const { createServer } = require('http');"),
+    ):
+        files = project({"tiny": "file:tiny.tgz"}, {"tiny.tgz": package, name: code + SERVER})
+        platform.deploy("node-server", files, runtime="web", command=command, requirements=requirements)
+        assert platform.http.get(platform.url("node-server")).json() == [42, True], command
+        platform.remove("node-server")
+
+
 def test_a_burst_is_answered_once_each(platform: Platform) -> None:
     code = "exports.handler = async (event) => { await new Promise((r) => setTimeout(r, 20)); return event.n; };"
     platform.deploy("node-burst", {"index.js": code}, **NODE, concurrency=10, max_instances=4)

@@ -102,5 +102,5 @@ class PackageBuilder(Protocol):
 
     async def build(self, code: Artifact, runtime: str, progress: Callable[[str], None]) -> Artifact | None:
         """A layer that holds `node_modules`; None when `code` (stored) asks for no package, or brings its own
-        `node_modules`. `runtime`: `nodejs` or `nodejsN`."""
+        `node_modules`. `runtime`: `nodejs` (the newest) or `nodejsN`."""
         ...

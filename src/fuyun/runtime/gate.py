@@ -7,7 +7,8 @@ refusals the platform's, which gets the sockets for them.
 
 From the platform: `rules {id, rules}` as nft reads them; answered by {id, error}. From the warden: {id, slot, group,
 address} [pidfd] makes the link of an instance; answered by {id, error}. First word to the platform: {error} with
-[names over UDP, names over TCP, log].
+[names over UDP, names over TCP, log]. A message that is neither, or comes from the other of the two, is answered with
+what is wrong with it, and nothing else is done.
 """
 
 from __future__ import annotations
@@ -74,6 +75,34 @@ def start(platform: int) -> tuple[int, socket.socket]:
         os._exit(status)
 
 
+def malformed(message: dict[str, Any], passed: int, from_platform: bool) -> str:
+    """What is wrong with a message that came with so many descriptors, "" when it is one of the sender's."""
+    wanted = {"id", "rules"} if from_platform else {"id", "slot", "group", "address"}
+    if set(message) != wanted:
+        return "a message with {}, where {} are due".format(", ".join(sorted(message)) or "nothing",
+                                                            ", ".join(sorted(wanted)))  # fmt: skip
+    if passed != (0 if from_platform else 1):
+        return f"a message with {passed} descriptors"
+    if not (type(message["id"]) is str and 0 < len(message["id"]) <= 64):
+        return "id: it is no name"
+    if from_platform:
+        return "" if type(message["rules"]) is str and "\0" not in message["rules"] else "rules: it is no text"
+    for name in ("slot", "group"):
+        if not (type(message[name]) is int and 0 < message[name] < 2**31):
+            return f"{name}: it is no number above 0"
+    return "" if _is_instances(message["address"]) else f"address: it is not one of {RANGE}"
+
+
+def _is_instances(address: object) -> bool:
+    """Whether an instance may have it: the first half of RANGE, as inet_ntoa(3) writes it, without the gate's own."""
+    if type(address) is not str or not address.startswith("198.18.") or address == ADDRESS:
+        return False
+    try:
+        return socket.inet_ntoa(socket.inet_aton(address)) == address
+    except (OSError, UnicodeError):
+        return False
+
+
 class _Gate:
     def __init__(self, platform: socket.socket, warden: socket.socket) -> None:
         self._platform = platform
@@ -92,17 +121,29 @@ class _Gate:
             for ready in select.select([*sockets, outside], [], [])[0]:
                 if ready == outside:
                     return 1
-                message, passed = descriptors.receive(sockets[ready])
-                if message is None:
+                answer = self._answer(sockets[ready])
+                if answer is None:
                     return 0
-                try:
-                    problem = self._load(message["rules"]) if "rules" in message else self._link(message, passed[0])
-                except OSError as error:
-                    problem = error.strerror or str(error)
-                finally:
-                    for descriptor in passed:
-                        os.close(descriptor)
-                descriptors.send(sockets[ready], {"id": message["id"], "error": problem})
+                descriptors.send(sockets[ready], answer)
+
+    def _answer(self, sock: socket.socket) -> dict[str, str] | None:
+        """Do what the next message on `sock` says; {id, error} for who sent it, None at the end of the connection."""
+        try:
+            message, passed = descriptors.receive(sock)
+        except ValueError as error:
+            return {"id": "", "error": str(error)}
+        if message is None:
+            return None
+        try:
+            problem = malformed(message, len(passed), sock is self._platform)
+            if not problem:
+                problem = self._load(message["rules"]) if "rules" in message else self._link(message, passed[0])
+        except OSError as error:
+            problem = error.strerror or str(error)
+        finally:
+            for descriptor in passed:
+                os.close(descriptor)
+        return {"id": message["id"] if type(message.get("id")) is str else "", "error": problem}
 
     def _open(self) -> int:
         """Namespace, way out, sockets; a descriptor that becomes readable when the way out ends."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 CODE, LAYERS, STORE, EMPTY, LAYER_SLOTS = "/code", "/layers", "/store", "/empty", 12
+#: Where the layers' npm packages are shown together. Its name is one that Node looks for.
+PACKAGES = LAYERS + "/packages/node_modules"
 INSTANCE_UID = 1000
 #: What `write_maps` writes for a process that maps itself.
 _OWN_MAPS = (
@@ -32,6 +34,12 @@ _DEVICES = ("null", "zero", "full", "random", "urandom")
 _LOOPBACK_UP = struct.pack("16sh", b"lo", 0x1 | 0x40) + b"\0" * 14
 _INET, _DGRAM = int(socket.AF_INET), int(socket.SOCK_DGRAM)
 _NO_CORE, _NO_PRIORITY = struct.pack("=QQ", 0, 0), struct.pack("=i", 0)
+#: Signals that may wait, and timers there may be, in an instance, or in a template with its copies: both count for a
+#: user namespace and for the users of those above it (getrlimit(2), user_namespaces(7)).
+SIGNALS = 4096
+_FEW_SIGNALS = struct.pack(
+    "=QQ", *[min(SIGNALS, limit if limit >= 0 else SIGNALS) for limit in resource.getrlimit(resource.RLIMIT_SIGPENDING)]
+)
 _DEVICE_LINKS = (("/proc/self/fd", "/dev/fd"), ("/proc/self/fd/0", "/dev/stdin"), ("/proc/self/fd/1", "/dev/stdout"),
                  ("/proc/self/fd/2", "/dev/stderr"), ("/tmp", "/dev/shm"))  # fmt: skip
 
@@ -141,6 +149,7 @@ def _common(uid: int) -> None:
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     syscalls.empty_bounding_set()
     syscalls.call("prlimit64", 0, resource.RLIMIT_CORE, _NO_CORE, None)
+    syscalls.call("prlimit64", 0, resource.RLIMIT_SIGPENDING, _FEW_SIGNALS, None)
     # A woken instance must not push the platform off its processor in the middle of a turn (sched(7)).
     syscalls.call("sched_setscheduler", 0, os.SCHED_BATCH, _NO_PRIORITY)
 
@@ -175,10 +184,35 @@ def mount_code(code: str, layers: list[str], tmp_bytes: int) -> None:
     for index, layer in enumerate(layers):
         syscalls.mount(f"{STORE}/{layer}", f"{LAYERS}/{index}", "", syscalls.MS_BIND)
     syscalls.mount(EMPTY, STORE, "", syscalls.MS_BIND)
+    if layers:
+        _show_packages(len(layers))
     if tmp_bytes != TMP_BYTES:
         flags = syscalls.MS_REMOUNT | syscalls.MS_NOSUID | syscalls.MS_NODEV
         sizes = f"size={max(4096, tmp_bytes)},nr_inodes={max(16, tmp_bytes // 4096)}"
         syscalls.mount("tmp", "/tmp", "tmpfs", flags, sizes)
+
+
+def _show_packages(layers: int) -> None:
+    """Show the npm packages of the layers in one folder: that of the only layer with any, else links to each, of which
+    those of earlier layers come first."""
+    tries = [f"{LAYERS}/{index}/{name}" for index in range(layers) for name in ("nodejs/node_modules", "node_modules")]
+    folders = [folder for folder in tries if os.path.isdir(folder)]
+    if len(folders) < 2:
+        if folders:
+            syscalls.mount(folders[0], PACKAGES, "", syscalls.MS_BIND)
+        return
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
+    syscalls.mount("packages", PACKAGES, "tmpfs", flags, "mode=755,size=1m")
+    for folder in folders:
+        for name in os.listdir(folder):
+            if name.startswith("@"):  # a scope, which is a folder of packages
+                os.makedirs(f"{PACKAGES}/{name}", exist_ok=True)
+            inner = os.listdir(f"{folder}/{name}") if name.startswith("@") else ("",)
+            for part in inner:
+                path = f"{name}/{part}" if part else name
+                if not os.path.lexists(f"{PACKAGES}/{path}"):
+                    os.symlink(f"{folder}/{path}", f"{PACKAGES}/{path}")
+    syscalls.mount("", PACKAGES, "", syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY | flags)
 
 
 def resource_limits(limits: dict[str, int]) -> None:

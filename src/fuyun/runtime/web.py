@@ -142,7 +142,7 @@ def _of_code(task: dict[str, Any]) -> dict[str, str]:
     layers = list(task["layers"])
     python = [os.path.join(each, "python") for each in layers]
     binaries = [os.path.join(folder, "bin") for each in layers for folder in (each, os.path.join(each, "python"))]
-    binaries.append(os.path.join(task["code"], "node_modules/.bin"))
+    binaries += [os.path.join(each, "node_modules/.bin") for each in (task["code"], *layers)]
     path = task["env"].get("PATH", "/usr/local/bin:/usr/bin:/bin")
     return {
         "PYTHONPATH": os.pathsep.join([task["code"], *python, *layers]),

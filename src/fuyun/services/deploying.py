@@ -22,7 +22,7 @@ from fuyun.domain.functions import Artifact, FunctionSpec, Version, Weight, Wire
 from fuyun.domain.layers import LayerVersion
 from fuyun.domain.names import check_name, parse_layer
 from fuyun.domain.requirements import check_requirements, lines_of
-from fuyun.domain.runtimes import IMAGES, JAVAS, MODULES, NODES
+from fuyun.domain.runtimes import IMAGES, JAVAS, MODULES, NODES, SERVERS
 from fuyun.domain.specs import check_function_name, check_spec
 from fuyun.domain.tenants import AuditEntry, Principal
 from fuyun.ports.blobs import BlobStore
@@ -158,6 +158,7 @@ class Deployer:
         spec = request.spec
         uploaded = await self._find_artifact("code", request.code)
         progress(f"building: {_readable(uploaded.size_bytes)} of code")
+        packages: Artifact | None = None
         if spec.runtime in MODULES:
             code, built = await self._build_module(uploaded, request, progress)
         elif spec.runtime in NODES:
@@ -168,8 +169,10 @@ class Deployer:
             code, built = await self._unpack_image(uploaded, request, progress), None
         else:
             code, built = await self._build_python(uploaded, request, progress)
-        if built is not None:
-            shared.insert(0, built)
+            if spec.runtime in SERVERS:
+                tell = partial(_tell, progress, "dependencies")
+                packages = await self._parts.packages.build(uploaded, "nodejs", tell)
+        shared[:0] = [layer for layer in (packages, built) if layer is not None]
         await self._parts.storage.check(namespace, (code, *shared))
         return code, tuple(shared)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,8 @@ class Gauges:
     pools: tuple[PoolGauge, ...] = ()
     gateway_connections: int = 0
     records_dropped: int = 0
+    #: (namespace, function, protocol) -> what its network policy refused since the platform started
+    network_refused: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
 
 
 def merged(pools: Iterable[PoolGauge]) -> list[PoolGauge]:

@@ -120,7 +120,11 @@ class Growth:
         """Why a request waited as long as it may and found no instance."""
         wait_s = self._around.queue_wait_s
         if self.failed is not None and not self._pool.members:
-            return Unavailable(f"no instance could be started: {self.failed.detail}", retry_after_s=1)
+            return Unavailable(
+                f"no instance could be started: {self.failed.detail}",
+                hint=self.failed.hint or "try again in a moment; `fuyun logs` says what its instances did",
+                retry_after_s=1,
+            )
         if self.room() <= 0:
             return Throttled(
                 f"every instance was busy for {wait_s:g} s and there may be no more of them",

@@ -71,6 +71,7 @@ async def test_what_is_now_is_gauged(api: Served) -> None:
         ),
         gateway_connections=7,
         records_dropped=3,
+        network_refused={("default", "hello", "tcp"): 5},
     )
     found = await scrape(api)
     assert found["fuyun_instances", labels(version="$LATEST", state="ready")] == 3
@@ -80,6 +81,8 @@ async def test_what_is_now_is_gauged(api: Served) -> None:
     assert found["fuyun_inflight", labels(version="$LATEST")] == 2
     assert found["fuyun_gateway_connections", frozenset()] == 7
     assert found["fuyun_records_dropped_total", frozenset()] == 3
+    refused = frozenset({("namespace", "default"), ("function", "hello"), ("protocol", "tcp")})
+    assert found["fuyun_network_refused_total", refused] == 5
     assert found["process_resident_memory_bytes", frozenset()] > 1e6
 
 

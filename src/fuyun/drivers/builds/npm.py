@@ -89,13 +89,13 @@ class NpmBuilder:
 
     async def build(self, code: Artifact, runtime: str, progress: Progress) -> Artifact | None:
         """See `ports.builds.PackageBuilder`."""
-        node = await asyncio.to_thread(self._node_of, runtime)
         manifest = await asyncio.to_thread(read_manifest, self._blobs.path(code.digest))
         if manifest is None:
             return None
         if manifest.complete:
             progress("the code brings its own node_modules")
             return None
+        node = await asyncio.to_thread(self._node_of, runtime)
         if not node.npm:
             raise HostUnable(
                 f"{node.executable} has no npm, which builds what package.json asks for",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -96,6 +96,11 @@ class LocalHost:
     def protect_ports(self, ports: Iterable[int]) -> None:
         """The platform's own ports, which no function reaches, whatever its policy."""
         self._ground.networks.protect(ports)
+
+    @property
+    def network_refused(self) -> Mapping[tuple[str, str, str], int]:
+        """(namespace, function, protocol) -> how often its network policy has refused something."""
+        return self._ground.networks.count_refused
 
     @property
     def sandboxed(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
@@ -65,6 +66,7 @@ class Networks:
         self._linked: dict[str, tuple[Process, Policy]] = {}
         self._groups = self._slots = 0
         self._told: dict[tuple[str, str], float] = {}
+        self.count_refused = Counter[tuple[str, str, str]]()  # by namespace, function and protocol
 
     # --- instances
 
@@ -99,9 +101,13 @@ class Networks:
         return self._linked.get(address)
 
     def refused(self, address: str, what: str) -> None:
-        """Tell the function of the instance with this address, unless it was told just now."""
+        """Count it, and tell the function of the instance with this address, unless it was told just now. `what` begins
+        with a protocol, or "name"."""
         found = self._linked.get(address)
         now = clock.mono_s()
+        version = found[0].version if found is not None else None
+        if version is not None:
+            self.count_refused[version.namespace, version.function, what.partition(" ")[0]] += 1
         if found is None or self._told.get((address, what), 0.0) > now:
             return
         if len(self._told) >= _MOST_TOLD:

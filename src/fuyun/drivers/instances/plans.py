@@ -10,7 +10,7 @@ from typing import Any
 
 import fuyun
 from fuyun.domain.interpreters import Interpreter
-from fuyun.runtime import gate
+from fuyun.runtime import gate, sandbox
 
 #: Where the runtime (and with it `fuyun.sdk`) stands inside.
 RUNTIME = "/opt/fuyun"
@@ -23,8 +23,6 @@ _ETC = (
 #: Where Debian keeps the configuration of its JDKs, security providers among it.
 _JAVA_ETC = "/etc/java-*-openjdk"
 _NETWORK_ETC = ("/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/gai.conf")
-#: Where Node finds the packages of the first layer: an import looks in every folder above the code's.
-_PACKAGES = "/layers/0/node_modules"
 _PACKAGE = Path(fuyun.__file__).parent
 PLAN_TMP_BYTES = 64 * 2**20
 
@@ -68,8 +66,8 @@ def view(
         if not _covered(path, binds):
             binds.append([os.path.realpath(path), path, "ro"])
             closed |= {str(parent) for parent in Path(path).parents} - {"/"}
-    if interpreter is not None and interpreter.node:
-        links.append([_PACKAGES, "/node_modules"])
+    if interpreter is not None:  # an import of Node's looks in every folder above the code's
+        links.append([sandbox.PACKAGES, "/node_modules"])
     binds += [[os.path.realpath(path), path, "rw"] for path in rw]
     binds += [[str(_PACKAGE / part), f"{RUNTIME}/fuyun/{part}", "ro"] for part in ("runtime", "sdk")]
     if store:
@@ -77,7 +75,7 @@ def view(
     return {
         "binds": binds,
         "links": links,
-        "folders": ["/var/tmp", "/run"],
+        "folders": ["/var/tmp", "/run", sandbox.PACKAGES],
         "closed": sorted(closed),
         "files": {
             "/etc/passwd": "root:x:0:0::/tmp:/usr/sbin/nologin\nfunction:x:1000:1000::/tmp:/bin/sh\n",

@@ -10,7 +10,7 @@ from time import monotonic_ns
 from fuyun.runtime.wasm import wasi
 from fuyun.runtime.wasm.alarm import Alarm
 from fuyun.runtime.wasm.engine import MEMORY, TABLE_ELEMENTS, TABLES, TRAP_INTERRUPT, TRAP_STACK, EngineError, Vector
-from fuyun.runtime.wasm.wasi import Exit, Guest, Host, TooLarge
+from fuyun.runtime.wasm.wasi import Exit, Guest, Host, Late, TooLarge
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,10 +129,10 @@ class Lane:
             guest = host.guest
             limit = guest.limit_bytes if guest is not None else 0
             raise Failed("response_too_large", f"the module wrote over {limit} bytes; raise `output` or write less")
+        if isinstance(stopped, Late) or (code == TRAP_INTERRUPT and host.deadline_ns <= monotonic_ns()):
+            raise Failed("function_timed_out", "the module was still running at its timeout and was cut off")
         if stopped is not None and not isinstance(stopped, Exit):
             raise stopped
-        if code == TRAP_INTERRUPT and host.deadline_ns <= monotonic_ns():
-            raise Failed("function_timed_out", "the module was still running at its timeout and was cut off")
         if error and "exceeds memory limits" in text:
             raise Failed("function_out_of_memory", f"it starts with more memory than it may have: {text}")
         frames, cause = _backtrace(text)

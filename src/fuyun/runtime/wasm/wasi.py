@@ -62,6 +62,10 @@ class TooLarge(Stop):
     """Its standard output is over the limit."""
 
 
+class Late(Stop):
+    """It slept until its deadline, and wanted to sleep on."""
+
+
 class Guest:
     """What one run of a module is given, and what it leaves. `stderr` gets its standard error as it is written."""
 
@@ -321,7 +325,10 @@ class Host:
                 raise Errno(_INVAL)
         if not ready:
             wait_ns = max(0, min(clocks)[0])  # the module asked to sleep: this is how WASI has it done
-            time.sleep(max(0, min(wait_ns, self.deadline_ns - time.monotonic_ns())) / 1e9)
+            left_ns = self.deadline_ns - time.monotonic_ns()
+            time.sleep(max(0, min(wait_ns, left_ns)) / 1e9)
+            if wait_ns > left_ns:
+                raise Late
             ready = [_EVENT.pack(user, 0, 0, 0, 0) for after_ns, user in clocks if after_ns <= wait_ns]
         self._store(events, b"".join(ready))
         self._store_u32(stored, len(ready))

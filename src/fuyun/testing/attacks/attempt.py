@@ -119,10 +119,12 @@ def first_that_opens(paths: list[str], flags: int = os.O_RDONLY) -> str:
     raise Nothing
 
 
-def family() -> tuple[str, str]:
-    """This process and its parent, the instance, as /proc numbers them: in a template's child that is not the number
+def family(facts: Facts) -> list[str]:
+    """This process and those before it that are the function's own, as many as `generations` of the facts says (the
+    instance; a program's may start another one), as /proc numbers them: in a template's child that is not the number
     that getpid(2) gives."""
-    own = os.readlink("/proc/self")
-    with open("/proc/self/status") as status:
-        parent = next((line.split()[1] for line in status if line.startswith("PPid:")), "0")
-    return own, parent
+    found = [os.readlink("/proc/self")]
+    for _ in range(facts.get("generations", 1)):
+        with open(f"/proc/{found[-1]}/status") as status:
+            found.append(next((line.split()[1] for line in status if line.startswith("PPid:")), "0"))
+    return found

@@ -4,6 +4,7 @@ neighbour that must not notice; `spec` holds the limits it is to meet."""
 from __future__ import annotations
 
 import array
+import ctypes
 import errno
 import os
 import resource
@@ -13,7 +14,7 @@ import threading
 from dataclasses import dataclass
 from time import monotonic, sleep  # noqa: TID251  (runs as a function's code, without fuyun.base)
 
-from fuyun.testing.attacks.attempt import syscall
+from fuyun.testing.attacks.attempt import libc, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -231,6 +232,25 @@ def socket_buffers() -> Iterator[object]:
                     yield held
         except BlockingIOError:
             continue
+
+
+@pressure("pending signals", "queue real-time signals to itself, which a user has a number of", "EAGAIN", 4096,
+          "the limit of signals that wait, for its user namespace")  # fmt: skip
+def pending_signals() -> Iterator[object]:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGRTMIN])
+    while True:
+        if libc.sigqueue(os.getpid(), int(signal.SIGRTMIN), None):
+            raise OSError(ctypes.get_errno(), "sigqueue")
+        yield None
+
+
+@pressure("timers", "make timers until it may not", "EAGAIN", 4096, "each keeps a signal that may wait")
+def timers() -> Iterator[object]:
+    made = ctypes.c_void_p()
+    while True:
+        if libc.timer_create(1, None, ctypes.byref(made)):
+            raise OSError(ctypes.get_errno(), "timer_create")
+        yield None
 
 
 @pressure("log volume", "print 32 MiB", "done", 512, "beyond a rate it waits, beyond `log_bytes` lines are cut",

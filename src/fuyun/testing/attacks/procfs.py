@@ -19,9 +19,10 @@ def _read(path: str, size: int = 64) -> bytes:
         return file.read(size) or b""
 
 
-def _others() -> list[str]:
-    """Processes that are neither this one nor its parent, the instance."""
-    return [name for name in os.listdir("/proc") if name.isdigit() and name not in family()]
+def _others(facts: Facts) -> list[str]:
+    """Processes that are not the function's own."""
+    own = family(facts)
+    return [name for name in os.listdir("/proc") if name.isdigit() and name not in own]
 
 
 @attempt(_PROC, "kcore", "read the kernel's memory from /proc/kcore", "EACCES EPERM ENOENT", _OWNER, NEVER)
@@ -75,7 +76,7 @@ def sysctls(facts: Facts) -> object:
 @attempt(_PROC, "other processes", "find the command line of a process that is not the function's own", "nothing",
          "a process namespace of its own, and hidepid")  # fmt: skip
 def other_processes(facts: Facts) -> object:
-    for name in _others():
+    for name in _others(facts):
         try:
             return _read(f"/proc/{name}/cmdline", 4096)
         except OSError:
@@ -99,13 +100,13 @@ def folders(facts: Facts) -> object:
 @attempt(_PROC, "environment of a process", "read the environment of a process that is not the function's own",
          "nothing", "a process namespace of its own, and hidepid")  # fmt: skip
 def environments(facts: Facts) -> object:
-    return first_that_opens([f"/proc/{name}/environ" for name in _others()])
+    return first_that_opens([f"/proc/{name}/environ" for name in _others(facts)])
 
 
 @attempt(_PROC, "memory of a process", "open the memory of a process that is not the function's own", "nothing",
          "a process namespace of its own, and hidepid")  # fmt: skip
 def memories(facts: Facts) -> object:
-    return first_that_opens([f"/proc/{name}/mem" for name in _others()], os.O_RDWR)
+    return first_that_opens([f"/proc/{name}/mem" for name in _others(facts)], os.O_RDWR)
 
 
 @attempt(_PROC, "own executable", "open the interpreter for writing through /proc/self/exe", "EROFS EACCES",
@@ -132,11 +133,14 @@ def oom_score(facts: Facts) -> object:
          "nothing", "all but the channel, the output and the runtime's own are closed before the code loads",
          NEVER)  # fmt: skip
 def descriptors(facts: Facts) -> object:
-    folder = f"/proc/{family()[1]}/fd"
-    for fd in os.listdir(folder):
-        target = os.readlink(f"{folder}/{fd}")
-        if not target.startswith(("socket:", "pipe:", "anon_inode:", "/dev/null", "/proc/")):
-            return target
+    for pid in family(facts)[1:]:
+        folder = f"/proc/{pid}/fd"
+        for fd in os.listdir(folder):
+            target = os.readlink(f"{folder}/{fd}")
+            if target.startswith(("socket:", "pipe:", "anon_inode:", "/dev/null", "/proc/")):
+                continue
+            if not (os.path.exists(target) and os.path.samefile(f"{folder}/{fd}", target)):  # not of its own root
+                return target
     raise Nothing
 
 
@@ -145,7 +149,7 @@ def descriptors(facts: Facts) -> object:
 def folder_descriptors(facts: Facts) -> object:
     up = "/.." * 40 + facts["marker"]
     kept = os.open("/", os.O_RDONLY)  # what a process holds on to when its root changes
-    folders = ("/proc/self/fd", f"/proc/{family()[1]}/fd")
+    folders = ("/proc/self/fd", *(f"/proc/{pid}/fd" for pid in family(facts)[1:]))
     found = first_that_opens([f"{folder}/{fd}{up}" for folder in folders for fd in os.listdir(folder)])
     os.close(kept)
     return found

@@ -87,6 +87,14 @@ class PlatformCollector(Collector):
         yield CounterMetricFamily(
             "fuyun_records_dropped", "Records and log lines discarded unwritten", gauges.records_dropped
         )
+        refused = CounterMetricFamily(
+            "fuyun_network_refused",
+            "Connections, packets and names that a function's network policy refused",
+            labels=["namespace", "function", "protocol"],
+        )
+        for told, count in sorted(gauges.network_refused.items()):
+            refused.add_metric(list(told), count)
+        yield refused
         build = GaugeMetricFamily("fuyun_build_info", "Always 1; its label is the version", labels=["version"])
         build.add_metric([fuyun.__version__], 1)
         yield build
