@@ -28,7 +28,7 @@ from fuyun.drivers.instances.doors import Door
 from fuyun.drivers.instances.ending import is_ending
 from fuyun.drivers.instances.fronts import Front
 from fuyun.drivers.instances.spending import Spending
-from fuyun.ports.instances import Call, ReplySink, StartReport
+from fuyun.ports.instances import Call, ReplySink, StartReport, WarmUpReport
 from fuyun.runtime import wire
 
 #: How long the warden gets to say how a process ended after its channel closed.
@@ -42,6 +42,15 @@ _LINE_BYTES = 16384
 _SEE_LOG = "the function's log says what it did before"
 #: A keeper that ended because signal N ended its program has this exit status plus N.
 _SHELL = 128
+
+
+class Warming(Protocol):
+    """`warming.Warming`, as far as it is used of a process."""
+
+    def send(self, process: Process) -> None: ...
+
+    async def wait(self) -> WarmUpReport: ...
+
 
 OnOutput = Callable[["Process", str, str, str], None]  # (process, stream, level, text)
 
@@ -67,6 +76,7 @@ class Process:
         self.report = StartReport(kind="none")
         self.memory_bytes = 0
         self.link: dict[str, Any] | None = None  # to the network
+        self.warming: Warming | None = None  # the warm-up call that was sent behind its task
         self.template: Process | None = None  # what it was forked from, which alone learns its exit status
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.on_lost: Callable[[Process], None] | None = None  # it takes no more calls
