@@ -25,5 +25,7 @@ fi
 .venv/bin/fuyun --version >/dev/null || { echo "The installed fuyun command does not run." >&2; exit 1; }
 # Runtime image (docs/guide/images.md), and what the images of its tests are made of.
 bash scripts/packages.sh skopeo umoci busybox-static || echo "Without these packages runtime image does not work." >&2
+# Isolation classes oci:crun and oci:runc (docs/guide/isolation.md), and the tests of them.
+bash scripts/packages.sh crun runc || echo "Without these packages there are no isolation classes oci:crun, oci:runc." >&2
 # Network policies of functions, and the tests of them (docs/guide/network.md).
 bash scripts/packages.sh nftables slirp4netns iproute2 || echo "Without these packages network policies cannot be enforced." >&2

@@ -85,7 +85,7 @@ def with_runtimes(checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for name, found in told.items()
     ]
     last = max((at for at, check in enumerate(checks) if check["name"].startswith("runtime ")), default=-1)
-    return [*checks[: last + 1], *rows, _wasm(), _image(), *checks[last + 1 :]]
+    return [*checks[: last + 1], *rows, _wasm(), _image(), *_oci(), *checks[last + 1 :]]
 
 
 def _wasm() -> dict[str, Any]:
@@ -104,6 +104,22 @@ def _image() -> dict[str, Any]:
     missing = [name for name in ("skopeo", "umoci") if shutil.which(name) is None]
     found = f"this host has no {' and no '.join(missing)}" if missing else "skopeo and umoci unpack OCI images"
     return _check("runtime image", not missing, found, f"install them: apt-get install {' '.join(missing)}")
+
+
+def _oci() -> list[dict[str, Any]]:
+    """The classes `oci:<runtime>`: crun and runc are tried by Fuyun's own tests, the others taken by their name."""
+    from fuyun.runtime import bundles
+
+    found = {name: bundles.find(name) for name in bundles.RUNTIMES}
+    return [
+        _check(
+            f"isolation oci:{name}",
+            bool(path),
+            path or f"this host has no {bundles.RUNTIMES[name][0]}",
+            bundles.SOURCES[name],
+        )
+        for name, path in found.items()
+    ]
 
 
 def _check(name: str, ok: bool, found: str, todo: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import os
 import socket
 import subprocess
 
-from fuyun.runtime import descriptors, seccomp, syscalls
+from fuyun.runtime import descriptors, sandbox, seccomp, syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,11 +26,18 @@ RUNTIMES = {
     "runsc": ("runsc", ("--ignore-cgroups", "--rootless")),
     "kata": ("kata-runtime", ()),
 }
+#: How one gets them.
+SOURCES = {
+    "crun": "install it: apt-get install crun",
+    "runc": "install it: apt-get install runc",
+    "runsc": "install gVisor, whose packages bring runsc",
+    "kata": "install Kata Containers, whose packages bring kata-runtime",
+}
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _BUNDLE, _STATE, _LOG = "/tmp/bundle", "/tmp/state", "/tmp/log"
 #: A runtime that takes longer is stuck.
 _LIMIT_S = 30.0
-_CODE = "import sys;sys.path.insert(0,%r);from fuyun.runtime.contained import main;sys.exit(main(3,4))"
+_CODE = "import sys;sys.path.insert(0,%r);from fuyun.runtime.contained import main;sys.exit(main(3,4,%r))"
 _NAMESPACES = ("user", "mount", "pid", "network", "ipc", "uts", "cgroup")
 #: What an instance has until it seals itself: who maps another namespace's user to root's number needs it
 #: (user_namespaces(7)).
@@ -53,8 +60,8 @@ def find(name: str) -> str:
 
 
 def config(options: dict[str, Any]) -> dict[str, Any]:
-    """`config.json` of one instance. `options`: `python`, `path` (of `fuyun`), `env`, `tmp_bytes`, `uncounted` (no
-    control group counts). Its only user is this namespace's, who is nobody else's on the host."""
+    """`config.json` of one instance. `options`: `python`, `node` (or ""), `path` (of `fuyun`), `env`, `tmp_bytes`,
+    `uncounted` (no control group counts). Its only user is this namespace's, who is nobody else's on the host."""
     tmp_bytes = max(4096, int(options["tmp_bytes"]))
     ids = [{"containerID": 0, "hostID": 0, "size": 1}]
     own = ["nosuid", "nodev"]
@@ -65,7 +72,7 @@ def config(options: dict[str, Any]) -> dict[str, Any]:
         "process": {
             "user": {"uid": 0, "gid": 0},
             "cwd": "/",
-            "args": [options["python"], "-I", "-S", "-c", _CODE % options["path"]],
+            "args": [options["python"], "-I", "-S", "-c", _CODE % (options["path"], options["node"])],
             "env": [f"{name}={value}" for name, value in options["env"].items()],
             "noNewPrivileges": True,
             "capabilities": {"bounding": _KEPT, "permitted": _KEPT, "effective": _KEPT},
@@ -100,6 +107,7 @@ def config(options: dict[str, Any]) -> dict[str, Any]:
 def main(control: socket.socket, options: dict[str, Any]) -> int:
     """Serve the warden until it closes the socket, as `zygote.main` does. `options`: `isolation`, and what `config`
     takes."""
+    sandbox.show_packages(sandbox.LAYER_SLOTS)
     os.makedirs(_BUNDLE + "/rootfs")
     syscalls.mount("/", _BUNDLE + "/rootfs", "", syscalls.MS_BIND | syscalls.MS_REC)
     _show_groups()

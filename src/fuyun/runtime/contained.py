@@ -8,17 +8,17 @@ descriptor 3, the socket to the warden 4.
 from __future__ import annotations
 
 import os
-import resource
 import socket
 
-from fuyun.runtime import becoming, forkhooks, instance, landlock, sandbox, syscalls, worker
+from fuyun.runtime import becoming, forkhooks, instance, landlock, nodejs, sandbox, syscalls, worker
 
 #: Runtimes leave descriptors open, such as of folders outside (CVE-2024-21626).
 _MOST = 4096
 
 
-def main(channel_fd: int, control_fd: int) -> int:
-    """Be the function that it is told to be, until the channel closes; the exit status."""
+def main(channel_fd: int, control_fd: int, node: str) -> int:
+    """Be the function that it is told to be, until the channel closes; the exit status. `node`: the executable of Node
+    where the function is one of its."""
     forkhooks.arm()
     os.umask(0o022)
     empty = os.open("/dev/null", os.O_RDONLY)
@@ -35,11 +35,12 @@ def main(channel_fd: int, control_fd: int) -> int:
         return 0
     control.close()
     worker.preload()
+    nodejs.use(node)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
     # What the runtime mapped is root's number, which it needs itself; the control group has its instance by now.
     sandbox.rename_user(sandbox.INSTANCE_UID, sandbox.INSTANCE_UID, syscalls.NEWCGROUP)
     syscalls.call("sched_setscheduler", 0, os.SCHED_BATCH, bytes(4))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sandbox.fixed_limits()
     sandbox.resource_limits(task.get("rlimits", {}))
     if task.get("rlimits"):
         sandbox.refuse_uncounted()

@@ -72,6 +72,11 @@ class Blank:
 _blank = Blank()
 
 
+def use(node: str) -> None:
+    """`main` is to start this executable, which nothing has started ahead."""
+    _blank.node = node
+
+
 def prepare(node: str, channel_fd: int, ruleset: Optional[int]) -> None:
     """Start the executable `node` for the task that is to come, sealed by `sandbox.seal`; unsealed without a `ruleset`.
     The caller keeps both descriptors."""

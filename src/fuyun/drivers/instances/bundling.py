@@ -10,14 +10,6 @@ from fuyun.domain.interpreters import Interpreter
 from fuyun.drivers.instances import plans
 from fuyun.runtime import bundles
 
-#: Where Debian has them, or where they come from.
-_PACKAGES = {
-    "crun": "on Debian: apt install crun",
-    "runc": "on Debian: apt install runc",
-    "runsc": "gVisor's own packages bring it",
-    "kata": "Kata Containers' own packages bring kata-runtime",
-}
-
 
 def require(isolation: str) -> None:
     """HostUnable when it is the class of a runtime that is not installed."""
@@ -25,7 +17,7 @@ def require(isolation: str) -> None:
     if is_oci(isolation) and not bundles.find(name):
         raise HostUnable(
             f"this host has no {bundles.RUNTIMES[name][0]}, which isolation class {isolation!r} needs",
-            hint=f"install it ({_PACKAGES[name]}), or use isolation: sandbox",
+            hint=f"{bundles.SOURCES[name]}, or use isolation: sandbox",
             feature=isolation,
         )
 
