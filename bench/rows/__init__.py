@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.measure import Row
-from bench.rows import burst, cold, custom, footprint, java, neighbour, node, warm, wasm, web
+from bench.rows import burst, cold, custom, footprint, image, java, neighbour, node, warm, wasm, web
 
 #: In the order of the table; rows that need a quiet platform first.
 ROWS: tuple[Row, ...] = (
@@ -16,5 +16,6 @@ ROWS: tuple[Row, ...] = (
     *node.ROWS,
     *wasm.ROWS,
     *web.ROWS,
+    *image.ROWS,
     *burst.ROWS,
 )

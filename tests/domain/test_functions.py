@@ -38,8 +38,8 @@ def test_the_defaults_are_valid() -> None:
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_every_runtime_named_is_taken(runtime: str) -> None:
-    handler = "app.wasm" if runtime == "wasm" else "app.handler"
-    check_spec(FunctionSpec(runtime=runtime, handler=handler, image="./image" if runtime == "image" else ""))
+    image = "./image" if runtime == "image" else ""
+    check_spec(FunctionSpec(runtime=runtime, handler="app.wasm" if runtime == "wasm" else "app.handler", image=image))
 
 
 @pytest.mark.parametrize("handler", ["app.wasm", "build/app.wat", "my-app_1.wasm"])

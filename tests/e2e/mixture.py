@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.images import Image, busybox, layer
 from tests.runtime.modules import ECHO, text
 
 _WORDCOUNT = Path(__file__).resolve().parents[2] / "examples/wasm-wordcount/wordcount.wasm"
@@ -234,6 +235,22 @@ def _wasm(module: str | bytes, **spec: Any) -> dict[str, Any]:
     return {"files": {name: module}, "spec": {"runtime": "wasm", "handler": name, **spec}}
 
 
+_IMAGE_LOOP = rb"""#!/bin/sh
+url="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation"
+while true; do
+  wget -q -S -O /tmp/event "$url/next" 2>/tmp/headers
+  id=$(tr -d '\r' </tmp/headers | sed -n 's/^ *Lambda-Runtime-Aws-Request-Id: //p')
+  wget -q -O /dev/null --post-file /tmp/event "$url/$id/response"
+done
+"""
+
+
+def _image(entrypoint: list[str], **spec: Any) -> dict[str, Any]:
+    files = layer({**busybox(), "srv/loop": _IMAGE_LOOP})
+    image = Image([files], Entrypoint=entrypoint, WorkingDir="/srv", User="77")
+    return {"files": image.layout(), "spec": {"runtime": "image", "image": "./image", **spec}}
+
+
 _CUSTOM, _WEB = {"runtime": "custom"}, {"runtime": "web", "command": "exec python3 server.py"}
 _MANY = {"concurrency": 8}
 _MEGABYTE = 500_000  # letters of two bytes
@@ -249,6 +266,7 @@ FUNCTIONS = (
     Function("custom-python", _program("answer"), backwards, _CUSTOM, raises=True, longest=_MEGABYTE),
     Function("custom-threads", _program("answer", 4), backwards, {**_CUSTOM, "concurrency": 4}, callers=2),
     Function("custom-pieces", _program("pieces"), in_pieces, _CUSTOM, streams=True),
+    Function("image-custom", answer=lambda said: {"body": said}, **_image(["/srv/loop"], protocol="custom")),
     Function("custom-shell", {"bootstrap": _SHELL}, lambda said: {"body": said}, _CUSTOM),
     Function(
         "web-python",

@@ -1,5 +1,5 @@
-"""Twenty-two functions of six runtimes at once while their instances are killed: right answers or typed errors, nothing
-left over. FUYUN_MIXED_LOAD_S says for how many seconds each platform is under load (8)."""
+"""Twenty-three functions of seven runtimes at once while their instances are killed: right answers or typed errors,
+nothing left over. FUYUN_MIXED_LOAD_S says for how many seconds each platform is under load (8)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LOAD_S = float(os.environ.get("FUYUN_MIXED_LOAD_S", "8"))
 pytestmark = [pytest.mark.e2e, pytest.mark.slow_lane, pytest.mark.timeout(240 + 4 * LOAD_S)]
 
 #: Runtimes with a program of its own in the instance: that one can be killed alone.
-WITH_PROGRAM = {"custom", "web", "nodejs", "java"}
+WITH_PROGRAM = {"custom", "web", "nodejs", "java", "image"}
 #: How the targets of descriptors of namespaces begin (namespaces(7)); sockets and pipes look alike.
 NAMESPACES = ("mnt:", "net:", "pid:", "user:", "ipc:", "uts:", "cgroup:")
 
