@@ -44,9 +44,10 @@ class Settings(Wire, frozen=True, kw_only=True):
     queue_length: Annotated[int, _doc("requests that wait for an instance per version; 429 above")] = 1000
     queue_wait_s: Annotated[float, _doc("seconds a request waits for an instance; 503 with Retry-After above")] = 30.0
     blanks: Annotated[int, _doc("prepared sandboxes kept per interpreter; each costs about 1 MB")] = 4
-    template_budget_bytes: Annotated[int, _doc("memory that templates may hold together; the least used go first")] = (
-        2**30
-    )
+    template_budget_bytes: Annotated[
+        int,
+        _doc("memory that templates and zygotes of layers may hold; the least worth go first; 0 an eighth of it all"),
+    ] = 0
     template_from_ms: Annotated[
         float, _doc("a version whose init takes longer gets a template; a fork costs about this")
     ] = 8.0
@@ -58,6 +59,9 @@ class Settings(Wire, frozen=True, kw_only=True):
     uid_base: Annotated[int, _doc("first host uid of sandboxes when run as root; above Debian's subuid ranges")] = (
         2_000_000_000
     )
+    credential_s: Annotated[
+        float, _doc("seconds a function's own credential is good for; an invocation begins with half of it or more")
+    ] = 300.0
     upload_bytes: Annotated[int, _doc("largest code archive, unpacked; 413 above")] = 512 * 2**20
     retention_s: Annotated[float, _doc("seconds records and logs are kept; a week shows last week")] = 7 * 86400.0
     log_level: Annotated[str, _doc("debug, info, warning or error of the platform's own log")] = "info"

@@ -13,7 +13,18 @@ from fuyun.client.fields import FUNCTION_FIELDS, HOOKS, STRUCTS, json_schema
 from fuyun.client.project import find_project_file, load_project
 from fuyun.client.requirements import find_requirements
 from fuyun.domain.errors import BadRequest
-from fuyun.domain.functions import MIB, Cors, FunctionSpec, Hooks, HttpTrigger, Provisioned, Readiness, Trigger
+from fuyun.domain.functions import (
+    MIB,
+    Cors,
+    FunctionSpec,
+    Hooks,
+    HttpTrigger,
+    Permissions,
+    Provisioned,
+    Readiness,
+    Trigger,
+    WarmUp,
+)
 from tests.client.projects import MINIMAL, load, make_folder, mistakes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,6 +154,18 @@ def test_a_server(folder: Path) -> None:
     assert mistakes(folder, text.replace("path: /up", "path: up")) == [
         "7: path: 'up' is no path; start it with / and write spaces as %20"
     ]
+
+
+def test_a_warm_up_call_has_any_event_that_json_has(tmp_path: Path) -> None:
+    written = 'event: {id: 7, tags: [a, 1.5, true, null], at: 2024-01-01, text: "8"}'
+    text = f"    warm_up:\n      {written}\n      required: no\n"
+    warm_up = load(make_folder(tmp_path), MINIMAL + text).functions["f"].spec.warm_up
+    event = {"id": 7, "tags": ["a", 1.5, True, None], "at": "2024-01-01", "text": "8"}
+    assert warm_up == WarmUp(event=event, required=False)
+    problems = mistakes(tmp_path, MINIMAL + "    warm_up: {event: [.inf], path: /up}\n")
+    assert problems == ["6: event: JSON has no .inf"]
+    problems = mistakes(tmp_path, MINIMAL + "    warm_up: {event: 1, path: /up}\n")
+    assert problems == ["6: path: there is an event as well; a call has one of them: remove the other"]
 
 
 def test_an_image(folder: Path) -> None:
@@ -281,3 +304,8 @@ def test_a_custom_function_has_an_executable_bootstrap(tmp_path: Path) -> None:
     program.chmod(0o755)
     spec = load_project(tmp_path).functions["f"].spec
     assert (spec.handler, spec.hooks.pre_stop_timeout_s) == ("anything at all", 9.0)
+
+
+def test_permissions_are_read(folder: Path) -> None:
+    text = f"{MINIMAL}    permissions:\n      invoke: [g, '*']\n"
+    assert load(folder, text).functions["f"].spec.permissions == Permissions(invoke=("g", "*"))

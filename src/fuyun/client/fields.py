@@ -6,13 +6,22 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fuyun.base.units import format_duration, format_size
-from fuyun.domain.functions import Cors, FunctionSpec, Hooks, HttpTrigger, Provisioned, Readiness
+from fuyun.domain.functions import (
+    Cors,
+    FunctionSpec,
+    Hooks,
+    HttpTrigger,
+    Permissions,
+    Provisioned,
+    Readiness,
+    WarmUp,
+)
 from fuyun.domain.runtimes import RUNTIMES
 
 Kind = Literal[
     "text", "flag", "size", "duration", "integer", "number", "names", "mapping", "choice", "folder", "requirements",
     "secrets", "hook", "object", "objects", "switch", "triggers", "functions", "stages",
-    "network",
+    "network", "json",
 ]  # fmt: skip
 
 
@@ -65,6 +74,10 @@ NETWORK_FIELDS = (
           required=True),
 )  # fmt: skip
 
+PERMISSION_FIELDS = (
+    Field("invoke", "names", "functions of the same namespace that it may call, by name; `*` for all"),
+)
+
 HOOK_FIELDS = (
     Field("handler", "text", "MODULE.CALLABLE to run; programs have none"),
     Field("timeout", "duration", "how long it may take"),
@@ -73,6 +86,12 @@ HOOK_FIELDS = (
 READINESS_FIELDS = (
     Field("path", "text", "path that is answered with a status below 400 once it is; default: that it listens"),
     Field("timeout", "duration", "how long its start may take", "timeout_s"),
+)
+
+WARM_UP_FIELDS = (
+    Field("event", "json", "what the handler is called with"),
+    Field("path", "text", "instead of an event: path that is fetched by GET"),
+    Field("required", "flag", "whether the deployment fails when the call does; default true"),
 )
 
 PROVISIONED_FIELDS = (
@@ -116,6 +135,7 @@ FUNCTION_FIELDS = (
         "10.0.0.0/8:5432, 192.0.2.7:53/udp, api.example.com:443",
         choices=("none", "internet"), fields=NETWORK_FIELDS,
     ),
+    Field("permissions", "object", "what it may ask of the platform at `FUYUN_ENDPOINT`", fields=PERMISSION_FIELDS),
     Field("start", "choice", "how instances start; `auto` decides by what the import did",
           choices=("auto", "template", "blank", "plain")),
     Field("env", "mapping", "environment variables"),
@@ -125,6 +145,7 @@ FUNCTION_FIELDS = (
     Field("protocol", "choice", "runtime image: the runtime its program is made for", choices=("web", "custom")),
     Field("command", "text", "runtime web: the command that starts the server; default: the executable `bootstrap`"),
     Field("readiness", "object", "runtime web: when the server is ready", fields=READINESS_FIELDS),
+    Field("warm_up", "object", "a call made before a version takes traffic", fields=WARM_UP_FIELDS),
     Field("initializer", "hook", "run once when an instance starts", fields=HOOK_FIELDS),
     Field("pre_freeze", "hook", "run before an idle instance is frozen", fields=HOOK_FIELDS),
     Field("pre_stop", "hook", "run before an instance ends", fields=HOOK_FIELDS),
@@ -226,6 +247,7 @@ def _schema(field: Field) -> dict[str, Any]:
         "mapping": {"type": "object", "additionalProperties": _SCALAR},
         "choice": {"anyOf": [{"enum": list(field.choices)}, _REFERENCE]},
         "folder": {"type": "string"},
+        "json": {},
         "requirements": {
             "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"const": False}]
         },
@@ -265,5 +287,7 @@ STRUCTS = {
     CORS_FIELDS: Cors,
     PROVISIONED_FIELDS: Provisioned,
     READINESS_FIELDS: Readiness,
+    WARM_UP_FIELDS: WarmUp,
+    PERMISSION_FIELDS: Permissions,
 }
 HOOKS = tuple(name for name in Hooks.__struct_fields__ if not name.endswith("_s"))

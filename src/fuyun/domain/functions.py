@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -12,6 +12,8 @@ from fuyun.domain.runtimes import IMAGES, SERVERS
 MIB = 1024 * 1024
 #: Mount points a sandbox prepares, less the one for dependencies (`runtime.sandbox.LAYER_SLOTS`).
 MOST_LAYERS = 11
+#: Functions that one function's permissions may name.
+MOST_NAMED = 100
 
 Isolation = Literal["sandbox", "process", "oci:crun", "oci:runc", "oci:runsc", "oci:kata"]
 Auth = Literal["public", "key"]
@@ -78,10 +80,26 @@ class Readiness(Wire, frozen=True, kw_only=True):
     timeout_s: float = 30.0
 
 
+class WarmUp(Wire, frozen=True, kw_only=True):
+    """The call that a deployment makes before the version takes traffic: `event`, any JSON, as `fuyun invoke` sends it;
+    or with a `path` a GET of that. A failure of a `required` one fails the deployment."""
+
+    event: Any = None
+    path: str = ""
+    required: bool = True
+
+
 class Allowed(Wire, frozen=True, kw_only=True):
     """A network policy: entries `HOST:PORT[/PROTOCOL]` of what may be reached (`domain.networks`)."""
 
     allow: tuple[str, ...]
+
+
+class Permissions(Wire, frozen=True, kw_only=True):
+    """What a function may ask of the platform at its own address. `invoke`: functions of its namespace by name, or `*`
+    for all of them; with nothing named it has no address."""
+
+    invoke: tuple[str, ...] = ()
 
 
 class Provisioned(Wire, frozen=True, kw_only=True):
@@ -114,6 +132,7 @@ class FunctionSpec(Wire, frozen=True, kw_only=True):
     log_bytes: int = 1 * MIB  # log text kept of one invocation
     isolation: Isolation = "sandbox"
     network: Network | Allowed = "none"
+    permissions: Permissions = Permissions()
     start: StartPolicy = "auto"
     env: dict[str, str] = {}
     secrets: dict[str, str] = {}  # environment name -> name of a secret of the namespace
@@ -123,6 +142,7 @@ class FunctionSpec(Wire, frozen=True, kw_only=True):
     protocol: Protocol = "web"  # of runtime image: which runtime's program it holds
     command: str = ""  # of a server: what starts it, by /bin/sh; "" is the executable `bootstrap`
     readiness: Readiness = Readiness()  # of a server
+    warm_up: WarmUp | None = None
     tags: dict[str, str] = {}
     triggers: tuple[Trigger, ...] = ()
     description: str = ""

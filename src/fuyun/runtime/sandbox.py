@@ -184,8 +184,10 @@ def enter_from_template(tmp: int) -> int:
 
 
 def mount_code(code: str, layers: list[str], tmp_bytes: int) -> None:
-    """Show this instance its code and layers (paths below the store) and nothing else of the store."""
-    syscalls.mount(f"{STORE}/{code}", CODE, "", syscalls.MS_BIND)
+    """Show this instance its code ("" for none yet) and layers (paths below the store) and nothing else of the
+    store."""
+    if code:
+        syscalls.mount(f"{STORE}/{code}", CODE, "", syscalls.MS_BIND)
     for index, layer in enumerate(layers):
         syscalls.mount(f"{STORE}/{layer}", f"{LAYERS}/{index}", "", syscalls.MS_BIND)
     syscalls.mount(EMPTY, STORE, "", syscalls.MS_BIND)
@@ -222,17 +224,20 @@ def show_packages(layers: int) -> None:
 
 def resource_limits(limits: dict[str, int]) -> None:
     """Limits of the process where no control group gives them: `pids` (per user namespace), `memory` (bytes of
-    data). `all_pids`: what `raise_pids` may raise the first to."""
+    data). `all_pids`, `all_memory`: what they may be raised to by a process that others are forked from."""
     for name, kind in (("pids", resource.RLIMIT_NPROC), ("memory", resource.RLIMIT_DATA)):
         if name in limits:
-            resource.setrlimit(kind, (limits[name], max(limits[name], limits.get(f"all_{name}", 0))))
+            wanted, most = max(limits[name], limits.get(f"all_{name}", 0)), resource.getrlimit(kind)[1]
+            hard = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+            resource.setrlimit(kind, (min(limits[name], hard), hard))
 
 
-def raise_pids() -> None:
+def raise_limits() -> None:
     """Before a template forks: the processes of its copies count as its own, and the limit it has when it makes their
-    user namespace is that of them together (user_namespaces(7), getrlimit(2))."""
-    _, most = resource.getrlimit(resource.RLIMIT_NPROC)
-    resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+    user namespace is that of them together (user_namespaces(7), getrlimit(2)). Its memory is no limit of theirs."""
+    for kind in (resource.RLIMIT_NPROC, resource.RLIMIT_DATA):
+        _, most = resource.getrlimit(kind)
+        resource.setrlimit(kind, (most, most))
 
 
 _STRICT, _TEMPLATE = seccomp.Filter(seccomp.program(False)), seccomp.Filter(seccomp.program(True))
