@@ -59,6 +59,9 @@ class Settings(Wire, frozen=True, kw_only=True):
     uid_base: Annotated[int, _doc("first host uid of sandboxes when run as root; above Debian's subuid ranges")] = (
         2_000_000_000
     )
+    credential_s: Annotated[
+        float, _doc("seconds a function's own credential is good for; an invocation begins with half of it or more")
+    ] = 300.0
     upload_bytes: Annotated[int, _doc("largest code archive, unpacked; 413 above")] = 512 * 2**20
     retention_s: Annotated[float, _doc("seconds records and logs are kept; a week shows last week")] = 7 * 86400.0
     log_level: Annotated[str, _doc("debug, info, warning or error of the platform's own log")] = "info"

@@ -40,6 +40,7 @@ from fuyun.drivers.instances.nodes import Nodes
 from fuyun.drivers.records.folder import FolderRecords
 from fuyun.services import calendar
 from fuyun.services.collecting import Collector
+from fuyun.services.credentials import Credentials
 from fuyun.services.deploying import Deployer, DeployParts
 from fuyun.services.dispatching import Dispatcher
 from fuyun.services.environments import environment_of
@@ -49,12 +50,14 @@ from fuyun.services.layers import Layers
 from fuyun.services.measures import Measures
 from fuyun.services.records import Records
 from fuyun.services.routes import RouteTable
+from fuyun.services.sealing import load_key
 from fuyun.services.storage import Storage
 from fuyun.services.tenants import Tenants
 from fuyun.settings import Settings
 from fuyun.transports.api import calls
 from fuyun.transports.api.app import create_app
 from fuyun.transports.api.server import ApiServer
+from fuyun.transports.gateway.inward import Inward
 from fuyun.transports.gateway.limits import GatewayLimits
 from fuyun.transports.gateway.server import Gateway
 
@@ -128,7 +131,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
     drivers = await _open_drivers(settings, stack)
     tenants = await Tenants.open(SqlTenants(drivers.database), data / "secret.key")
     admin_key = await tenants.bootstrap("fuyun up")
-    dispatcher, services = await _make_services(settings, drivers, tenants, scope)
+    dispatcher, services = await _make_services(settings, drivers, tenants, scope, stack)
 
     # transports
     state = {"unready": "starting", "gateway": ""}
@@ -201,7 +204,7 @@ async def _open_drivers(settings: Settings, stack: AsyncExitStack) -> _Drivers:
 
 
 async def _make_services(
-    settings: Settings, drivers: _Drivers, tenants: Tenants, scope: Scope
+    settings: Settings, drivers: _Drivers, tenants: Tenants, scope: Scope, stack: AsyncExitStack
 ) -> tuple[Dispatcher, calls.Services]:
     """The services; what the transports know themselves is filled in by `_build`."""
     catalog, blobs, store, host = drivers.catalog, drivers.blobs, drivers.store, drivers.host
@@ -215,6 +218,10 @@ async def _make_services(
         table, host, store, measures, quotas_of=tenants.quotas, environment=environment,
         queue_length=settings.queue_length, queue_wait_s=settings.queue_wait_s,
     )  # fmt: skip
+    key = await asyncio.to_thread(load_key, settings.data_path / "secret.key", False)
+    inward = Inward(dispatcher, Credentials(key, settings.credential_s))
+    host.attend_by(inward)
+    stack.push_async_callback(inward.close)
     await dispatcher.open()
     calendar.start(scope, dispatcher.provision)
     functions = Functions(catalog, tenants, dispatcher.reload, host.forget)

@@ -13,7 +13,18 @@ from fuyun.client.fields import FUNCTION_FIELDS, HOOKS, STRUCTS, json_schema
 from fuyun.client.project import find_project_file, load_project
 from fuyun.client.requirements import find_requirements
 from fuyun.domain.errors import BadRequest
-from fuyun.domain.functions import MIB, Cors, FunctionSpec, Hooks, HttpTrigger, Provisioned, Readiness, Trigger, WarmUp
+from fuyun.domain.functions import (
+    MIB,
+    Cors,
+    FunctionSpec,
+    Hooks,
+    HttpTrigger,
+    Permissions,
+    Provisioned,
+    Readiness,
+    Trigger,
+    WarmUp,
+)
 from tests.client.projects import MINIMAL, load, make_folder, mistakes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -293,3 +304,8 @@ def test_a_custom_function_has_an_executable_bootstrap(tmp_path: Path) -> None:
     program.chmod(0o755)
     spec = load_project(tmp_path).functions["f"].spec
     assert (spec.handler, spec.hooks.pre_stop_timeout_s) == ("anything at all", 9.0)
+
+
+def test_permissions_are_read(folder: Path) -> None:
+    text = f"{MINIMAL}    permissions:\n      invoke: [g, '*']\n"
+    assert load(folder, text).functions["f"].spec.permissions == Permissions(invoke=("g", "*"))

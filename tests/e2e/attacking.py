@@ -26,6 +26,8 @@ listener = None
 
 def handler(event, context):
     global listener
+    if event.get("show"):
+        return context.credential
     if event.get("settle") and listener is None:
         listener = socket.create_server(("127.0.0.1", event["settle"]["port"]))
         with open(event["settle"]["tmp"], "w") as file:
@@ -119,9 +121,11 @@ def scene(platform: Platform, isolation: str) -> Iterator[dict[str, Any]]:
     assert made.is_success, made.text
     files = {"handler.py": _NEIGHBOUR, f"{token}.txt": "the neighbour's"}
     try:
-        platform.deploy("neighbour", files, namespace="tenant-b", isolation=isolation, start="blank", max_instances=1)
+        platform.deploy("neighbour", files, namespace="tenant-b", isolation=isolation, start="blank", max_instances=1,
+                        permissions={"invoke": ["neighbour"]})  # fmt: skip
         settled = platform.invoke("neighbour", {"settle": {"port": port, "tmp": tmp}}, namespace="tenant-b")
         assert settled.is_success, settled.text
+        shown = platform.invoke("neighbour", {"show": True}, namespace="tenant-b")
         host = platform.host()
         kinds = ("mnt", "pid", "net", "ipc", "uts", "user", "cgroup")
         with _belongings(platform) as things:
@@ -129,7 +133,8 @@ def scene(platform: Platform, isolation: str) -> Iterator[dict[str, Any]]:
                 **things, "data": str(platform.data), "config": str(platform.root / "home/config/fuyun/config.yaml"),
                 "gateway_port": int(platform.gateway.rpartition(":")[2]), "neighbour_port": port,
                 "api_port": int(platform.api.rpartition(":")[2]), "neighbour_tmp": tmp,
-                "neighbour_file": f"{token}.txt", "namespaces": {k: os.readlink(f"/proc/self/ns/{k}") for k in kinds},
+                "neighbour_file": f"{token}.txt", "credential": shown.json(),
+                "namespaces": {k: os.readlink(f"/proc/self/ns/{k}") for k in kinds},
                 "pids": {
                     "platform": platform.process.pid, "warden": host["warden"]["pid"],
                     "zygote": host["zygotes"][0]["pid"], "operator": os.getpid(),

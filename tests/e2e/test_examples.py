@@ -45,6 +45,7 @@ def deployed(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> It
             shutil.copytree(project, projects[at], ignore=shutil.ignore_patterns("image"))
             make_image(projects[at])
     assert {project.name for project in projects} >= {
+        "calling",
         "hello",
         "java-words",
         "watermark",
@@ -240,3 +241,9 @@ def test_deploying_again_changes_nothing(deployed: Platform) -> None:
     before = run(deployed, "fn", "versions", "hello", "--json")
     run(deployed, "deploy", str(EXAMPLES / "hello"))
     assert run(deployed, "fn", "versions", "hello", "--json") == before
+
+
+def test_calling_asks_other_functions(deployed: Platform) -> None:
+    items = {"tea": 4, "pot": 1, "cup": 2, "spoon": 6}
+    answer = deployed.invoke("order", {"items": items})
+    assert answer.json() == {"total": 54.45, "percent": 10, "unknown": ["spoon"]}

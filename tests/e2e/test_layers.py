@@ -66,16 +66,21 @@ def test_modules_import_packages_of_every_layer(either_platform: Platform) -> No
     publish(platform, "plain", {f"node_modules/{name}": text for name, text in second.items()})
     built = tarball("own", files={"index.js": "module.exports = 'own';"})
     files = project({"own": "file:own.tgz"}, {"own.tgz": built, "index.mjs": NODE})
-    for layers, one, inner in ((["aws", "plain"], "one 1", 2), (["plain", "aws"], "hidden", 2)):
-        platform.deploy("imports", files, runtime="nodejs", handler="index.handler", layers=layers)
+    node = {"runtime": "nodejs", "handler": "index.handler"}
+    for isolation, layers, one, inner in (
+        ("sandbox", ["aws", "plain"], "one 1", 2), ("sandbox", ["plain", "aws"], "hidden", 2),
+        ("oci:crun", ["aws", "plain"], "one 1", 2),
+    ):  # fmt: skip
+        platform.deploy("imports", files, **node, layers=layers, isolation=isolation)
         found = platform.invoke("imports").json()
         assert found[:5] == ["own", one, f"two {inner}", "scoped", "other"]
         assert set(found[5:]) <= {"EROFS", "EACCES"}
     alone = NODE
     for line, name in ((OWN, "own"), (TWO, "two"), (OTHER, "other")):
         alone = alone.replace(line, f"const {name} = 0;\n")
-    platform.deploy("imports", {"index.mjs": alone}, runtime="nodejs", handler="index.handler", layers=["aws"])
-    assert platform.invoke("imports").json()[:5] == [0, "one 1", 0, "scoped", 0]
+    for isolation in ("sandbox", "oci:crun"):
+        platform.deploy("imports", {"index.mjs": alone}, **node, layers=["aws"], isolation=isolation)
+        assert platform.invoke("imports").json()[:5] == [0, "one 1", 0, "scoped", 0]
     platform.remove("imports")
     for name in ("aws:1", "plain:1"):
         platform.cli("layer", "delete", name, "--yes")

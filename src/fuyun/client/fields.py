@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fuyun.base.units import format_duration, format_size
-from fuyun.domain.functions import Cors, FunctionSpec, Hooks, HttpTrigger, Provisioned, Readiness, WarmUp
+from fuyun.domain.functions import (
+    Cors,
+    FunctionSpec,
+    Hooks,
+    HttpTrigger,
+    Permissions,
+    Provisioned,
+    Readiness,
+    WarmUp,
+)
 from fuyun.domain.runtimes import RUNTIMES
 
 Kind = Literal[
@@ -65,6 +74,10 @@ NETWORK_FIELDS = (
           required=True),
 )  # fmt: skip
 
+PERMISSION_FIELDS = (
+    Field("invoke", "names", "functions of the same namespace that it may call, by name; `*` for all"),
+)
+
 HOOK_FIELDS = (
     Field("handler", "text", "MODULE.CALLABLE to run; programs have none"),
     Field("timeout", "duration", "how long it may take"),
@@ -122,6 +135,7 @@ FUNCTION_FIELDS = (
         "10.0.0.0/8:5432, 192.0.2.7:53/udp, api.example.com:443",
         choices=("none", "internet"), fields=NETWORK_FIELDS,
     ),
+    Field("permissions", "object", "what it may ask of the platform at `FUYUN_ENDPOINT`", fields=PERMISSION_FIELDS),
     Field("start", "choice", "how instances start; `auto` decides by what the import did",
           choices=("auto", "template", "blank", "plain")),
     Field("env", "mapping", "environment variables"),
@@ -274,5 +288,6 @@ STRUCTS = {
     PROVISIONED_FIELDS: Provisioned,
     READINESS_FIELDS: Readiness,
     WARM_UP_FIELDS: WarmUp,
+    PERMISSION_FIELDS: Permissions,
 }
 HOOKS = tuple(name for name in Hooks.__struct_fields__ if not name.endswith("_s"))

@@ -125,6 +125,12 @@ class VersionUnsupported(CallerError):
     code = "http_version_unsupported"
 
 
+class LoopDetected(CallerError):
+    """Functions call each other too deep, or in a circle. Fields: `depth`."""
+
+    code = "loop_detected"
+
+
 class QuotaExceeded(CallerError):
     """A quota of the namespace is used up. Fields: `quota`, `limit`."""
 

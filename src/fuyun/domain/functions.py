@@ -12,6 +12,8 @@ from fuyun.domain.runtimes import IMAGES, SERVERS
 MIB = 1024 * 1024
 #: Mount points a sandbox prepares, less the one for dependencies (`runtime.sandbox.LAYER_SLOTS`).
 MOST_LAYERS = 11
+#: Functions that one function's permissions may name.
+MOST_NAMED = 100
 
 Isolation = Literal["sandbox", "process", "oci:crun", "oci:runc", "oci:runsc", "oci:kata"]
 Auth = Literal["public", "key"]
@@ -93,6 +95,13 @@ class Allowed(Wire, frozen=True, kw_only=True):
     allow: tuple[str, ...]
 
 
+class Permissions(Wire, frozen=True, kw_only=True):
+    """What a function may ask of the platform at its own address. `invoke`: functions of its namespace by name, or `*`
+    for all of them; with nothing named it has no address."""
+
+    invoke: tuple[str, ...] = ()
+
+
 class Provisioned(Wire, frozen=True, kw_only=True):
     """A window in which more instances are kept: from each time the cron `schedule` fires, for `duration_s`."""
 
@@ -123,6 +132,7 @@ class FunctionSpec(Wire, frozen=True, kw_only=True):
     log_bytes: int = 1 * MIB  # log text kept of one invocation
     isolation: Isolation = "sandbox"
     network: Network | Allowed = "none"
+    permissions: Permissions = Permissions()
     start: StartPolicy = "auto"
     env: dict[str, str] = {}
     secrets: dict[str, str] = {}  # environment name -> name of a secret of the namespace

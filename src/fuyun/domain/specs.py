@@ -8,8 +8,9 @@ import msgspec
 
 from fuyun.base.units import format_duration, format_size
 from fuyun.domain.errors import BadRequest
-from fuyun.domain.functions import HOOKS, MIB, MOST_LAYERS, Allowed, FunctionSpec, HttpTrigger, Weight
+from fuyun.domain.functions import HOOKS, MIB, MOST_LAYERS, MOST_NAMED, Allowed, FunctionSpec, HttpTrigger, Weight
 from fuyun.domain.images import check_image
+from fuyun.domain.inward import ADDRESS_PORT
 from fuyun.domain.names import check_layers, check_name, check_qualifier
 from fuyun.domain.networks import MOST, parse_opening
 from fuyun.domain.runtimes import IMAGES, JAVAS, KEPT, MODULES, NODES, PROGRAMS, RUNTIMES, SERVER_PORT
@@ -82,6 +83,7 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
         _between(f"hooks.{hook}_timeout_s", getattr(spec.hooks, f"{hook}_timeout_s"), 0.1, 900, "seconds")
     _check_warm_up(spec)
     _check_network(spec)
+    _check_permissions(spec)
     for name in [*spec.env, *spec.secrets]:
         _require(
             name.isidentifier(), f"env.{name}", f"{name!r} is not an environment variable name", "use A-Z, 0-9 and _"
@@ -134,6 +136,27 @@ def _check_network(spec: FunctionSpec) -> None:
         _require(0 < count <= MOST, "network.allow", f"{count} entries", f"name 1 to {MOST}, or write network: none")
         for index, text in enumerate(spec.network.allow):
             parse_opening(text, f"network.allow[{index}]")
+
+
+def _check_permissions(spec: FunctionSpec) -> None:
+    names = spec.permissions.invoke
+    _require(
+        len(names) <= MOST_NAMED,
+        "permissions.invoke",
+        f"{len(names)} names",
+        f"name up to {MOST_NAMED}, or write ['*']",
+    )
+    for index, name in enumerate(names):
+        path = f"permissions.invoke[{index}]"
+        try:
+            check_name("function", name if name != "*" else "all")
+        except BadRequest as exc:
+            hint = "write the name of a function of the same namespace, without a version, or '*' for all"
+            raise BadRequest(f"{path}: {exc.detail}", hint=hint, path=path) from exc
+    _require(
+        not names or spec.runtime not in MODULES, "permissions.invoke", f"runtime {spec.runtime} has no sockets",
+        "leave it out, or use another runtime",
+    )  # fmt: skip
 
 
 def _check_callables(spec: FunctionSpec) -> None:
@@ -235,6 +258,10 @@ def _check_server(spec: FunctionSpec) -> None:
     _require(
         port.isascii() and port.isdigit() and 1024 <= int(port) <= 65535,
         "env.PORT", f"{port!r} is no port a program without rights can listen on", "use 1024 to 65535, or leave it out",
+    )  # fmt: skip
+    _require(
+        not spec.permissions.invoke or int(port) != ADDRESS_PORT,
+        "env.PORT", f"{port} is the platform's where a function has permissions", "use another one",
     )  # fmt: skip
     _require("PORT" not in spec.secrets, "env.PORT", "the port cannot be a secret", "write it in env, or leave it out")
     command, path = spec.command, spec.readiness.path

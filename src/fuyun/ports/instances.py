@@ -70,6 +70,7 @@ class Head(Wire, frozen=True, kw_only=True):
     headers: list[tuple[str, str]] = []
     source: str = ""  # client address
     scheme: str = "http"
+    credential: str = ""  # for the platform's address inside; "" when its function has no permissions
 
 
 class Asked(msgspec.Struct, gc=False):

@@ -109,6 +109,12 @@ class Context:
 
         return logging.getLogger(self.function or "function")
 
+    @property
+    def credential(self) -> str:
+        """What proves to the platform's address (`FUYUN_ENDPOINT`) that this invocation asks; good for minutes, and in
+        this instance only. "" for a function without permissions."""
+        return str(self._head.get("credential", ""))
+
     # Names that handlers written for AWS Lambda use.
 
     def get_remaining_time_in_millis(self) -> int:

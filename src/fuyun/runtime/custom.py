@@ -169,6 +169,8 @@ class Custom(Keeper):
             ("Lambda-Runtime-Deadline-Ms", str(deadline_ms)),
             ("Lambda-Runtime-Invoked-Function-Arn", context.invoked_function_arn),
         ]
+        if context.credential:
+            headers.append(("Fuyun-Credential", context.credential))
         if context.trace:
             headers.append(("Lambda-Runtime-Trace-Id", _trace(context.trace)))
         client = next((value for name, value in call.head["headers"] if name == "x-amz-client-context"), "")

@@ -1,4 +1,5 @@
-"""The warden's side of the gate: starts it, has it link instances, notices when it ends."""
+"""What instances get in their networks, on behalf of the warden: links to the gate, which is started and watched here,
+and the platform's listeners."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import socket
 from collections import deque
 
 from fuyun.runtime import descriptors, gate, syscalls
+from fuyun.runtime.listening import Maker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,26 +28,45 @@ _FULL = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS))
 class Links:
     """One gate at a time, on behalf of the warden, whose loop calls when a descriptor it `listen`s on is readable."""
 
-    def __init__(self, listen: Callable[[int, Callable[[], None]], None], ignore: Callable[[int], None]) -> None:
-        self._listen, self._ignore = listen, ignore
+    def __init__(
+        self,
+        listen: Callable[[int, Callable[[], None]], None],
+        ignore: Callable[[int], None],
+        tell: Callable[[dict[str, Any], tuple[int, ...]], None],
+    ) -> None:
+        self._listen, self._ignore, self._tell = listen, ignore, tell
         self._socket: socket.socket | None = None
         self._pidfd = -1
         self._waiting: dict[str, Done] = {}
         self._queue: deque[tuple[Child, dict[str, Any]]] = deque()
-        self.pids: set[int] = set()  # of the gate
+        self._gate: set[int] = set()  # its process number
+        self.listeners = Maker()
+
+    @property
+    def pids(self) -> set[int]:
+        """Of the processes it has started."""
+        return self._gate | self.listeners.pids
 
     def open(self, platform: int) -> None:
         """Start a gate that the platform talks to over `platform`; an earlier one is ended."""
         self._close()
         pid, self._socket = gate.start(platform)
         self._pidfd = syscalls.pidfd_open(pid)
-        self.pids = {pid}
+        self._gate = {pid}
         self._listen(self._pidfd, self._close)
         self._listen(self._socket.fileno(), self._on_answer)
 
     def link(self, child: Child, wanted: dict[str, Any] | None, done: Done) -> None:
-        """Link a child to the gate, if that is `wanted` ({slot, group, address}); `done` is called, often later."""
-        if wanted is None:
+        """Give a child what is `wanted` in its network: `listen` a listener at that port, which the platform gets;
+        {slot, group, address} a link to the gate. `done` is called, often later."""
+        if wanted is not None and "listen" in wanted:
+            try:
+                with self.listeners.make(child.pidfd, wanted["listen"]) as listener:
+                    self._tell({"ev": "listening", "id": child.id}, (listener.fileno(),))
+            except OSError as error:
+                done(f"listening in its network: {error.strerror or error}")
+                return
+        if wanted is None or "slot" not in wanted:
             done("")
         elif self._socket is None:
             done(_NO_GATE)
@@ -89,7 +110,7 @@ class Links:
         os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
         os.close(self._pidfd)
         self._pidfd = -1
-        self.pids = set()
+        self._gate = set()
         self._queue.clear()
         waiting, self._waiting = self._waiting, {}
         for done in waiting.values():

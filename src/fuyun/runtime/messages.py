@@ -85,10 +85,20 @@ def _is_plan_or_none(value: object) -> bool:
 
 
 def _is_link_or_none(value: object) -> bool:
-    return value is None or (
-        type(value) is dict
-        and all(type(value.get(name)) is int and 0 <= value[name] < 2**32 for name in ("slot", "group"))
-        and _is_text(value.get("address"))
+    if type(value) is not dict:
+        return value is None
+    port = value.get("listen", 1)
+    linked = set(value) != {"listen"}
+    return (
+        type(port) is int
+        and 0 < port < 65536
+        and (
+            not linked
+            or (
+                all(type(value.get(name)) is int and 0 <= value[name] < 2**32 for name in ("slot", "group"))
+                and _is_text(value.get("address"))
+            )
+        )
     )
 
 

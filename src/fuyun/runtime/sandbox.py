@@ -140,6 +140,12 @@ def loopback_up() -> None:
         os.close(probe)
 
 
+def fixed_limits() -> None:
+    """Limits of this process and what it starts that no function chooses."""
+    syscalls.call("prlimit64", 0, resource.RLIMIT_CORE, _NO_CORE, None)
+    syscalls.call("prlimit64", 0, resource.RLIMIT_SIGPENDING, _FEW_SIGNALS, None)
+
+
 def _common(uid: int) -> None:
     loopback_up()
     if os.getuid() != uid:
@@ -148,8 +154,7 @@ def _common(uid: int) -> None:
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     syscalls.empty_bounding_set()
-    syscalls.call("prlimit64", 0, resource.RLIMIT_CORE, _NO_CORE, None)
-    syscalls.call("prlimit64", 0, resource.RLIMIT_SIGPENDING, _FEW_SIGNALS, None)
+    fixed_limits()
     # A woken instance must not push the platform off its processor in the middle of a turn (sched(7)).
     syscalls.call("sched_setscheduler", 0, os.SCHED_BATCH, _NO_PRIORITY)
 
@@ -187,14 +192,14 @@ def mount_code(code: str, layers: list[str], tmp_bytes: int) -> None:
         syscalls.mount(f"{STORE}/{layer}", f"{LAYERS}/{index}", "", syscalls.MS_BIND)
     syscalls.mount(EMPTY, STORE, "", syscalls.MS_BIND)
     if layers:
-        _show_packages(len(layers))
+        show_packages(len(layers))
     if tmp_bytes != TMP_BYTES:
         flags = syscalls.MS_REMOUNT | syscalls.MS_NOSUID | syscalls.MS_NODEV
         sizes = f"size={max(4096, tmp_bytes)},nr_inodes={max(16, tmp_bytes // 4096)}"
         syscalls.mount("tmp", "/tmp", "tmpfs", flags, sizes)
 
 
-def _show_packages(layers: int) -> None:
+def show_packages(layers: int) -> None:
     """Show the npm packages of the layers in one folder: that of the only layer with any, else links to each, of which
     those of earlier layers come first."""
     tries = [f"{LAYERS}/{index}/{name}" for index in range(layers) for name in ("nodejs/node_modules", "node_modules")]

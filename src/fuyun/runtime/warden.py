@@ -1,8 +1,8 @@
 """The warden: the only privileged process. It starts zygotes, keeps control groups, tells how instances ended.
 
-Single-threaded, standard library only, PID 1 of a namespace of its own: when it ends, the kernel ends all it
-started. It reads messages from the platform (trusted) and from zygotes (no user code); from instances it reads only
-who is speaking, which the kernel says. It never sees an event, a result or a line of user code.
+Single-threaded, standard library only, PID 1 of a namespace of its own: when it ends, the kernel ends all it started.
+It reads messages from the platform (trusted) and zygotes (no user code), from instances only who is speaking, as the
+kernel says. It never sees an event, a result or a line of user code.
 
 Messages from the platform (JSON, `descriptors.py`), each with an `id`:
   zygote  {plan, options}                     start a zygote; answered by `zygote`
@@ -12,9 +12,9 @@ Messages from the platform (JSON, `descriptors.py`), each with an `id`:
                                               a copy of a template, or with a folder `code` of a zygote of layers;
                                               answered by `ready` [pidfd]
   limits  {limits, room, network?}            set a blank's limits (`room`: a template's), link it, let it go on
-  run     {plan, argv, env, cwd, limits} [output]  a build in a sandbox; answered by `gone`
-  freeze  {frozen} | kill {} | stats {}
-To the platform: hello, zygote, ready, failed {message, again?}, gone {status, oom, peak, cpu_us}, stats.
+  run     {plan, argv, env, cwd, limits} [output]  a build in a sandbox, answered by `gone`
+  freeze  {frozen} | kill {} | stats {}       `network` is as in `Links.link`
+To the platform: hello, zygote, listening, ready, failed {message, again?}, gone {status, oom, peak, cpu_us}, stats.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Warden:
         self._selector = selectors.DefaultSelector()
         self._handlers: dict[int, Callable[[], None]] = {}
         self._listen(platform.fileno(), self._on_platform)
-        self._links = Links(self._listen, self._ignore)
+        self._links = Links(self._listen, self._ignore, self._tell)
         self._watched_s = 0.0
         self._dead_groups: list[cgroups.Group] = []
         self._numbers = Numbers(options["uid_base"] if options["root"] else 0)

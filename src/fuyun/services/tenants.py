@@ -76,6 +76,11 @@ class Tenants:
                 raise Unauthenticated(
                     "the request carries no key", hint="send `Authorization: Bearer fk_...` or `Fuyun-Key: fk_...`"
                 )
+            if token.startswith("fc_"):
+                raise Unauthenticated(
+                    "this is a function's own credential; it is good at the address inside its instance only",
+                    hint="ask at FUYUN_ENDPOINT, or use a key of `fuyun key create`",
+                )
             raise Unauthenticated("the key is not known, or was revoked", hint="use a key of `fuyun key create`")
         key, principal = found
         if key.expires_s is None:

@@ -30,7 +30,7 @@ def test_statuses_fit_who_must_act(kind: type[FuyunError]) -> None:
     status = status_of(kind)
     assert HTTPStatus(status).phrase
     if issubclass(kind, errors.CallerError):
-        assert 400 <= status < 500 or status in (501, 505)
+        assert 400 <= status < 500 or status in (501, 505, 508)
     elif kind is not errors.BuildFailed:
         assert 500 <= status < 600
 

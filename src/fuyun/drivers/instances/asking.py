@@ -15,7 +15,15 @@ decode_head: Final = msgspec.json.Decoder(Head).decode
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND", "REPORT", "SEARCH"})
 #: Fields written here, whatever the caller sent.
 _OURS: Final = frozenset(
-    {"connection", "content-length", "transfer-encoding", "upgrade", "fuyun-request-id", "x-forwarded-prefix"}
+    {
+        "connection",
+        "content-length",
+        "transfer-encoding",
+        "upgrade",
+        "fuyun-request-id",
+        "x-forwarded-prefix",
+        "fuyun-credential",
+    }
 )
 _FORWARDED: Final = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host")
 _unsafe: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]").sub
@@ -42,6 +50,8 @@ def request_head(head: Head, size_bytes: int) -> bytes:
     came_by = fields.get("x-forwarded-for")
     target = f"{head.path}?{head.query}" if head.query else head.path
     first = [f"{head.method} {target} HTTP/1.1", f"host: {host}", f"fuyun-request-id: {head.id}"]
+    if head.credential:
+        first.append(f"fuyun-credential: {head.credential}")
     if head.source:
         first.append(f"x-forwarded-for: {f'{came_by}, {head.source}' if came_by else head.source}")
     first.append(f"x-forwarded-proto: {fields.get('x-forwarded-proto', head.scheme)}")

@@ -16,6 +16,7 @@ from fuyun.domain.invocations import LogLine
 from fuyun.drivers.instances.networks import Networks
 from fuyun.drivers.instances.process import Process
 from fuyun.drivers.instances.warden import Warden
+from fuyun.ports.attending import Attendant
 
 _log = structlog.get_logger("fuyun.host")
 
@@ -43,6 +44,7 @@ class Ground:
 
     warden: Warden
     networks: Networks
+    attendant: Attendant | None = None  # told by wiring
 
     def __init__(self, options: HostOptions, log: Callable[[LogLine], None]) -> None:
         """`log` gets lines that belong to no invocation."""
@@ -64,6 +66,8 @@ class Ground:
         """It is gone."""
         self.processes.pop(process.id, None)
         self.networks.release(process)
+        if process.attendance is not None:
+            process.attendance.close()
         self.on_dismiss(process)
 
     def try_send(self, message: dict[str, Any]) -> None:

@@ -16,8 +16,9 @@ from fuyun.domain.errors import FuyunError, HostUnable, InstanceLost, Unavailabl
 from fuyun.domain.functions import Version, is_oci
 from fuyun.domain.interpreters import Interpreter
 from fuyun.domain.invocations import LogLine, StartKind
+from fuyun.domain.inward import ENDPOINT
 from fuyun.domain.runtimes import KEPT
-from fuyun.drivers.instances import loading
+from fuyun.drivers.instances import attending, loading
 from fuyun.drivers.instances.blanks import Blanks, Family
 from fuyun.drivers.instances.ground import Ground, HostOptions
 from fuyun.drivers.instances.inventory import Inventory
@@ -29,6 +30,7 @@ from fuyun.drivers.instances.programs import Programs
 from fuyun.drivers.instances.templates import Template, Templates
 from fuyun.drivers.instances.warden import Warden
 from fuyun.drivers.instances.warming import Reserve, Warming
+from fuyun.ports.attending import Attendant
 from fuyun.ports.instances import Instance, StartPlan, StartReport, WarmUpReport
 
 _log = structlog.get_logger("fuyun.host")
@@ -101,6 +103,10 @@ class LocalHost:
     def protect_ports(self, ports: Iterable[int]) -> None:
         """The platform's own ports, which no function reaches, whatever its policy."""
         self._ground.networks.protect(ports)
+
+    def attend_by(self, attendant: Attendant) -> None:
+        """Who answers at the platform's address inside instances. Until this is told, no instance has one."""
+        self._ground.attendant = attendant
 
     @property
     def network_refused(self) -> Mapping[tuple[str, str, str], int]:
@@ -290,11 +296,19 @@ class LocalHost:
         except (InstanceLost, Unavailable) as error:
             _log.warning("a start goes on without the zygote of its layers", version=version.key, error=error.detail)
             return None
+        attending.hand_out(process)
         self._init_ms[version.key] = process.report.init_ms + zygote.import_ms
         return process
 
     def _task(self, version: Version, env: dict[str, str], process: Process, template: bool) -> dict[str, Any]:
+        """What a process that becomes the version is told, with what is there before it reads that: the platform's
+        address in it, its warm-up call."""
         store, cgroups = str(self._ground.options.store), bool(self.hello.get("cgroup"))
+        if not template:
+            attending.begin(self._ground.attendant, process, version)
+        elif version.spec.permissions.invoke:  # its copies have the same, each for itself
+            env = {**env, "FUYUN_ENDPOINT": ENDPOINT}
+        env = {**env, **attending.variables(process.attendance)}
         task = loading.task_of(version, env, process.id, template=template, store=store, cgroups=cgroups)
         task["learn"] = self._layers.may_share(version)
         if template and version.spec.warm_up is not None:
@@ -316,11 +330,12 @@ class LocalHost:
         except FuyunError:
             process.kill("it has no link to the network")
             raise
-        order = {"op": "limits", "id": process.id, "limits": limits, "template": template, "network": process.link}
-        self.warden.send(order)
+        order = {"op": "limits", "id": process.id, "limits": limits, "template": template}
+        self.warden.send({**order, "network": attending.order_of(process)})
         process.specialize(task)
         if process.warming is not None:
             process.warming.send(process)
+        attending.hand_out(process)
         place_ms = (placed - began) * 1000 if kind == "blank" else 0.0
         await loading.wait_ready(process, kind, began, place_ms)
         self._init_ms[version.key] = process.report.init_ms
@@ -356,7 +371,9 @@ class LocalHost:
     # --- what happens to processes
 
     def _on_event(self, message: dict[str, Any]) -> None:
-        if message["ev"] in ("gone", "failed"):
+        if message["ev"] == "listening":
+            attending.take_listener(self._ground.processes.get(message["id"]), message["listener"])
+        elif message["ev"] in ("gone", "failed"):
             process = self._ground.processes.get(message["id"])
             if process is not None:
                 if message["ev"] == "failed":

@@ -13,7 +13,7 @@ from fuyun.base import clock
 from fuyun.decide import starts
 from fuyun.domain.errors import Unavailable
 from fuyun.domain.functions import Version
-from fuyun.drivers.instances import loading
+from fuyun.drivers.instances import attending, loading
 from fuyun.drivers.instances.ground import Ground
 from fuyun.drivers.instances.process import Process
 
@@ -47,7 +47,7 @@ async def fork(ground: Ground, parent: Parent, process: Process, version: Versio
         raise Unavailable("it does not listen any more", retry_after_s=1)
     message = {
         "op": "fork", "id": process.id, "template": parent.process.id, "tmp_bytes": version.spec.tmp_bytes,
-        "limits": loading.limits_of(version.spec), "network": process.link,
+        "limits": loading.limits_of(version.spec), "network": attending.order_of(process),
         "task": {"instance": process.id, "template": False, "spare": process.kind == "spare"}, **more,
     }  # fmt: skip
     passed = await process.connect()

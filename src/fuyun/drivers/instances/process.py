@@ -28,6 +28,7 @@ from fuyun.drivers.instances.doors import Door
 from fuyun.drivers.instances.ending import is_ending
 from fuyun.drivers.instances.fronts import Front
 from fuyun.drivers.instances.spending import Spending
+from fuyun.ports.attending import Attendance
 from fuyun.ports.instances import Call, ReplySink, StartReport, WarmUpReport
 from fuyun.runtime import wire
 
@@ -48,10 +49,10 @@ class Warming(Protocol):
     """`warming.Warming`, as far as it is used of a process."""
 
     def send(self, process: Process) -> None: ...
-
     async def wait(self) -> WarmUpReport: ...
 
 
+Send = Callable[[dict[str, Any]], None]
 OnOutput = Callable[["Process", str, str, str], None]  # (process, stream, level, text)
 
 
@@ -64,9 +65,7 @@ class Invoke(Protocol):
 class Process:
     """A blank, template, spare or instance. Implements `ports.instances.Instance` once it serves a version."""
 
-    def __init__(
-        self, kind: str, zygote: str, warden_send: Callable[[dict[str, Any]], None], on_output: OnOutput
-    ) -> None:
+    def __init__(self, kind: str, zygote: str, warden_send: Send, on_output: OnOutput) -> None:
         """`kind`: blank, template, spare or instance."""
         self.id = ids.new_id()
         self.kind = kind
@@ -77,6 +76,7 @@ class Process:
         self.memory_bytes = 0
         self.link: dict[str, Any] | None = None  # to the network
         self.warming: Warming | None = None  # the warm-up call that was sent behind its task
+        self.attendance: Attendance | None = None  # at the platform's address inside
         self.template: Process | None = None  # what it was forked from, which alone learns its exit status
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.on_lost: Callable[[Process], None] | None = None  # it takes no more calls

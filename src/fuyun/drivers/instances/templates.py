@@ -26,7 +26,7 @@ from fuyun.domain.errors import (
     Unavailable,
 )
 from fuyun.domain.functions import Version
-from fuyun.drivers.instances import loading, memory
+from fuyun.drivers.instances import attending, loading, memory
 from fuyun.drivers.instances.ground import Ground
 from fuyun.drivers.instances.parents import Budget, Holding, Parent, fork
 from fuyun.drivers.instances.process import Process
@@ -183,6 +183,8 @@ class Templates:
         process = self._ground.new_process(kind, template.process.zygote)
         process.become(version)
         process.template = template.process
+        attending.begin(self._ground.attendant, process, version)
+        attending.hand_out(process)
         return process
 
     def _keeps(self, template: Template) -> bool:

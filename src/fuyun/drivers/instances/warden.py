@@ -213,11 +213,14 @@ class Warden:
                 asyncio.get_running_loop().remove_reader(self._socket.fileno())
                 self._thaw()
                 return
-            if passed:
+            if message["ev"] == "listening":
+                message["listener"] = socket.socket(fileno=passed[0]) if passed else None
+            elif passed:
                 message["pid"] = host_pid(passed[0])
                 for descriptor in passed:
                     os.close(descriptor)
-            future = self._waiting.pop(message["id"], None)
+            answers = message["ev"] != "listening"
+            future = self._waiting.pop(message["id"], None) if answers else None
             if future is not None and not future.done():
                 future.set_result(message)
             else:

@@ -57,7 +57,8 @@ public final class Bootstrap {
         try {
             long deadline = Long.parseLong(asked.headers.get("lambda-runtime-deadline-ms"));
             String trace = asked.headers.getOrDefault("lambda-runtime-trace-id", "");
-            Object result = target.call(asked.body, new Context(id, deadline, trace));
+            String credential = asked.headers.getOrDefault("fuyun-credential", "");
+            Object result = target.call(asked.body, new Context(id, deadline, trace, credential));
             byte[] body = result instanceof byte[] ? (byte[]) result
                 : Json.write(result).getBytes(StandardCharsets.UTF_8);
             System.out.flush();

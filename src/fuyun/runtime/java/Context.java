@@ -8,11 +8,13 @@ public final class Context {
     private final String requestId;
     private final long deadlineMs;
     private final String traceId;
+    private final String credential;
 
-    Context(String requestId, long deadlineMs, String traceId) {
+    Context(String requestId, long deadlineMs, String traceId, String credential) {
         this.requestId = requestId;
         this.deadlineMs = deadlineMs;
         this.traceId = traceId;
+        this.credential = credential;
     }
 
     /** The invocation's number, the one of the logs. */
@@ -52,7 +54,12 @@ public final class Context {
         return traceId;
     }
 
-    /** The same as a map, for code that is compiled without this class. */
+    /** What proves to the platform's address (FUYUN_ENDPOINT) that this invocation asks; "" without permissions. */
+    public String getCredential() {
+        return credential;
+    }
+
+    /** The same as a map, without the credential, for code that is compiled without this class. */
     public Map<String, Object> toMap() {
         Map<String, Object> map = new LinkedHashMap<>();
         map.put("requestId", requestId);

@@ -38,6 +38,8 @@ class Context {
   get deadline() { return this.#head.deadline_ms ? this.#head.deadline_ms / 1000 : Infinity; }
   get memoryLimitBytes() { return Number(this.#task.memory_bytes); }
   get logger() { return console; }
+  /** What proves to the platform's address (FUYUN_ENDPOINT) that this invocation asks. '' without permissions. */
+  get credential() { return String(this.#head.credential ?? ''); }
 
   /** Aborted when the caller is gone. */
   get signal() {

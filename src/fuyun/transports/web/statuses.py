@@ -23,6 +23,7 @@ STATUSES: dict[str, int] = {
     "expectation_failed": 417,
     "unsupported": 501,
     "http_version_unsupported": 505,
+    "loop_detected": 508,
     "quota_exceeded": 403,
     "throttled": 429,
     "function_error": 502,

@@ -1,0 +1,75 @@
+"""The platform's address of an instance: its listener is asked of the warden, its credential comes with every call."""
+
+from __future__ import annotations
+
+import socket
+from functools import partial
+from typing import Any
+
+from fuyun.domain.functions import Version
+from fuyun.domain.inward import DEPTH_FIELD
+from fuyun.drivers.instances.process import Process
+from fuyun.ports.attending import Attendance, Attendant
+from fuyun.ports.instances import Call, ReplySink
+
+#: How a head tells its depth (`ports.instances.Head` as JSON). Quotes in what callers send are escaped there.
+_DEPTH = f'["{DEPTH_FIELD}","'.encode()
+_DIGITS = 3
+#: Where a head tells its invocation (`runtime.heads`).
+_ID = slice(len(b'{"id":"'), len(b'{"id":"') + 32)
+
+
+def depth_of(head: bytes) -> int:
+    """How deep a call stands below a request from outside; 0 where its head does not tell."""
+    at = head.find(_DEPTH)
+    if at < 0:
+        return 0
+    text = head[at + len(_DEPTH) : at + len(_DEPTH) + _DIGITS + 1].partition(b'"')[0]
+    return int(text) if text.isdigit() and len(text) <= _DIGITS else 0
+
+
+def begin(attendant: Attendant | None, process: Process, version: Version) -> None:
+    """Give a process that becomes an instance of `version` the address its permissions ask for. Unavailable."""
+    if attendant is not None:
+        process.attendance = attendant.attend(version, process.id, partial(_runs, process))
+
+
+def _runs(process: Process, invocation: str) -> bool:
+    return any(getattr(sink, "id", "") == invocation for sink in process.channel.streams.values())
+
+
+def hand_out(process: Process) -> None:
+    """From now on its calls come with a credential. It knows by then how calls reach it."""
+    attendance, plain = process.attendance, process.invoke
+    if attendance is None:
+        return
+
+    def invoke(head: bytes, body: bytes, end: bool, sink: ReplySink) -> Call:
+        credential = attendance.credential(str(head[_ID], "ascii"), depth_of(head))
+        return plain(b'%b,"credential":"%b"}' % (head[:-1], credential.encode()), body, end, sink)
+
+    process.invoke = invoke
+
+
+def order_of(process: Process) -> dict[str, Any] | None:
+    """What the warden is to make in the network of the process: its link to the gate, and the listener."""
+    attendance = process.attendance
+    if attendance is None or not attendance.port:
+        return process.link
+    return {**(process.link or {}), "listen": attendance.port}
+
+
+def variables(attendance: Attendance | None) -> dict[str, str]:
+    """What its code finds in the environment."""
+    return {"FUYUN_ENDPOINT": attendance.endpoint} if attendance is not None else {}
+
+
+def take_listener(process: Process | None, listener: socket.socket | None) -> None:
+    """The warden has made it; None: there was no descriptor left for it."""
+    if listener is None:
+        if process is not None:
+            process.kill("no descriptors for the platform's address in it")
+    elif process is None or process.attendance is None or process.gone:
+        listener.close()
+    else:
+        process.attendance.listen(listener)
