@@ -37,9 +37,6 @@ def main(channel_fd: int, control_fd: int, node: str) -> int:
     worker.preload()
     nodejs.use(node)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
-    most = resource.getrlimit(resource.RLIMIT_SIGPENDING)[1]
-    few = sandbox.SIGNALS if most < 0 else min(sandbox.SIGNALS, most)
-    resource.setrlimit(resource.RLIMIT_SIGPENDING, (few, few))  # before the namespace that is counted by it
     # What the runtime mapped is root's number, which it needs itself; the control group has its instance by now.
     sandbox.rename_user(sandbox.INSTANCE_UID, sandbox.INSTANCE_UID, syscalls.NEWCGROUP)
     syscalls.call("sched_setscheduler", 0, os.SCHED_BATCH, bytes(4))
