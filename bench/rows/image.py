@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bench.measure import Row, Sample
-from bench.rows.cold import HELLO, first_calls
-from bench.stage import BARE_PYTHON, Stage
+from bench.rows.cold import first_calls
+from bench.stage import BARE_PYTHON, HELLO, Stage
 from tests.images import BUSYBOX, Image, busybox, layer
 
 _ENTRYPOINT = ["/bin/sh", "-c", 'exec httpd -f -p "$PORT" -h /srv']

@@ -44,9 +44,10 @@ class Settings(Wire, frozen=True, kw_only=True):
     queue_length: Annotated[int, _doc("requests that wait for an instance per version; 429 above")] = 1000
     queue_wait_s: Annotated[float, _doc("seconds a request waits for an instance; 503 with Retry-After above")] = 30.0
     blanks: Annotated[int, _doc("prepared sandboxes kept per interpreter; each costs about 1 MB")] = 4
-    template_budget_bytes: Annotated[int, _doc("memory that templates may hold together; the least used go first")] = (
-        2**30
-    )
+    template_budget_bytes: Annotated[
+        int,
+        _doc("memory that templates and zygotes of layers may hold; the least worth go first; 0 an eighth of it all"),
+    ] = 0
     template_from_ms: Annotated[
         float, _doc("a version whose init takes longer gets a template; a fork costs about this")
     ] = 8.0

@@ -33,6 +33,7 @@ from fuyun.drivers.catalog.functions import SqlCatalog
 from fuyun.drivers.catalog.layers import SqlLayers
 from fuyun.drivers.catalog.sqlite import Database
 from fuyun.drivers.catalog.tenants import SqlTenants
+from fuyun.drivers.instances import memory
 from fuyun.drivers.instances.host import HostOptions, LocalHost
 from fuyun.drivers.instances.interpreters import Interpreter, Interpreters
 from fuyun.drivers.instances.nodes import Nodes
@@ -44,6 +45,7 @@ from fuyun.services.deploying import Deployer, DeployParts
 from fuyun.services.dispatching import Dispatcher
 from fuyun.services.environments import environment_of
 from fuyun.services.functions import Functions
+from fuyun.services.gauges import StartBudget
 from fuyun.services.layers import Layers
 from fuyun.services.measures import Measures
 from fuyun.services.records import Records
@@ -137,7 +139,9 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
     services = dataclasses.replace(
         services,
         gauges=lambda: dataclasses.replace(
-            dispatcher.gauges(gateway.stats.connections), network_refused=drivers.host.network_refused
+            dispatcher.gauges(gateway.stats.connections),
+            network_refused=drivers.host.network_refused,
+            budget=StartBudget(**drivers.host.budget_of_starts()),
         ),
         unready=lambda: state["unready"],
         gateway_url=lambda: state["gateway"],
@@ -228,7 +232,7 @@ async def _make_services(
             catalog=catalog, blobs=blobs, builder=drivers.builder, modules=drivers.modules,
             java=drivers.java, packages=drivers.packages, images=drivers.images, host=host,
             tenants=tenants, layers=layers, storage=storage, on_change=dispatcher.reload,
-            upload_bytes=settings.upload_bytes,
+            upload_bytes=settings.upload_bytes, record=store.append_nowait,
             interpreter_of=lambda runtime: Path(drivers.interpreters.by_runtime(runtime).executable),
         )
     )  # fmt: skip
@@ -279,7 +283,7 @@ def _host_options(settings: Settings, data: Path) -> HostOptions:
         store=data / "objects",
         tree=f"fuyun-{name}",
         blanks=settings.blanks,
-        template_budget_bytes=settings.template_budget_bytes,
+        template_budget_bytes=settings.template_budget_bytes or memory.of_host() // 8,
         template_from_ms=settings.template_from_ms,
         limits=settings.limits,
         uid_base=settings.uid_base,

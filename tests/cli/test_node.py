@@ -18,7 +18,11 @@ INSTANCE = {**ZYGOTE, "kind": "instance", "version": "default/hello@1", "pid": 9
 
 
 def test_every_process_is_a_line(api: ApiServer, cli: Cli) -> None:
-    api.on("GET", "/node", {"name": "local", "version": "9", "processes": [ZYGOTE, BLANK, INSTANCE]})
+    budget = {"limit_bytes": 3 * 2**30, "held_bytes": 61 * 2**20, "evicted": {"template": 2, "zygote": 1}}
+    found = {"name": "local", "version": "9", "budget": budget, "processes": [ZYGOTE, BLANK, INSTANCE]}
+    api.on("GET", "/node", found)
+    said = "templates and zygotes of layers hold 61.0 of 3072.0 MiB; evicted: 2 templates, 1 zygote\n"
+    assert cli("node").err == said
     lines = [line.split("\t") for line in cli("node").out.splitlines()]
     assert lines[0][:4] == ["KIND", "VERSION", "PID", "START"]
     assert lines[1] == ["zygote", "python3.11", "7", "", "5.00", "0.50", "6.0", "40.0", ""]

@@ -23,6 +23,7 @@ from fuyun.domain.functions import (
     Provisioned,
     Readiness,
     Trigger,
+    WarmUp,
 )
 from tests.client.projects import MINIMAL, load, make_folder, mistakes
 
@@ -153,6 +154,18 @@ def test_a_server(folder: Path) -> None:
     assert mistakes(folder, text.replace("path: /up", "path: up")) == [
         "7: path: 'up' is no path; start it with / and write spaces as %20"
     ]
+
+
+def test_a_warm_up_call_has_any_event_that_json_has(tmp_path: Path) -> None:
+    written = 'event: {id: 7, tags: [a, 1.5, true, null], at: 2024-01-01, text: "8"}'
+    text = f"    warm_up:\n      {written}\n      required: no\n"
+    warm_up = load(make_folder(tmp_path), MINIMAL + text).functions["f"].spec.warm_up
+    event = {"id": 7, "tags": ["a", 1.5, True, None], "at": "2024-01-01", "text": "8"}
+    assert warm_up == WarmUp(event=event, required=False)
+    problems = mistakes(tmp_path, MINIMAL + "    warm_up: {event: [.inf], path: /up}\n")
+    assert problems == ["6: event: JSON has no .inf"]
+    problems = mistakes(tmp_path, MINIMAL + "    warm_up: {event: 1, path: /up}\n")
+    assert problems == ["6: path: there is an event as well; a call has one of them: remove the other"]
 
 
 def test_an_image(folder: Path) -> None:

@@ -288,7 +288,8 @@ def test_a_tick_does_something_exactly_from_next_tick_on(rules: Rules, steps: li
 def test_rules_follow_the_spec() -> None:
     hooks = Hooks(initializer_timeout_s=7.0, pre_stop="app.bye", pre_stop_timeout_s=2.0, pre_freeze_timeout_s=9.0)
     rules = rules_of(FunctionSpec(concurrency=5, timeout_s=40.0, hooks=hooks), drain_s=10.0, freeze_after_s=1.0)
-    assert rules == Rules(concurrency=5, init_s=7.0, drain_s=40.0, freeze_after_s=1.0, pre_stop_s=2.0, pre_freeze_s=0.0)
+    assert rules == Rules(concurrency=5, init_s=7.0, drain_s=40.0, freeze_after_s=1.0, pre_stop_s=2.0, pre_freeze_s=9.0)
+    assert rules_of(FunctionSpec(runtime="nodejs", hooks=hooks)).pre_freeze_s == 0.0, "it gives nothing back"
 
 
 @given(

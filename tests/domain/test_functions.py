@@ -22,6 +22,7 @@ from fuyun.domain.functions import (
     Readiness,
     Trigger,
     Version,
+    WarmUp,
     Weight,
 )
 from fuyun.domain.runtimes import RUNTIMES
@@ -125,6 +126,9 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"runtime": "web", "env": {"PORT": "http"}}, "env.PORT", "'http' is no port", "1024 to 65535"),
     ({"runtime": "web", "secrets": {"PORT": "s"}}, "env.PORT", "the port cannot be a secret", "env"),
     ({"runtime": "web", "command": "a\0b"}, "command", "is no command", "4000"),
+    ({"warm_up": WarmUp(path="up")}, "warm_up.path", "'up' is no path", "start it with /"),
+    ({"warm_up": WarmUp(path="/up", event=1)}, "warm_up.path", "there is an event as well", "one of them"),
+    ({"warm_up": WarmUp(event="x" * 70_000)}, "warm_up.event", "it has 70002 bytes", "use 65536 at most"),
     ({"runtime": "web", "readiness": Readiness(path="healthz")}, "readiness.path", "is no path", "start it with /"),
     ({"runtime": "web", "readiness": Readiness(path="/a\r\nb: c")}, "readiness.path", "is no path", "%20"),
     ({"runtime": "web", "readiness": Readiness(timeout_s=0)}, "readiness.timeout_s", "0s is out of range", "15m"),

@@ -17,7 +17,7 @@ from fuyun.testing.attacks.attempt import DONE, NEVER, all_attempts
 from fuyun.testing.attacks.pressure import PRESSURES
 from fuyun.testing.attacks.wasi import ERRNO, MODULE, SPEC, WASI, letter
 from tests import running
-from tests.e2e import attacking
+from tests.e2e import attacking, layering
 from tests.e2e.carriers import CARRIERS, GENERATIONS, carrier
 from tests.running import Account, Platform
 
@@ -31,7 +31,10 @@ def tried(platform: Platform, isolation: str, runtime: str = "python3", start: s
     files, more = carrier(runtime)
     with attacking.scene(platform, isolation) as facts:
         spec = {"isolation": isolation, "timeout_s": 60.0, **({"start": start} if runtime == "python3" else {}), **more}
-        platform.deploy("attacker", files, **spec)
+        if start == "layers":
+            layering.deploy(platform, "attacker", files, **{**spec, "start": "auto"})
+        else:
+            platform.deploy("attacker", files, **spec)
         try:
             facts["generations"] = GENERATIONS.get(runtime, 1)
             answer = platform.invoke("attacker", {"facts": facts, "outside": isolation == "process"})
@@ -47,9 +50,10 @@ def tried(platform: Platform, isolation: str, runtime: str = "python3", start: s
     return outcomes
 
 
-@pytest.mark.parametrize("start", ["blank", "template"])
+@pytest.mark.parametrize("start", ["blank", "template", "layers"])
 def test_nothing_gets_out(either_platform: Platform, start: str) -> None:
-    """Of an instance that was a blank, and of one forked from a template (docs/decisions/0003)."""
+    """Of an instance that was a blank, and of those forked from a template (docs/decisions/0003) and from a zygote of
+    layers (docs/decisions/0023)."""
     outcomes = tried(either_platform, "sandbox", start=start)
     assert_refused(outcomes)
 
@@ -193,7 +197,8 @@ def test_the_privileged_part_holds_what_it_is_listed_to_hold(either_platform: Pl
     host = either_platform.host()
     warden = host["warden"]["pid"]
     own = os.readlink(f"/proc/{warden}/ns/user")  # class `process` shares it
-    sandboxed = [one["pid"] for one in host["zygotes"] if os.readlink(f"/proc/{one['pid']}/ns/user") != own]
+    zygotes = [one for one in host["zygotes"] if "names" not in one]  # those of layers are sealed like templates
+    sandboxed = [one["pid"] for one in zygotes if os.readlink(f"/proc/{one['pid']}/ns/user") != own]
     assert sandboxed
     found = [("warden", warden), *(("zygote", pid) for pid in sandboxed)]
     for kind, pid in found:

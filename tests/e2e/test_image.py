@@ -70,6 +70,7 @@ def test_a_folder_is_a_server_on_its_own_root(either_platform: Platform) -> None
 
 #: Answers events over the Lambda Runtime API with nothing but busybox.
 LOOP = rb"""#!/bin/sh
+set -eu
 echo "started in $(pwd) as $(id -u)"
 api=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation
 while :; do

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e import layering
 from tests.running import Platform
 
 pytestmark = pytest.mark.e2e
@@ -25,11 +26,14 @@ def handler(event, context):
 """
 
 
-@pytest.fixture(scope="module", params=["blank", "template"])
+@pytest.fixture(scope="module", params=["blank", "template", "layers"])
 def probe(request: pytest.FixtureRequest, either_platform: Platform) -> Iterator[Any]:
     """Run Python inside a function of the platform and return its `result`: in an instance that was a blank, and in one
-    that was forked from a template (docs/decisions/0003)."""
-    either_platform.deploy("probe", PROBE, timeout_s=20.0, start=request.param)
+    that was forked from a template (docs/decisions/0003) or a zygote of layers (docs/decisions/0023)."""
+    if request.param == "layers":
+        layering.deploy(either_platform, "probe", {"handler.py": PROBE}, timeout_s=20.0)
+    else:
+        either_platform.deploy("probe", PROBE, timeout_s=20.0, start=request.param)
 
     def run(code: str) -> Any:
         answer = either_platform.invoke("probe", {"code": textwrap.dedent(code)})

@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from tests.drivers.builds.nodepackages import project, tarball
+from tests.e2e.layering import HEAVY, publish, zygotes
 from tests.running import Platform
 from tests.waiting import wait_until
 
@@ -31,18 +32,6 @@ def handler(event, context):
 
 TOOLS = {"shared.py": "who = 'tools'\n", "bin/said": "#!/bin/sh\necho tools\n"}
 DATA = {"python/shared.py": "who = 'data'\n", "python/deep.py": "who = 'deep'\n", "bin/said": "#!/bin/sh\necho data\n"}
-
-
-def publish(platform: Platform, name: str, files: dict[str, str]) -> str:
-    folder = platform.root / f"layer-{name}"
-    for path, text in files.items():
-        file = folder / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-        file.chmod(0o755 if path.startswith("bin/") else 0o644)
-    ran = platform.cli("layer", "publish", name, str(folder))
-    assert ran.returncode == 0, ran.stderr.decode()
-    return ran.stdout.decode().strip()
 
 
 OWN, TWO, OTHER = "import own from 'own';\n", "import two from 'two';\n", "import other from '@scope/two';\n"
@@ -77,16 +66,21 @@ def test_modules_import_packages_of_every_layer(either_platform: Platform) -> No
     publish(platform, "plain", {f"node_modules/{name}": text for name, text in second.items()})
     built = tarball("own", files={"index.js": "module.exports = 'own';"})
     files = project({"own": "file:own.tgz"}, {"own.tgz": built, "index.mjs": NODE})
-    for layers, one, inner in ((["aws", "plain"], "one 1", 2), (["plain", "aws"], "hidden", 2)):
-        platform.deploy("imports", files, runtime="nodejs", handler="index.handler", layers=layers)
+    node = {"runtime": "nodejs", "handler": "index.handler"}
+    for isolation, layers, one, inner in (
+        ("sandbox", ["aws", "plain"], "one 1", 2), ("sandbox", ["plain", "aws"], "hidden", 2),
+        ("oci:crun", ["aws", "plain"], "one 1", 2),
+    ):  # fmt: skip
+        platform.deploy("imports", files, **node, layers=layers, isolation=isolation)
         found = platform.invoke("imports").json()
         assert found[:5] == ["own", one, f"two {inner}", "scoped", "other"]
         assert set(found[5:]) <= {"EROFS", "EACCES"}
     alone = NODE
     for line, name in ((OWN, "own"), (TWO, "two"), (OTHER, "other")):
         alone = alone.replace(line, f"const {name} = 0;\n")
-    platform.deploy("imports", {"index.mjs": alone}, runtime="nodejs", handler="index.handler", layers=["aws"])
-    assert platform.invoke("imports").json()[:5] == [0, "one 1", 0, "scoped", 0]
+    for isolation in ("sandbox", "oci:crun"):
+        platform.deploy("imports", {"index.mjs": alone}, **node, layers=["aws"], isolation=isolation)
+        assert platform.invoke("imports").json()[:5] == [0, "one 1", 0, "scoped", 0]
     platform.remove("imports")
     for name in ("aws:1", "plain:1"):
         platform.cli("layer", "delete", name, "--yes")
@@ -115,3 +109,29 @@ def test_layers_from_the_command_line_to_the_handler(either_platform: Platform) 
     for name in ("layered", "turned"):
         platform.remove(name)
     assert platform.cli("layer", "delete", "data:1", "--yes").returncode == 0
+
+
+#: Holds a socket, so that each of its instances loads it.
+USER = "import heavy, socket\nkept = socket.socket()\ndef handler(event, context):\n    return [heavy.token, {}]\n"
+
+
+def test_versions_with_the_same_layers_start_with_their_imports_done(either_platform: Platform) -> None:
+    platform = either_platform
+    assert publish(platform, "heavy", HEAVY) == "heavy:1"
+    platform.deploy("first", USER.replace("{}", "1"), layers=["heavy"])
+    wait_until(lambda: zygotes(platform), "a zygote of its layers")
+    platform.deploy("second", USER.replace("{}", "2"), layers=["heavy"])
+    one, two = platform.invoke("first").json(), platform.invoke("second").json()
+    assert (one[1], two[1]) == (1, 2)
+    assert one[0] == two[0], "one import served both functions"
+    (row,) = zygotes(platform)
+    assert row["saved_ms"] >= 200
+    assert 0 < row["private_bytes"] <= row["rss_bytes"]
+    assert {one["start"] for one in platform.instances_of("second")} == {"layers"}
+    metrics = platform.http.get(f"{platform.api}/metrics").text
+    assert 'fuyun_evictions_total{kind="zygote"} 0.0' in metrics
+    assert "fuyun_start_memory_limit_bytes" in metrics
+    for name in ("first", "second"):
+        platform.remove(name)
+    wait_until(lambda: not zygotes(platform), "it to go with the last of them")
+    assert platform.cli("layer", "delete", "heavy:1", "--yes").returncode == 0

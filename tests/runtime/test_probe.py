@@ -68,3 +68,21 @@ def test_what_network_policies_need_is_told_with_what_to_do(monkeypatch: pytest.
     assert told["nftables"]["found"] == "nft is not installed"
     assert all("apt-get install nftables slirp4netns" in told[name]["todo"] for name in ("way out", "nftables"))
     assert not any(item["required"] for item in told.values())
+
+
+@pytest.mark.parametrize(
+    ("groups", "swaps", "state", "lacking"),
+    [
+        ("version 1", 2, "ok", ""),
+        ("version 1", 1, "limited", "for more it takes swap"),
+        ("", 2, "limited", "for more it takes control groups"),
+        ("", 1, "limited", "for more it takes control groups and swap"),
+    ],
+)
+def test_what_a_frozen_instance_gives_back_is_told(
+    monkeypatch: pytest.MonkeyPatch, groups: str, swaps: int, state: str, lacking: str
+) -> None:
+    monkeypatch.setattr(probe, "read", lambda path: "\n".join(["Filename", "/swap"][:swaps]))
+    told = probe._frozen(groups)
+    assert (told["name"], told["state"], told["todo"]) == ("frozen memory", state, lacking)
+    assert ("clean pages" in told["found"]) is (state == "limited" and bool(groups))

@@ -295,3 +295,13 @@ def test_a_running_warden_outlives_all_that() -> None:
         wait_until(lambda: len(os.listdir(f"/proc/{run.pid}/fd")) <= before, "what was passed to be closed")
         ours.shutdown(socket.SHUT_RDWR)
         assert run.wait(20) == 0
+
+
+@pytest.mark.parametrize("code", [1, None, [], "", "relative", "/a/../b", "/a\0"])
+def test_the_code_of_a_copy_is_a_folder_by_its_whole_path(code: object) -> None:
+    order = {"op": "fork", "id": "01a2-b", **ORDERS["fork"], "code": code}
+    with listening() as (warden, theirs):
+        warden._children["known"] = object()  # type: ignore[assignment]
+        ordered(warden, theirs, json.dumps(order).encode(), 2)
+        assert warden.done == []
+        assert "fork: code is" in refusal(theirs)["message"]

@@ -11,6 +11,7 @@ from typing import Any
 from fuyun.base.archive import pack
 from fuyun.domain.errors import NotFound
 from fuyun.domain.functions import FunctionSpec, Version
+from fuyun.domain.invocations import Invocation
 from fuyun.domain.tenants import Principal
 from fuyun.drivers.blobs.folder import FolderBlobs
 from fuyun.drivers.builds.isolated import ProcessRunner
@@ -24,7 +25,7 @@ from fuyun.drivers.catalog.sqlite import Database
 from fuyun.drivers.catalog.tenants import SqlTenants
 from fuyun.drivers.instances.interpreters import Interpreters
 from fuyun.drivers.instances.nodes import Nodes
-from fuyun.ports.instances import Instance, StartReport
+from fuyun.ports.instances import Instance, StartReport, WarmUpReport
 from fuyun.services.collecting import Collector
 from fuyun.services.deploying import Deployer, DeployParts, DeployRequest
 from fuyun.services.functions import Functions
@@ -46,6 +47,7 @@ class RememberingHost:
         self.warm: dict[str, dict[str, str]] = {}
         self.prepared: list[Version] = []
         self.fail: BaseException | None = None
+        self.call: WarmUpReport | None = None
         self.before: Callable[[Version], Any] | None = None
 
     async def start(
@@ -60,7 +62,7 @@ class RememberingHost:
         self.warm[version.key] = env
         if self.fail is not None:
             raise self.fail
-        return StartReport(kind="template", place_ms=1, start_ms=2, init_ms=21, forkable=True)
+        return StartReport(kind="template", place_ms=1, start_ms=2, init_ms=21, forkable=True, warm_up=self.call)
 
     def forget(self, version_key: str) -> None:
         self.warm.pop(version_key, None)
@@ -91,6 +93,7 @@ class Bench:
     def __init__(self) -> None:
         self.host = RememberingHost()
         self.lines: list[str] = []
+        self.records: list[Invocation] = []
         self.routed: dict[str, list[int]] = {}  # function -> versions the routes knew after the last change
 
     async def on_change(self, namespace: str, function: str) -> None:
@@ -163,6 +166,7 @@ async def bench(root: Path) -> AsyncIterator[Bench]:
             ),
             on_change=b.on_change,
             upload_bytes=10 * 2**20,
+            record=b.records.append,
         )
     )
     b.functions = Functions(b.catalog, b.tenants, b.on_change, b.host.forget)

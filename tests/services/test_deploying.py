@@ -14,13 +14,15 @@ from fuyun.domain.errors import (
     BuildFailed,
     Forbidden,
     FunctionLoadFailed,
+    FunctionRaised,
     HostUnable,
     NotFound,
     QuotaExceeded,
     StorageFull,
 )
-from fuyun.domain.functions import FunctionSpec, Version, Weight
+from fuyun.domain.functions import FunctionSpec, Version, WarmUp, Weight
 from fuyun.domain.tenants import Quotas
+from fuyun.ports.instances import WarmUpReport
 from fuyun.services.deploying import DeployRequest
 from fuyun.services.tenants import PLATFORM
 from tests.drivers.builds.packages import make_wheel
@@ -244,3 +246,42 @@ async def test_a_function_deleted_and_made_again_is_warm_under_its_new_numbers(t
         version = await b.deploy()
         assert version.number == 2, "numbers are never reused"
         assert list(b.host.warm) == [version.key]
+
+
+CALL = WarmUpReport(id="w1", at_s=5.0, instance="i1", run_ms=12.0, cpu_us=3000, peak_bytes=4096, answer_bytes=2)
+WARMED = FunctionSpec(handler="app.handler", warm_up=WarmUp(event={"id": 1}))
+
+
+async def test_a_warm_up_call_is_told_and_recorded(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        b.host.call = CALL
+        version = await b.deploy(spec=WARMED)
+        assert "warm-up call: answered in 12 ms" in b.lines
+        (record,) = b.records
+        assert (record.id, record.attempt, record.status, record.version) == ("w1", 0, "ok", version.number)
+        assert (record.start_kind, record.waterfall.init, record.waterfall.run) == ("template", 21, 12)
+        assert record.duration_ms == 36
+
+
+async def test_a_warm_up_call_that_fails_fails_the_deployment_with_its_error(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        first = await b.deploy(alias="live")
+        error = FunctionRaised("the model is not there", error_type="LookupError")
+        b.host.call = dataclasses.replace(CALL, error=error, http_status=500)
+        with pytest.raises(FunctionRaised) as raised:
+            await b.deploy(spec=WARMED, alias="live")
+        assert raised.value is error
+        assert b.lines[-1] == "warm-up call: failed after 12 ms: function_raised: the model is not there"
+        assert [(record.status, record.error) for record in b.records] == [("error", "function_raised")]
+        alias = await b.functions.get_alias("default", "f", "live")
+        assert alias.weights == (Weight(version=first.number, weight=100),)
+        assert list(b.host.warm) == [first.key], "nothing of it stays"
+
+
+async def test_a_warm_up_call_may_fail_where_it_is_not_required(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        b.host.call = dataclasses.replace(CALL, error=FunctionRaised("not yet"))
+        spec = FunctionSpec(handler="app.handler", warm_up=WarmUp(event=1, required=False))
+        assert (await b.deploy(spec=spec, alias="live")).number == 1
+        told = next(line for line in b.lines if line.startswith("warm-up call"))
+        assert told.endswith("function_raised: not yet; deployed all the same (required: false)")

@@ -21,13 +21,15 @@ def node(json: JsonOption = False) -> None:
     """Show zygotes, blanks, templates, spares and instances, their memory, and what each saves a start.
 
     Memory is the share of it that is a process's own (PSS) and what no other has (private). SAVED is against the rung
-    of the start ladder below; - where that was not measured.
+    of the start ladder below; - where that was not measured. The setting `template_budget_bytes` says how much
+    templates and zygotes of layers may hold.
     """
     with connect() as platform:
         found = platform.get_node()
     if json:
         return output.as_json(found)
     output.table(_COLUMNS, [_row(process) for process in found["processes"]])
+    output.words(_budget(found["budget"]))
 
 
 def _row(process: dict[str, Any]) -> tuple[Any, ...]:
@@ -36,6 +38,16 @@ def _row(process: dict[str, Any]) -> tuple[Any, ...]:
         _mib(process["pss_bytes"]), _mib(process["private_bytes"]), _ms(process["took_ms"]), _ms(process["saved_ms"]),
         process["reason"],
     )  # fmt: skip
+
+
+def _budget(budget: dict[str, Any]) -> str:
+    """What a person is told of it, such as: templates and zygotes of layers hold 61.2 of 3000.0 MiB; evicted: 1."""
+    evicted = [
+        f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in sorted(budget["evicted"].items()) if count
+    ]
+    held, limit = (budget[name] / 2**20 for name in ("held_bytes", "limit_bytes"))
+    said = f"templates and zygotes of layers hold {held:.1f} of {limit:.1f} MiB"
+    return f"{said}; evicted: {', '.join(evicted) or 'none'}"
 
 
 def _mib(size_bytes: int) -> str:

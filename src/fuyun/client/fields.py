@@ -6,13 +6,22 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fuyun.base.units import format_duration, format_size
-from fuyun.domain.functions import Cors, FunctionSpec, Hooks, HttpTrigger, Permissions, Provisioned, Readiness
+from fuyun.domain.functions import (
+    Cors,
+    FunctionSpec,
+    Hooks,
+    HttpTrigger,
+    Permissions,
+    Provisioned,
+    Readiness,
+    WarmUp,
+)
 from fuyun.domain.runtimes import RUNTIMES
 
 Kind = Literal[
     "text", "flag", "size", "duration", "integer", "number", "names", "mapping", "choice", "folder", "requirements",
     "secrets", "hook", "object", "objects", "switch", "triggers", "functions", "stages",
-    "network",
+    "network", "json",
 ]  # fmt: skip
 
 
@@ -79,6 +88,12 @@ READINESS_FIELDS = (
     Field("timeout", "duration", "how long its start may take", "timeout_s"),
 )
 
+WARM_UP_FIELDS = (
+    Field("event", "json", "what the handler is called with"),
+    Field("path", "text", "instead of an event: path that is fetched by GET"),
+    Field("required", "flag", "whether the deployment fails when the call does; default true"),
+)
+
 PROVISIONED_FIELDS = (
     Field("schedule", "text", "when it begins, as in crontab: minute, hour, day, month, weekday", required=True),
     Field("duration", "duration", "how long it lasts", "duration_s", required=True),
@@ -130,6 +145,7 @@ FUNCTION_FIELDS = (
     Field("protocol", "choice", "runtime image: the runtime its program is made for", choices=("web", "custom")),
     Field("command", "text", "runtime web: the command that starts the server; default: the executable `bootstrap`"),
     Field("readiness", "object", "runtime web: when the server is ready", fields=READINESS_FIELDS),
+    Field("warm_up", "object", "a call made before a version takes traffic", fields=WARM_UP_FIELDS),
     Field("initializer", "hook", "run once when an instance starts", fields=HOOK_FIELDS),
     Field("pre_freeze", "hook", "run before an idle instance is frozen", fields=HOOK_FIELDS),
     Field("pre_stop", "hook", "run before an instance ends", fields=HOOK_FIELDS),
@@ -231,6 +247,7 @@ def _schema(field: Field) -> dict[str, Any]:
         "mapping": {"type": "object", "additionalProperties": _SCALAR},
         "choice": {"anyOf": [{"enum": list(field.choices)}, _REFERENCE]},
         "folder": {"type": "string"},
+        "json": {},
         "requirements": {
             "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"const": False}]
         },
@@ -270,6 +287,7 @@ STRUCTS = {
     CORS_FIELDS: Cors,
     PROVISIONED_FIELDS: Provisioned,
     READINESS_FIELDS: Readiness,
+    WARM_UP_FIELDS: WarmUp,
     PERMISSION_FIELDS: Permissions,
 }
 HOOKS = tuple(name for name in Hooks.__struct_fields__ if not name.endswith("_s"))

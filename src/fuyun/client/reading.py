@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+
+import yaml
 
 from fuyun.base.units import parse_duration, parse_size
 from fuyun.client.fields import TRIGGERS, Field
@@ -75,6 +78,7 @@ class FieldReader:
             "triggers": self._triggers,
             "requirements": self._requirements,
             "network": self._network,
+            "json": self._json,
         }
         if field.kind in readers:
             return readers[field.kind](value, field, path)
@@ -182,6 +186,23 @@ class FieldReader:
             for index, item in enumerate(entries.values):
                 self.lines[f"{path}.allow[{index}]"] = (item.line, f"{field.name}.allow")
         return found or WRONG
+
+    def _json(self, value: Value, field: Field, path: str) -> Any:
+        """What JSON has: YAML's other values, such as dates, are text."""
+        if isinstance(value, Table):
+            items = {name: self._json(item, field, path) for name, item in value.values.items()}
+            return WRONG if WRONG in items.values() else items
+        if isinstance(value, Items):
+            found = [self._json(item, field, path) for item in value.values]
+            return WRONG if WRONG in found else found
+        if value.broken:
+            return WRONG
+        if value.kind not in ("int", "float", "bool", "null"):
+            return value.value
+        read = yaml.safe_load(value.value)
+        if isinstance(read, float) and not math.isfinite(read):
+            return self._wrong(value.line, f"{field.name}: JSON has no {value.value}")
+        return read
 
     def _object(self, value: Value, field: Field, path: str) -> Any:
         owner = f"trigger {field.name!r}" if field in TRIGGERS else repr(field.name)

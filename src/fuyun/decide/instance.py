@@ -39,7 +39,7 @@ from fuyun.decide.phases import (
 )
 from fuyun.domain.errors import Internal
 from fuyun.domain.functions import FunctionSpec
-from fuyun.domain.runtimes import PROGRAMS
+from fuyun.domain.runtimes import KEPT, PROGRAMS
 
 __all__ = [
     "TRANSITIONS",
@@ -106,7 +106,8 @@ def rules_of(spec: FunctionSpec, *, drain_s: float = 20.0, freeze_after_s: float
         init_s=hooks.initializer_timeout_s,
         freeze_after_s=freeze_after_s,
         drain_s=max(drain_s, spec.timeout_s),
-        pre_freeze_s=hooks.pre_freeze_timeout_s if hooks.pre_freeze else 0.0,
+        # Also without a hook: the instance gives memory back.
+        pre_freeze_s=hooks.pre_freeze_timeout_s if hooks.pre_freeze or spec.runtime not in KEPT else 0.0,
         pre_stop_s=hooks.pre_stop_timeout_s if hooks.pre_stop or spec.runtime in PROGRAMS else 0.0,
     )
 

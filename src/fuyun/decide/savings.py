@@ -10,6 +10,7 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
 
     launch_ms: float = 0.0  # an interpreter started in a minimal root: what a zygote stands for
     spawn_ms: float = 0.0  # a sandbox forked from the zygote: a blank
+    import_ms: float = 0.0  # modules of a set of layers imported: a zygote of layers
     load_ms: float = 0.0  # a version loaded in a blank: a template
     fork_ms: float = 0.0  # an instance forked from the template: a spare
     take_ms: float = 0.0  # the spare taken
@@ -19,12 +20,15 @@ def of_rung(rung: str, times: Times) -> tuple[float | None, float | None]:
     """(what the next start from this rung waits for the rung itself, what it saves); None where not measured. `rung` is
     one of `starts.Rung`.
 
-    A zygote still spawns, a blank is there, a template forks, a spare is taken.
+    A zygote still spawns, a blank is there, a zygote of layers forks and spares the imports, a template forks, a spare
+    is taken.
     """
     if rung == "zygote":
         return _known(times.spawn_ms), _known(times.launch_ms)
     if rung == "blank":
         return 0.0, _known(times.spawn_ms)
+    if rung == "layers":
+        return _known(times.fork_ms), _known(times.import_ms)
     if rung == "template":
         return _known(times.fork_ms), _less(times.load_ms, times.fork_ms)
     if rung == "spare":

@@ -1,8 +1,9 @@
 """The start ladder: which rung a new instance starts from, which versions get a template, which templates go.
 
 What is left to do from each rung (DESIGN section 5): a spare is a copy of a template that only goes on; a template has
-the version's code loaded and only forks; a blank has a sandbox and an interpreter and imports the code; a zygote has
-the interpreter and makes the sandbox too; from none the interpreter itself starts.
+the version's code loaded and only forks; a zygote of its layers has imported what it imports from them; a blank has a
+sandbox and an interpreter and imports the code; a zygote has the interpreter and makes the sandbox too; from none the
+interpreter itself starts.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ import msgspec
 
 from fuyun.domain.functions import StartPolicy
 
-Rung = Literal["spare", "template", "blank", "zygote", "none"]
+Rung = Literal["spare", "template", "layers", "blank", "zygote", "none"]
 
 #: A template of this size is taken to be slow to fork until a fork of it was measured (docs/decisions/0012): one with
 #: numpy and pandas holds 57 MB, one of a function without packages 3 MB.
 LARGE_BYTES = 24 * 2**20
 #: Rungs that load the code, least work first.
-_LOADING: tuple[Rung, ...] = ("blank", "zygote", "none")
+_LOADING: tuple[Rung, ...] = ("layers", "blank", "zygote", "none")
 
 
 class Choice(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -80,6 +80,15 @@ class Readiness(Wire, frozen=True, kw_only=True):
     timeout_s: float = 30.0
 
 
+class WarmUp(Wire, frozen=True, kw_only=True):
+    """The call that a deployment makes before the version takes traffic: `event`, any JSON, as `fuyun invoke` sends it;
+    or with a `path` a GET of that. A failure of a `required` one fails the deployment."""
+
+    event: Any = None
+    path: str = ""
+    required: bool = True
+
+
 class Allowed(Wire, frozen=True, kw_only=True):
     """A network policy: entries `HOST:PORT[/PROTOCOL]` of what may be reached (`domain.networks`)."""
 
@@ -133,6 +142,7 @@ class FunctionSpec(Wire, frozen=True, kw_only=True):
     protocol: Protocol = "web"  # of runtime image: which runtime's program it holds
     command: str = ""  # of a server: what starts it, by /bin/sh; "" is the executable `bootstrap`
     readiness: Readiness = Readiness()  # of a server
+    warm_up: WarmUp | None = None
     tags: dict[str, str] = {}
     triggers: tuple[Trigger, ...] = ()
     description: str = ""

@@ -9,7 +9,8 @@ import msgspec
 from fuyun.domain.functions import Wire
 
 Status = Literal["ok", "error", "throttled", "cancelled"]
-StartKind = Literal["warm", "blank", "template", "zygote", "none"]
+#: The rung an instance came from (`decide.starts`); warm: it was there.
+StartKind = Literal["warm", "blank", "template", "layers", "zygote", "none"]
 
 #: The phases of a request's waterfall, in order.
 PHASES = ("queue", "place", "start", "init", "run", "send")
@@ -31,7 +32,7 @@ class Waterfall(Wire, frozen=True, kw_only=True):
 
 
 class Invocation(Wire, frozen=True, kw_only=True):
-    """The record of one attempt of one invocation."""
+    """The record of one attempt of one invocation; attempt 0 is the warm-up call of a deployment."""
 
     id: str
     at_s: float  # wall clock at arrival

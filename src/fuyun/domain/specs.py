@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import msgspec
+
 from fuyun.base.units import format_duration, format_size
 from fuyun.domain.errors import BadRequest
 from fuyun.domain.functions import HOOKS, MIB, MOST_LAYERS, MOST_NAMED, Allowed, FunctionSpec, HttpTrigger, Weight
@@ -23,6 +25,8 @@ _LEAST_PIDS = 16
 _LEAST_NODE_BYTES = 64 * MIB
 #: A JVM without its heap, and the threads it starts beside the keeper's.
 _LEAST_JAVA_BYTES, _LEAST_JAVA_PIDS = 128 * MIB, 32
+#: Of a warm-up call; it is part of the version.
+_EVENT_BYTES = 64 * 1024
 _METHOD_NAME = re.compile(r"[\w$]+(\.[\w$]+)*(::[\w$]+)?")
 _FILE = re.compile(r"[\w@+-][\w@.+-]*")
 
@@ -77,6 +81,7 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
     _between("log_bytes", spec.log_bytes, 0, 64 * MIB, "bytes")
     for hook in HOOKS:
         _between(f"hooks.{hook}_timeout_s", getattr(spec.hooks, f"{hook}_timeout_s"), 0.1, 900, "seconds")
+    _check_warm_up(spec)
     _check_network(spec)
     _check_permissions(spec)
     for name in [*spec.env, *spec.secrets]:
@@ -99,6 +104,24 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
         if trigger.http is not None:
             _check_http(path, trigger.http)
     return spec
+
+
+def _check_warm_up(spec: FunctionSpec) -> None:
+    if spec.warm_up is None:
+        return
+    path, event = spec.warm_up.path, spec.warm_up.event
+    _require(
+        not path or _PATH.fullmatch(path.partition("?")[0]) is not None, "warm_up.path", f"{path!r} is no path",
+        "start it with / and write spaces as %20",
+    )  # fmt: skip
+    _require(
+        not path or event is None,
+        "warm_up.path",
+        "there is an event as well",
+        "a call has one of them: remove the other",
+    )
+    size = len(msgspec.json.encode(event))
+    _require(size <= _EVENT_BYTES, "warm_up.event", f"it has {size} bytes", f"use {_EVENT_BYTES} at most")
 
 
 def _check_network(spec: FunctionSpec) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
+from fuyun.domain.errors import FuyunError
 from fuyun.domain.functions import StartPolicy, Version, Wire
 from fuyun.domain.invocations import StartKind
 
@@ -23,6 +25,23 @@ class StartReport(Wire, frozen=True, kw_only=True):
     unforkable_reason: str = ""
     hooks: tuple[str, ...] = ()  # lifecycle hooks worth running
     memory_bytes: int = 0
+    warm_up: Any = None  # the WarmUpReport of a `prepare` that made such a call
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmUpReport:
+    """How the warm-up call of a version went. `at_s`: wall clock; `error` is None when it was answered as it should."""
+
+    id: str
+    at_s: float
+    instance: str
+    run_ms: float
+    cpu_us: int = 0
+    peak_bytes: int = 0
+    sent_bytes: int = 0
+    answer_bytes: int = 0
+    http_status: int = 200
+    error: FuyunError | None = None
 
 
 class StartPlan(Wire, frozen=True, kw_only=True):
@@ -170,7 +189,10 @@ class InstanceHost(Protocol):
         ...
 
     async def prepare(self, version: Version, env: dict[str, str]) -> StartReport:
-        """Warm: start once, make a template where the version can be forked and it pays; the report of that start."""
+        """Warm: start once, make a template where the version can be forked and it pays; the report of that start.
+        Where the spec names a warm-up call it is sent once: in the template, whose copies then have what it loaded and
+        kept, or else in an instance, which the next `start` gets. That it failed is in the report, and raises
+        nothing."""
         ...
 
     def plan_of(self, version: Version) -> StartPlan:

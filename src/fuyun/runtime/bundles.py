@@ -13,7 +13,7 @@ import os
 import socket
 import subprocess
 
-from fuyun.runtime import descriptors, seccomp, syscalls
+from fuyun.runtime import descriptors, sandbox, seccomp, syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def config(options: dict[str, Any]) -> dict[str, Any]:
 def main(control: socket.socket, options: dict[str, Any]) -> int:
     """Serve the warden until it closes the socket, as `zygote.main` does. `options`: `isolation`, and what `config`
     takes."""
+    sandbox.show_packages(sandbox.LAYER_SLOTS)
     os.makedirs(_BUNDLE + "/rootfs")
     syscalls.mount("/", _BUNDLE + "/rootfs", "", syscalls.MS_BIND | syscalls.MS_REC)
     _show_groups()

@@ -20,7 +20,7 @@ V2_CONTROLLERS = ("memory", "pids", "cpu")
 
 
 def _write(path: str, text: object) -> None:
-    descriptor = os.open(path, os.O_WRONLY)
+    descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)
     try:
         os.write(descriptor, str(text).encode())
     finally:
@@ -33,6 +33,17 @@ def _read(path: str, default: str = "") -> str:
             return source.read()
     except OSError:
         return default
+
+
+def _try(path: str, text: object) -> bool:
+    """Write where that is offered; False where it is not. That less could be done than was asked for is no failure."""
+    if not os.path.exists(path):
+        return False
+    try:
+        _write(path, text)
+    except OSError:
+        pass
+    return True
 
 
 def _field(path: str, name: str) -> int:
@@ -67,6 +78,11 @@ class Group(abc.ABC):
     @abc.abstractmethod
     def freeze(self, frozen: bool) -> None:
         """Stop or go on scheduling everything inside."""
+
+    @abc.abstractmethod
+    def reclaim(self) -> bool:
+        """Let the kernel take back what memory it can: clean pages of files, and where the host has swap the others.
+        Waits until it has; False where the kernel offers no such thing."""
 
     @abc.abstractmethod
     def folders(self) -> list[str]:
@@ -126,6 +142,9 @@ class GroupV1(Group):
         if "freezer" in self._paths:
             _write(self._paths["freezer"] + "/freezer.state", "FROZEN" if frozen else "THAWED")
 
+    def reclaim(self) -> bool:
+        return _try(self._paths["memory"] + "/memory.force_empty", 0)
+
     def folders(self) -> list[str]:
         return sorted(set(self._paths.values()))
 
@@ -161,6 +180,14 @@ class GroupV2(Group):
 
     def freeze(self, frozen: bool) -> None:
         _write(self._path + "/cgroup.freeze", int(frozen))
+
+    def reclaim(self) -> bool:
+        """While it is frozen it may swap; what is swapped out then comes back as it is needed."""
+        swap, size = self._path + "/memory.swap.max", _read(self._path + "/memory.current", "0").strip()
+        _try(swap, "max")
+        done = _try(self._path + "/memory.reclaim", size)
+        _try(swap, 0)
+        return done
 
     def folders(self) -> list[str]:
         return [self._path]

@@ -8,7 +8,6 @@ descriptor 3, the socket to the warden 4.
 from __future__ import annotations
 
 import os
-import resource
 import socket
 
 from fuyun.runtime import becoming, forkhooks, instance, landlock, nodejs, sandbox, syscalls, worker
@@ -41,7 +40,7 @@ def main(channel_fd: int, control_fd: int, node: str) -> int:
     # What the runtime mapped is root's number, which it needs itself; the control group has its instance by now.
     sandbox.rename_user(sandbox.INSTANCE_UID, sandbox.INSTANCE_UID, syscalls.NEWCGROUP)
     syscalls.call("sched_setscheduler", 0, os.SCHED_BATCH, bytes(4))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sandbox.fixed_limits()
     sandbox.resource_limits(task.get("rlimits", {}))
     if task.get("rlimits"):
         sandbox.refuse_uncounted()

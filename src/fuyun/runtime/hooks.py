@@ -106,17 +106,30 @@ def answer_hook(app: App, stream: int, payload: bytes) -> bytes:
     """Run the hook that a HOOK frame asks for in a synchronous mode; a missing hook is fine."""
     name = hook_name(payload)
     hook = app.hooks.get(name)
-    if hook is None:
-        return hooked_frame(stream, None)
 
     def call() -> None:
-        result = hook()
+        result = hook() if hook is not None else None
         if hasattr(result, "__await__"):
             import asyncio
 
             asyncio.run(_await(result))
 
-    return hooked_frame(stream, run_hook(app, name, call))
+    found = run_hook(app, name, call) if hook is not None else None
+    if name == "pre_freeze":
+        give_memory_back()
+    return hooked_frame(stream, found)
+
+
+def give_memory_back() -> None:
+    """Before a freeze: collect garbage and return the C library's free pages to the kernel (malloc_trim(3); musl has
+    none). It is what a host without swap gets back of an instance's own memory."""
+    import ctypes
+    import gc
+
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 async def _await(awaitable: Any) -> Any:

@@ -111,14 +111,15 @@ def _become(channel: socket.socket, control: socket.socket, task: dict[str, Any]
 
 
 def _breed(channel: socket.socket, control: socket.socket, app: App, task: dict[str, Any]) -> int:
-    """Be a template: fork an instance for every message with [channel, output, control, tmp]."""
+    """Be a template: fork an instance for every message with [channel, output, control, tmp]; a zygote of layers: a
+    blank for one that has [..., code] besides."""
     nursery = _Nursery(channel)
     own = channel.fileno(), control.fileno()
     worker.before_fork()
     gc.collect()
     gc.freeze()
     if app.task.get("rlimits"):
-        sandbox.raise_pids()
+        sandbox.raise_limits()
     while True:
         message, passed = descriptors.receive(control)
         if message is None:
@@ -134,7 +135,7 @@ def _breed(channel: socket.socket, control: socket.socket, app: App, task: dict[
             try:
                 for descriptor in own:
                     os.close(descriptor)
-                status = born(passed, app, message["task"])
+                status = hatched(passed, app) if app.mode == "layers" else born(passed, app, message["task"])
             finally:
                 os._exit(status)
         if pid > 0:
@@ -168,15 +169,20 @@ class _Nursery:
         self._busy = False
 
 
-def born(passed: list[int], app: App, task: dict[str, Any]) -> int:
-    """Be an instance forked from a template: own namespaces, own /tmp, own randomness, sealed for good. A spare waits
-    here until it is needed."""
+def _leave_nest(output: int, tmp: int) -> int:
+    """First steps of a copy: its own signals, output and namespaces. Its Landlock ruleset."""
     forkhooks.arm()
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGCHLD,))
-    channel_fd, output, control_fd, tmp = passed
     _adopt_output(output)
-    ruleset = sandbox.enter_from_template(tmp)
+    return sandbox.enter_from_template(tmp)
+
+
+def born(passed: list[int], app: App, task: dict[str, Any]) -> int:
+    """Be an instance forked from a template: own namespaces, own /tmp, own randomness, sealed for good. A spare waits
+    here until it is needed."""
+    channel_fd, output, control_fd, tmp = passed
+    ruleset = _leave_nest(output, tmp)
     enrol(control_fd)
     syscalls.call("unshare", syscalls.NEWCGROUP)
     os.close(control_fd)
@@ -194,3 +200,31 @@ def born(passed: list[int], app: App, task: dict[str, Any]) -> int:
             return 0
     worker.restore()
     return worker.serve(channel, app, task)
+
+
+def hatched(passed: list[int], furnished: App) -> int:
+    """Be a blank forked from a zygote of layers, then the function it is told to be, which may be a template."""
+    channel_fd, output, control_fd, tmp, code = passed
+    ruleset = _leave_nest(output, tmp)
+    syscalls.attach(code, sandbox.CODE)
+    os.close(code)
+    enrol(control_fd)
+    syscalls.call("unshare", syscalls.NEWCGROUP)
+    channel, control = socket.socket(fileno=channel_fd), socket.socket(fileno=control_fd)
+    try:
+        task = receive_task(channel)
+    except EOFError:
+        return 0
+    limits = task.get("rlimits", {})
+    sandbox.resource_limits(limits)
+    if limits:
+        sandbox.small_buffers()
+    sandbox.seal(ruleset, template=task["template"])
+    worker.after_fork()
+    worker.restore()
+    if furnished.broken is not None:
+        worker.report_failure(channel, furnished.broken)
+        return 1
+    if not task["template"]:
+        control.close()
+    return _become(channel, control, task)

@@ -7,7 +7,7 @@ import os
 import sys
 from time import monotonic_ns
 
-from fuyun.runtime import forking, streams
+from fuyun.runtime import forking, layered, streams
 from fuyun.runtime.context import Context
 from fuyun.runtime.detect import mode_of, with_context, with_event_and_context
 from fuyun.runtime.handlers import event_runner
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fuyun.runtime.calls import Call
     from fuyun.runtime.desk import Desk
 
-_DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "concurrency": 1, "timeout_s": 30.0, "memory_bytes": 256 << 20, "output_bytes": 6 << 20, "log_bytes": 1 << 20,
     "layers": [], "env": {}, "hooks": {}, "template": False, "namespace": "", "function": "", "version": "",
     "instance": "", "runtime": "python3",
@@ -45,9 +45,11 @@ class App:
         self.initializer: Optional[Callable[[], Any]] = None  # an asynchronous one, still to be run on the loop
         self.load_ms = 0.0
         self.init_ms = 0.0
+        self.warmed = False  # it has answered the warm-up call
         self.forkable = False
         self.reason = ""
         self.broken: Optional[LoadProblem] = None  # why a copy of a template cannot serve
+        self.learned: dict[str, Any] = {}  # what `layered` tells of its imports
 
     def ready(self) -> dict[str, Any]:
         """What READY says: how the start went and what the instance is."""
@@ -60,6 +62,8 @@ class App:
             "reason": self.reason,
             "hooks": sorted(self.hooks),
             "python": _PYTHON,
+            **self.learned,
+            **({"warmed": True} if self.warmed else {}),
         }
 
     def hook_limit(self, name: str) -> float:
@@ -87,17 +91,23 @@ class App:
         return raised(exc, self.code_dir)
 
 
-def load(task: dict[str, Any], send: Optional[Callable[[bytes], None]] = None) -> App:
+def load(
+    task: dict[str, Any],
+    send: Optional[Callable[[bytes], None]] = None,
+    warm: Optional[Callable[[App], None]] = None,
+) -> App:
     """Become what `task` says. LoadProblem when the author's code does not let us. Starts no thread and no event loop;
-    an asynchronous initializer is left for `worker.serve`."""
-    task = {**_DEFAULTS, **task}
+    an asynchronous initializer is left for `worker.serve`. `warm` is called when all is loaded, before it is judged
+    whether it can be forked."""
+    task = {**DEFAULTS, **task}
     streams.install(task["function"], int(task["log_bytes"]), send)
-    _environment(task)
+    set_environment(task)
     if task["runtime"] == "wasm":
         from fuyun.runtime.wasm.serving import load as load_module
 
         return load_module(task)
     paths = _import_path(task)
+    learning = layered.Learning(task, paths[1:]) if task.get("learn") else None
     before = forking.Holdings.now()
     started = monotonic_ns()
     target, colon = _resolve(task["handler"], task["code"], paths)
@@ -119,12 +129,16 @@ def load(task: dict[str, Any], send: Optional[Callable[[bytes], None]] = None) -
         initializer, _ = _resolve(task["hooks"]["initializer"], task["code"], paths)
         _initialize(app, initializer, with_context(initializer, context))
     app.init_ms = (monotonic_ns() - loaded) / 1e6
+    if warm is not None:
+        warm(app)
+    if learning is not None:
+        app.learned = learning.result()
     forking.judge(app, before)
     gc.freeze()
     return app
 
 
-def _environment(task: dict[str, Any]) -> None:
+def set_environment(task: dict[str, Any]) -> None:
     """The function's variables, over a fixed base: UTC, C.UTF-8, one numeric thread per core it may use."""
     threads = str(max(1, -int(-float(task.get("cpu") or 1) // 1)))
     environment = {
@@ -166,9 +180,16 @@ def _import_path(task: dict[str, Any]) -> list[str]:
     except OSError as exc:
         raise LoadProblem("function_load_failed", f"the code folder {code} cannot be entered: {exc.strerror}") from None
     sys.path[:] = [code, *(p for p in sys.path if p and p != code)]
-    paths = [code]
-    sys.dont_write_bytecode = True
     sys.argv = [code]
+    paths = [code, *search_layers(task)]
+    sys.path_importer_cache.pop(code, None)
+    return paths
+
+
+def search_layers(task: dict[str, Any]) -> list[str]:
+    """Let modules be found in the task's layers, whose folders are returned."""
+    sys.dont_write_bytecode = True
+    paths = []
     for layer in task["layers"]:
         folder = os.path.join(layer, "python") if os.path.isdir(os.path.join(layer, "python")) else layer
         paths.append(folder)
@@ -176,14 +197,15 @@ def _import_path(task: dict[str, Any]) -> list[str]:
             names = os.listdir(folder)
         except OSError as exc:
             raise LoadProblem("function_load_failed", f"the layer {layer} cannot be read: {exc.strerror}") from None
+        if folder in sys.path:  # the zygote that this was forked from has done it
+            continue
         if any(name.endswith(".pth") for name in names):
             import site
 
             site.addsitedir(folder)
-        elif folder not in sys.path:
+        else:
             sys.path.append(folder)
-    for path in paths:
-        sys.path_importer_cache.pop(path, None)
+        sys.path_importer_cache.pop(folder, None)
     return paths
 
 

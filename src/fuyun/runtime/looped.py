@@ -25,7 +25,7 @@ from fuyun.runtime.channel import Channel, Splitter
 from fuyun.runtime.context import Context
 from fuyun.runtime.desk import Leave, exit_code
 from fuyun.runtime.events import http_event, payload
-from fuyun.runtime.hooks import hook_name, hooked_frame, run_hook
+from fuyun.runtime.hooks import give_memory_back, hook_name, hooked_frame, run_hook
 from fuyun.runtime.jsontext import scan
 from fuyun.runtime.problems import Hangup, LoadProblem, problem, raised
 from fuyun.runtime.streams import spool
@@ -302,6 +302,8 @@ class Hall:
         found = await self._run_hook(name)
         if name == "pre_stop" and self.application is not None:
             found = await self.application.shutdown(self.app.hook_limit(name)) or found
+        if name == "pre_freeze":
+            give_memory_back()
         try:
             self.channel.send(hooked_frame(stream, found))
         except Hangup as end:

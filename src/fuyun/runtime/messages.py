@@ -118,7 +118,7 @@ _ORDERS: dict[str, tuple[int, dict[str, Callable[[object], bool]]]] = {
     "stats": (0, {}),
 }  # fmt: skip
 #: Fields that orders may have.
-_OPTIONAL = {"network": _is_link_or_none}
+_OPTIONAL = {"network": _is_link_or_none, "code": _is_path}
 #: Those that make a process, and so need an id that nothing has.
 _MAKERS = ("zygote", "spawn", "fork", "run")
 

@@ -150,6 +150,20 @@ def cgroups() -> Iterator[dict[str, Any]]:
     present = " ".join(name for name in wanted if name in controllers) or "none"
     text = f"{found}; controllers {present}; groups {'can' if writable else 'cannot'} be made"
     yield check("cgroups", "limited" if absent or not writable else "ok", text, todo)
+    yield _frozen(found if writable else "")
+
+
+def _frozen(groups: str) -> dict[str, Any]:
+    """What a frozen instance gives back: `groups` is the version of the control groups that can be made, or ""."""
+    swap = len(read("/proc/swaps").splitlines()) > 1
+    newer = tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2]) >= (5, 19)
+    if groups and swap and (newer or groups == "version 1"):
+        return check("frozen memory", "ok", "idle pages go to swap, free ones to the kernel")
+    found = "only what a function has freed, and clean pages of files" if groups else "only what a function has freed"
+    lacks = [] if groups else ["control groups"]
+    lacks += [] if swap else ["swap"]
+    lacks += [] if newer or not groups or groups == "version 1" else ["Linux 5.19 (memory.reclaim)"]
+    return check("frozen memory", "limited", found, f"for more it takes {' and '.join(lacks)}")
 
 
 def _writable_group(folder: str) -> bool:

@@ -140,6 +140,12 @@ def loopback_up() -> None:
         os.close(probe)
 
 
+def fixed_limits() -> None:
+    """Limits of this process and what it starts that no function chooses."""
+    syscalls.call("prlimit64", 0, resource.RLIMIT_CORE, _NO_CORE, None)
+    syscalls.call("prlimit64", 0, resource.RLIMIT_SIGPENDING, _FEW_SIGNALS, None)
+
+
 def _common(uid: int) -> None:
     loopback_up()
     if os.getuid() != uid:
@@ -148,8 +154,7 @@ def _common(uid: int) -> None:
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     syscalls.empty_bounding_set()
-    syscalls.call("prlimit64", 0, resource.RLIMIT_CORE, _NO_CORE, None)
-    syscalls.call("prlimit64", 0, resource.RLIMIT_SIGPENDING, _FEW_SIGNALS, None)
+    fixed_limits()
     # A woken instance must not push the platform off its processor in the middle of a turn (sched(7)).
     syscalls.call("sched_setscheduler", 0, os.SCHED_BATCH, _NO_PRIORITY)
 
@@ -179,20 +184,22 @@ def enter_from_template(tmp: int) -> int:
 
 
 def mount_code(code: str, layers: list[str], tmp_bytes: int) -> None:
-    """Show this instance its code and layers (paths below the store) and nothing else of the store."""
-    syscalls.mount(f"{STORE}/{code}", CODE, "", syscalls.MS_BIND)
+    """Show this instance its code ("" for none yet) and layers (paths below the store) and nothing else of the
+    store."""
+    if code:
+        syscalls.mount(f"{STORE}/{code}", CODE, "", syscalls.MS_BIND)
     for index, layer in enumerate(layers):
         syscalls.mount(f"{STORE}/{layer}", f"{LAYERS}/{index}", "", syscalls.MS_BIND)
     syscalls.mount(EMPTY, STORE, "", syscalls.MS_BIND)
     if layers:
-        _show_packages(len(layers))
+        show_packages(len(layers))
     if tmp_bytes != TMP_BYTES:
         flags = syscalls.MS_REMOUNT | syscalls.MS_NOSUID | syscalls.MS_NODEV
         sizes = f"size={max(4096, tmp_bytes)},nr_inodes={max(16, tmp_bytes // 4096)}"
         syscalls.mount("tmp", "/tmp", "tmpfs", flags, sizes)
 
 
-def _show_packages(layers: int) -> None:
+def show_packages(layers: int) -> None:
     """Show the npm packages of the layers in one folder: that of the only layer with any, else links to each, of which
     those of earlier layers come first."""
     tries = [f"{LAYERS}/{index}/{name}" for index in range(layers) for name in ("nodejs/node_modules", "node_modules")]
@@ -217,17 +224,20 @@ def _show_packages(layers: int) -> None:
 
 def resource_limits(limits: dict[str, int]) -> None:
     """Limits of the process where no control group gives them: `pids` (per user namespace), `memory` (bytes of
-    data). `all_pids`: what `raise_pids` may raise the first to."""
+    data). `all_pids`, `all_memory`: what they may be raised to by a process that others are forked from."""
     for name, kind in (("pids", resource.RLIMIT_NPROC), ("memory", resource.RLIMIT_DATA)):
         if name in limits:
-            resource.setrlimit(kind, (limits[name], max(limits[name], limits.get(f"all_{name}", 0))))
+            wanted, most = max(limits[name], limits.get(f"all_{name}", 0)), resource.getrlimit(kind)[1]
+            hard = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+            resource.setrlimit(kind, (min(limits[name], hard), hard))
 
 
-def raise_pids() -> None:
+def raise_limits() -> None:
     """Before a template forks: the processes of its copies count as its own, and the limit it has when it makes their
-    user namespace is that of them together (user_namespaces(7), getrlimit(2))."""
-    _, most = resource.getrlimit(resource.RLIMIT_NPROC)
-    resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+    user namespace is that of them together (user_namespaces(7), getrlimit(2)). Its memory is no limit of theirs."""
+    for kind in (resource.RLIMIT_NPROC, resource.RLIMIT_DATA):
+        _, most = resource.getrlimit(kind)
+        resource.setrlimit(kind, (most, most))
 
 
 _STRICT, _TEMPLATE = seccomp.Filter(seccomp.program(False)), seccomp.Filter(seccomp.program(True))

@@ -41,7 +41,7 @@ _ARM = platform.machine() == "aarch64"
 _NR = {
     "clone": (56, 220), "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "unshare": (272, 97),
     "capset": (126, 91), "seccomp": (317, 277), "setns": (308, 268), "sethostname": (170, 161),
-    "pidfd_send_signal": (424, 424), "move_mount": (429, 429), "fsopen": (430, 430),
+    "pidfd_send_signal": (424, 424), "open_tree": (428, 428), "move_mount": (429, 429), "fsopen": (430, 430),
     "fsconfig": (431, 431), "fsmount": (432, 432), "pidfd_open": (434, 434), "mount_setattr": (442, 442),
     "socket": (41, 198), "ioctl": (16, 29), "setresuid": (117, 147), "setresgid": (119, 149),
     "sched_setscheduler": (144, 119), "prlimit64": (302, 261), "memfd_create": (319, 279), "shmget": (29, 194),
@@ -182,6 +182,18 @@ def tmpfs_descriptor(size_bytes: int) -> int:
         return call("fsmount", context, 1, MS_NOSUID | MS_NODEV)
     finally:
         os.close(context)
+
+
+def tree_descriptor(path: str) -> int:
+    """A detached mount of the folder `path`, read-only, as a mount descriptor for `attach`."""
+    descriptor = call("open_tree", -100, os.fsencode(path), 1 | os.O_CLOEXEC)  # OPEN_TREE_CLONE
+    try:
+        attributes = struct.pack("=QQQQ", MS_RDONLY | MS_NOSUID | MS_NODEV, 0, 0, 0)
+        call("mount_setattr", descriptor, b"", 0x1000, attributes, 32)  # AT_EMPTY_PATH
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def attach(descriptor: int, target: str) -> None:

@@ -8,8 +8,9 @@ Messages from the platform (JSON, `descriptors.py`), each with an `id`:
   zygote  {plan, options}                     start a zygote; answered by `zygote`
   gate    {} [socket]                         start a gate to the network (`gate.py`) that serves the socket
   spawn   {zygote, limits} [channel, output]  a blank; answered by `ready` [pidfd]
-  fork    {template, limits, tmp_bytes, task, network?} [channel, output]
-                                              an instance of a template; answered by `ready` [pidfd]
+  fork    {template, limits, tmp_bytes, task, network?, code?} [channel, output]
+                                              a copy of a template, or with a folder `code` of a zygote of layers;
+                                              answered by `ready` [pidfd]
   limits  {limits, room, network?}            set a blank's limits (`room`: a template's), link it, let it go on
   run     {plan, argv, env, cwd, limits} [output]  a build in a sandbox, answered by `gone`
   freeze  {frozen} | kill {} | stats {}       `network` is as in `Links.link`
@@ -24,10 +25,9 @@ import selectors
 import signal
 import socket
 import struct
-import sys
 import time
 
-from fuyun.runtime import cgroups, descriptors, launching, messages, reaping, syscalls, watchdog
+from fuyun.runtime import cgroups, descriptors, freezing, launching, messages, reaping, syscalls, watchdog
 from fuyun.runtime.children import Child, Numbers
 from fuyun.runtime.links import Links
 from fuyun.runtime.orders import Orders
@@ -200,13 +200,16 @@ class Warden:
             raise ProcessLookupError(errno.ESRCH, "it does not listen any more")
         child, theirs = self._expect(message, "sandbox")
         child.network = message.get("network")
-        tmp = syscalls.tmpfs_descriptor(max(4096, message["tmp_bytes"]))
+        mounts = [syscalls.tmpfs_descriptor(max(4096, message["tmp_bytes"]))]
         try:
+            if "code" in message:
+                mounts.append(syscalls.tree_descriptor(message["code"]))
             with theirs:
-                order = {"task": message["task"]}
-                descriptors.send(template.control, order, [*passed, theirs.fileno(), tmp], wait=False)
+                given = [*passed, theirs.fileno(), *mounts]
+                descriptors.send(template.control, {"task": message["task"]}, given, wait=False)
         finally:
-            os.close(tmp)
+            for mount in mounts:
+                os.close(mount)
 
     def _do_limits(self, message: dict[str, Any], passed: list[int]) -> None:
         child = self._children.get(message["id"])
@@ -239,7 +242,7 @@ class Warden:
     def _do_freeze(self, message: dict[str, Any], passed: list[int]) -> None:
         child = self._children.get(message["id"])
         if child is not None and child.pidfd >= 0:
-            self._freeze(child, message["frozen"])
+            freezing.freeze(child, message["frozen"])
 
     def _do_stats(self, message: dict[str, Any], passed: list[int]) -> None:
         for part in cgroups.stats_in_parts((c.id, c.group) for c in self._children.values()):
@@ -360,19 +363,7 @@ class Warden:
         for pid in below:  # where a namespace ends with its first process, the kernel does this
             launching.kill_pid(pid)
         if child.frozen:  # the freezer of version 1 holds even this signal back
-            self._freeze(child, False)
-
-    def _freeze(self, child: Child, frozen: bool) -> None:
-        """By its control group, or else process by process."""
-        child.frozen = frozen
-        try:
-            if child.group is not None:
-                child.group.freeze(frozen)
-                return
-        except OSError as error:
-            print(f"freezing by control group failed: {error}", file=sys.stderr)
-        for pid in watchdog.tree(child.pid):
-            launching.signal_pid(pid, signal.SIGSTOP if frozen else signal.SIGCONT)
+            freezing.freeze(child, False)
 
     def _forget(self, id_: str) -> None:
         child = self._children.pop(id_, None)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from time import monotonic_ns
 
-from fuyun.runtime import forking, inline, streams
+from fuyun.runtime import forking, inline, layered, streams
 from fuyun.runtime.channel import Channel, release
 from fuyun.runtime.desk import Leave
 from fuyun.runtime.jsontext import dumps
@@ -41,10 +42,19 @@ def preload() -> None:
 
 
 def load(task: dict[str, Any], sock: Optional[socket.socket] = None) -> App:
-    """Import the handler and run the initializer. With `sock`, what the code prints meanwhile is sent at once; without,
-    it waits for `serve` or `report_failure`. LoadProblem."""
-    _loaded[:] = [_load(task, sock.sendall if sock is not None else None)]
-    return _loaded[-1]
+    """Import the handler and run the initializer (of runtime `layers`: import modules of layers). With `sock`, what the
+    code prints meanwhile is sent at once; without, it waits for `serve` or `report_failure`. LoadProblem."""
+    send = sock.sendall if sock is not None else None
+    if task.get("runtime") == "layers":
+        app = layered.furnish(task, send)
+    elif task.get("warm_up") and sock is not None:
+        from fuyun.runtime.warming import answer_one
+
+        app = _load(task, send, partial(answer_one, sock))
+    else:
+        app = _load(task, send)
+    _loaded[:] = [app]
+    return app
 
 
 def unload() -> None:

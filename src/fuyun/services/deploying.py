@@ -19,6 +19,7 @@ from fuyun.base import clock
 from fuyun.decide.quotas import check_functions
 from fuyun.domain.errors import BadRequest, FuyunError, NotFound
 from fuyun.domain.functions import Artifact, FunctionSpec, Version, Weight, Wire
+from fuyun.domain.invocations import Invocation
 from fuyun.domain.layers import LayerVersion
 from fuyun.domain.names import check_name, parse_layer
 from fuyun.domain.requirements import check_requirements, lines_of
@@ -33,6 +34,7 @@ from fuyun.services.environments import environment_of
 from fuyun.services.layers import Layers
 from fuyun.services.storage import Storage
 from fuyun.services.tenants import Tenants, entry_of
+from fuyun.services.warming import record_of, said_of
 
 Progress = Callable[[str], None]
 #: (action, detail) -> the audit log's entry for one write of a deployment.
@@ -61,7 +63,7 @@ class DeployParts:
 
     `interpreter_of(runtime)` is the executable that serves a runtime (HostUnable; may block). `on_change(namespace,
     function)` brings the routes up to date; it is awaited after every change, before the deployment is reported done.
-    `upload_bytes` is the largest unpacked archive.
+    `record` keeps the record of a warm-up call. `upload_bytes` is the largest unpacked archive.
     """
 
     catalog: Catalog
@@ -77,6 +79,7 @@ class DeployParts:
     storage: Storage
     interpreter_of: Callable[[str], Path]
     on_change: Callable[[str, str], Awaitable[None]]
+    record: Callable[[Invocation], None]
     upload_bytes: int = 512 * 2**20
 
 
@@ -293,14 +296,25 @@ class Deployer:
         return msgspec.structs.replace(draft, number=last + 1, description=request.description), unchanged
 
     async def _warm_candidate(self, candidate: Version, progress: Progress) -> None:
-        """Load the candidate once; when that fails nothing of it stays."""
+        """Load the candidate once and make its warm-up call; when that fails nothing of it stays."""
         environment = await environment_of(self._parts.tenants, candidate)
         try:
             report = await self._parts.host.prepare(candidate, environment)
+            progress(_warmth(report))
+            self._judge_call(candidate, report, progress)
         except BaseException:
             await self._drop(candidate)
             raise
-        progress(_warmth(report))
+
+    def _judge_call(self, candidate: Version, report: StartReport, progress: Progress) -> None:
+        """Record the warm-up call, if there was one. Its error, if that is to fail the deployment."""
+        call, wanted = report.warm_up, candidate.spec.warm_up
+        if call is None or wanted is None:
+            return
+        self._parts.record(record_of(candidate, report, call))
+        progress(said_of(call, wanted.required))
+        if call.error is not None and wanted.required:
+            raise call.error
 
     async def _drop(self, candidate: Version) -> None:
         """Let go of a candidate, unless the catalog holds exactly this version."""

@@ -19,6 +19,16 @@ class PoolGauge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StartBudget:
+    """Memory in bytes of what instances are forked from, and how many were evicted since the platform started, by kind
+    (template, zygote)."""
+
+    limit_bytes: int = 0
+    held_bytes: int = 0
+    evicted: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gauges:
     """What is true at this moment; taken at scrape time."""
 
@@ -27,6 +37,7 @@ class Gauges:
     records_dropped: int = 0
     #: (namespace, function, protocol) -> what its network policy refused since the platform started
     network_refused: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    budget: StartBudget = StartBudget()
 
 
 def merged(pools: Iterable[PoolGauge]) -> list[PoolGauge]:

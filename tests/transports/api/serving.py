@@ -111,6 +111,7 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
             builder=MemoryBuilder(blobs, root / "scratch"),
             modules=ModuleBuilder(blobs, ProcessRunner(), Interpreters().by_path, root / "modules"),
             interpreter_of=lambda runtime: Path(sys.executable), on_change=table.load, layers=layers, storage=storage,
+            record=store.append_nowait,
         )  # fmt: skip
         holder: list[Served] = []
         services = Services(

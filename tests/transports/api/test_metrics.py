@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fuyun.domain.invocations import Invocation, Waterfall
-from fuyun.services.gauges import Gauges, PoolGauge
+from fuyun.services.gauges import Gauges, PoolGauge, StartBudget
 from fuyun.services.measures import BUCKETS_S
 from tests.transports.api.serving import Served, bearer
 
@@ -72,6 +72,7 @@ async def test_what_is_now_is_gauged(api: Served) -> None:
         gateway_connections=7,
         records_dropped=3,
         network_refused={("default", "hello", "tcp"): 5},
+        budget=StartBudget(limit_bytes=4096, held_bytes=1024, evicted={"template": 2, "zygote": 1}),
     )
     found = await scrape(api)
     assert found["fuyun_instances", labels(version="$LATEST", state="ready")] == 3
@@ -83,6 +84,10 @@ async def test_what_is_now_is_gauged(api: Served) -> None:
     assert found["fuyun_records_dropped_total", frozenset()] == 3
     refused = frozenset({("namespace", "default"), ("function", "hello"), ("protocol", "tcp")})
     assert found["fuyun_network_refused_total", refused] == 5
+    assert found["fuyun_evictions_total", frozenset({("kind", "template")})] == 2
+    assert found["fuyun_evictions_total", frozenset({("kind", "zygote")})] == 1
+    assert found["fuyun_start_memory_bytes", frozenset()] == 1024
+    assert found["fuyun_start_memory_limit_bytes", frozenset()] == 4096
     assert found["process_resident_memory_bytes", frozenset()] > 1e6
 
 

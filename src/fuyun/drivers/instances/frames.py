@@ -32,6 +32,9 @@ class Ready(msgspec.Struct):
     forkable: bool = False
     reason: str = ""
     hooks: list[str] = []
+    modules: list[str] = []  # imported from layers; of a zygote of layers: top-level names it has
+    warmed: bool = False  # it has answered the warm-up call
+    altered: str = ""  # what the load changed that an import may look at
 
 
 class Exited(msgspec.Struct):

@@ -52,7 +52,8 @@ class Ground:
         self.processes: dict[str, Process] = {}
         self.scope = Scope("host", lambda error: _log.error("host task failed", exc_info=error))
         self.closing = False
-        self._log = log
+        self.on_dismiss: Callable[[Process], None] = lambda process: None
+        self.log = log
 
     def new_process(self, kind: str, zygote: str) -> Process:
         """A process that is to be made, in the list of all."""
@@ -67,6 +68,7 @@ class Ground:
         self.networks.release(process)
         if process.attendance is not None:
             process.attendance.close()
+        self.on_dismiss(process)
 
     def try_send(self, message: dict[str, Any]) -> None:
         """Tell the warden, if there is one; without one the process it is about is gone too."""
@@ -83,7 +85,7 @@ class Ground:
         version = process.version
         if version is None or stream not in ("stdout", "stderr", "log", "platform"):
             return
-        self._log(
+        self.log(
             LogLine(
                 at_s=clock.wall_s(), namespace=version.namespace, function=version.function, version=version.number,
                 instance=process.id, stream=stream, level=level, text=text,  # type: ignore[arg-type]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -12,23 +11,27 @@ import msgspec
 import structlog
 
 from fuyun.base import clock
-from fuyun.decide import provisioning, savings, starts
+from fuyun.decide import provisioning, starts
 from fuyun.domain.errors import FuyunError, HostUnable, InstanceLost, Unavailable
 from fuyun.domain.functions import Version, is_oci
 from fuyun.domain.interpreters import Interpreter
 from fuyun.domain.invocations import LogLine, StartKind
 from fuyun.domain.inward import ENDPOINT
 from fuyun.domain.runtimes import KEPT
-from fuyun.drivers.instances import attending, loading, memory
+from fuyun.drivers.instances import attending, loading
 from fuyun.drivers.instances.blanks import Blanks, Family
 from fuyun.drivers.instances.ground import Ground, HostOptions
+from fuyun.drivers.instances.inventory import Inventory
+from fuyun.drivers.instances.layerzygotes import LayerZygotes
 from fuyun.drivers.instances.networks import Networks
+from fuyun.drivers.instances.parents import Budget
 from fuyun.drivers.instances.process import Process
 from fuyun.drivers.instances.programs import Programs
 from fuyun.drivers.instances.templates import Template, Templates
 from fuyun.drivers.instances.warden import Warden
+from fuyun.drivers.instances.warming import Reserve, Warming
 from fuyun.ports.attending import Attendant
-from fuyun.ports.instances import Instance, StartPlan, StartReport
+from fuyun.ports.instances import Instance, StartPlan, StartReport, WarmUpReport
 
 _log = structlog.get_logger("fuyun.host")
 #: How many blanks may be lost under one start before it is given up.
@@ -37,8 +40,6 @@ _LOSSES = 5
 _SEVERAL = 4
 #: Start policies of versions that never get a template.
 _UNSHARED = ("blank", "plain")
-#: What the inventory lists besides zygotes.
-_KINDS = ("blank", "template", "spare", "instance")
 #: How many hundredths of a second the ends of connections may take to be noticed when the host closes.
 _CLOSING = 100
 
@@ -56,7 +57,11 @@ class LocalHost:
         self._ground = Ground(options, log)
         self._ground.networks = Networks(self._ground)
         self._blanks = Blanks(self._ground)
-        self._templates = Templates(self._ground)
+        self._budget = Budget(self._ground)
+        self._templates = Templates(self._ground, self._budget)
+        self._layers = LayerZygotes(self._ground, self._blanks, self._budget)
+        self._inventory = Inventory(self._ground, self._blanks, self._templates, self._layers, self._budget)
+        self._reserve = Reserve()
         self.run = Programs(self._ground).run
         self._init_ms: dict[str, float] = {}
         self._making: dict[str, asyncio.Task[None]] = {}
@@ -117,6 +122,10 @@ class LocalHost:
 
     async def start(self, version: Version, env: dict[str, str], on_gone: Callable[[Instance], None]) -> Instance:
         """A ready instance, by the quickest rung that is free."""
+        warm = self._reserve.take(version, env)
+        if warm is not None:
+            warm.on_lost = on_gone
+            return warm
         template = self._templates.find(version, env)
         family = self._blanks.family(self._interpreter_of(version.spec.runtime), version.spec.isolation)
         rung = self._choose(version, family, template).rung
@@ -138,6 +147,8 @@ class LocalHost:
         rungs: set[starts.Rung] = {"template"} if template is not None else set()
         if template is not None and template.spare is not None and not template.spare.gone:
             rungs.add("spare")
+        if self._layers.has(version):
+            rungs.add("layers")
         if family.blanks:
             rungs.add("blank")
         if family.up.is_set():
@@ -173,20 +184,49 @@ class LocalHost:
         return "its template was given up for others, or is being made"
 
     async def prepare(self, version: Version, env: dict[str, str]) -> StartReport:
-        """Load the version once; keep it as a template where that pays."""
+        """Load the version once; keep it as a template where that pays. Send it its warm-up call."""
+        return await self._prepare(version, env, True)
+
+    async def _prepare(self, version: Version, env: dict[str, str], instance: bool) -> StartReport:
+        """`instance`: where a template does not take the warm-up call, have one take it."""
         family = self._blanks.family(self._interpreter_of(version.spec.runtime), version.spec.isolation)
         wants = version.spec.isolation == "sandbox" and version.spec.start not in _UNSHARED
         wants = wants and version.spec.runtime not in KEPT
         process = await self._loaded(family, version, env, template=wants)
-        report = process.report
+        report, called = process.report, None
+        if process.warming is not None and process.channel.started.result().warmed:
+            called = await process.warming.wait()
+            self._init_ms[version.key] += called.run_ms
         if wants and self._worth_template(version, report):
-            await self._templates.keep(version, env, process)
+            await self._templates.keep(version, env, process, self._init_ms[version.key])
             report = msgspec.structs.replace(report, kind="template")
         else:
-            process.kill("only warmed up")
+            if wants or version.spec.warm_up is None:
+                process.kill("only warmed up")
             if not report.forkable:
                 self._templates.reasons[version.key] = report.unforkable_reason or "templates are off for it"
-        return report
+        if version.spec.warm_up is not None and instance and (called is None or report.kind != "template"):
+            called = await self._warm_instance(version, env, family, None if wants else process)
+        return msgspec.structs.replace(report, warm_up=called)
+
+    async def _warm_instance(
+        self, version: Version, env: dict[str, str], family: Family, process: Process | None
+    ) -> WarmUpReport:
+        """Send the warm-up call to an instance, `process` if that is one, and keep it for the first start."""
+        template = self._templates.find(version, env)
+        if process is None and template is not None:
+            process = await self._templates.start(template, version)
+        elif process is None:
+            process = await self._loaded(family, version, env, template=False)
+        assert version.spec.warm_up is not None
+        call = Warming(self._ground, version, version.spec.warm_up)
+        call.send(process)
+        found = await call.wait()
+        if found.error is None and not process.gone:
+            self._reserve.keep(version, env, process)
+        else:
+            process.kill("its warm-up call failed")
+        return found
 
     def forget(self, version_key: str) -> None:
         """Drop the version's template, also one that is just being made."""
@@ -194,55 +234,23 @@ class LocalHost:
         if making is not None:
             making.cancel()
         self._templates.forget(version_key)
+        self._layers.forget(version_key)
+        self._reserve.forget(version_key)
         self._init_ms.pop(version_key, None)
 
     async def inventory(self) -> dict[str, Any]:
         """Zygotes, blanks, templates, spares and instances with pids and memory in bytes; none that is being made."""
-        rows = [self._row(process) for process in self._ground.processes.values() if process.pid]
-        zygotes = self._blanks.zygotes()
-        for zygote in zygotes:
-            launch_ms, spawn_ms = self._blanks.times_of(zygote["id"])
-            took_ms, saved_ms = savings.of_rung("zygote", savings.Times(launch_ms=launch_ms, spawn_ms=spawn_ms))
-            zygote.update(took_ms=took_ms, saved_ms=saved_ms)
-        pids = [row["pid"] for row in [*rows, *zygotes]] + [self.warden.pid, os.getpid()]
-        sizes = await asyncio.get_running_loop().run_in_executor(None, lambda: memory.of(pids))
-        for row in [*rows, *zygotes]:
-            row.update(sizes.get(row["pid"], {}))
-        return {
-            "warden": {"pid": self.warden.pid, **self.warden.hello, **sizes.get(self.warden.pid, {})},
-            "platform": {"pid": os.getpid(), **sizes.get(os.getpid(), {})},
-            "zygotes": zygotes,
-            **{f"{kind}s": [row for row in rows if row["kind"] == kind] for kind in _KINDS},
-        }
+        return await self._inventory.take()
 
-    def _row(self, process: Process) -> dict[str, Any]:
-        key = process.version.key if process.version is not None else ""
-        took_ms, saved_ms = self._worth(process)
-        return {
-            "id": process.id, "pid": process.pid, "kind": process.kind, "version": key, "inflight": process.inflight,
-            "start": process.report.kind, "reason": self._templates.reasons.get(key, ""),
-            "took_ms": took_ms, "saved_ms": saved_ms,
-        }  # fmt: skip
-
-    def _worth(self, process: Process) -> tuple[float | None, float | None]:
-        """What a start from it takes and saves; of an instance what its own start took and saved."""
-        launch_ms, spawn_ms = self._blanks.times_of(process.zygote)
-        template, report = self._templates.of(process), process.report
-        times = savings.Times(launch_ms=launch_ms, spawn_ms=spawn_ms)
-        if template is not None:
-            loaded = template.process.report
-            times = savings.Times(
-                load_ms=loaded.start_ms + loaded.init_ms, fork_ms=template.fork_ms, take_ms=template.take_ms
-            )
-        if process.kind != "instance":
-            return savings.of_rung(process.kind, times)
-        took_ms = report.place_ms + report.start_ms + report.init_ms
-        return took_ms, savings.of_start(report.kind, took_ms, times)
+    def budget_of_starts(self) -> dict[str, Any]:
+        """`limit_bytes` and `held_bytes` of what instances are forked from, and how many were `evicted`, by kind."""
+        return self._budget.told()
 
     async def close(self) -> None:
         """End everything."""
         self._ground.closing = True
         self._blanks.close()
+        self._reserve.clear()
         await self._ground.networks.wait_closed()
         await self._ground.scope.close()
         await self.warden.close()
@@ -258,6 +266,9 @@ class LocalHost:
     async def _loaded(self, family: Family, version: Version, env: dict[str, str], *, template: bool) -> Process:
         """A blank that became the version. One that is lost on the way (killed from outside, or with the warden) is
         replaced: it has answered nothing."""
+        shared = await self._loaded_from_layers(family, version, env, template)
+        if shared is not None:
+            return shared
         for _ in range(_LOSSES):
             began = clock.mono_s()
             alone = version.spec.start == "plain" or is_oci(version.spec.isolation)
@@ -268,8 +279,42 @@ class LocalHost:
                 _log.warning("a start was lost", version=version.key, error=error.detail)
                 lost = error
             else:
+                self._layers.consider(version, env, family, process)
                 return process
         raise lost
+
+    async def _loaded_from_layers(
+        self, family: Family, version: Version, env: dict[str, str], template: bool
+    ) -> Process | None:
+        """A copy of the zygote of its layers that became the version; None when there is none that serves."""
+        zygote = self._layers.find(version, env, family)
+        if zygote is None or not await self._layers.fits(zygote, version):
+            return None
+        process = self._ground.new_process("template" if template else "instance", family.zygote)
+        try:
+            await self._layers.start(zygote, version, self._task(version, env, process, template), process)
+        except (InstanceLost, Unavailable) as error:
+            _log.warning("a start goes on without the zygote of its layers", version=version.key, error=error.detail)
+            return None
+        attending.hand_out(process)
+        self._init_ms[version.key] = process.report.init_ms + zygote.import_ms
+        return process
+
+    def _task(self, version: Version, env: dict[str, str], process: Process, template: bool) -> dict[str, Any]:
+        """What a process that becomes the version is told, with what is there before it reads that: the platform's
+        address in it, its warm-up call."""
+        store, cgroups = str(self._ground.options.store), bool(self.hello.get("cgroup"))
+        if not template:
+            attending.begin(self._ground.attendant, process, version)
+        elif version.spec.permissions.invoke:  # its copies have the same, each for itself
+            env = {**env, "FUYUN_ENDPOINT": ENDPOINT}
+        env = {**env, **attending.variables(process.attendance)}
+        task = loading.task_of(version, env, process.id, template=template, store=store, cgroups=cgroups)
+        task["learn"] = self._layers.may_share(version)
+        if template and version.spec.warm_up is not None:
+            process.warming = Warming(self._ground, version, version.spec.warm_up)
+            task["warm_up"] = True
+        return task
 
     async def _load(
         self, process: Process, kind: StartKind, began: float, version: Version, env: dict[str, str], template: bool
@@ -278,13 +323,7 @@ class LocalHost:
         process.kind = "template" if template else "instance"
         process.become(version)
         process.on_end = self._ground.dismiss
-        store, cgroups = str(self._ground.options.store), bool(self.hello.get("cgroup"))
-        if not template:
-            attending.begin(self._ground.attendant, process, version)
-        elif version.spec.permissions.invoke:  # its copies have the same, each for itself
-            env = {**env, "FUYUN_ENDPOINT": ENDPOINT}
-        env = {**env, **attending.variables(process.attendance)}
-        task = loading.task_of(version, env, process.id, template=template, store=store, cgroups=cgroups)
+        task = self._task(version, env, process, template)
         limits = loading.limits_of(version.spec)
         try:
             await self._ground.networks.link(version, process)
@@ -294,15 +333,17 @@ class LocalHost:
         order = {"op": "limits", "id": process.id, "limits": limits, "template": template}
         self.warden.send({**order, "network": attending.order_of(process)})
         process.specialize(task)
+        if process.warming is not None:
+            process.warming.send(process)
         attending.hand_out(process)
         place_ms = (placed - began) * 1000 if kind == "blank" else 0.0
         await loading.wait_ready(process, kind, began, place_ms)
         self._init_ms[version.key] = process.report.init_ms
 
     def _worth_template(self, version: Version, report: StartReport) -> bool:
-        least_ms = self._ground.options.template_from_ms
-        several = self._has_several(version)
-        return starts.worth_template(report.init_ms, least_ms, report.forkable, version.spec.start, several)
+        least_ms, several = self._ground.options.template_from_ms, self._has_several(version)
+        init_ms = self._init_ms.get(version.key, report.init_ms)
+        return starts.worth_template(init_ms, least_ms, report.forkable, version.spec.start, several)
 
     def _has_several(self, version: Version) -> bool:
         """Whether it has, or is to keep, so many instances that they had better share a template's memory."""
@@ -316,12 +357,13 @@ class LocalHost:
         key = version.key
         if key in self._templates or key in self._templates.reasons or key in self._making:
             return
-        if version.spec.isolation == "sandbox" and self._worth_template(version, report):
+        worth = version.spec.isolation == "sandbox" and self._worth_template(version, report)
+        if worth and self._budget.would_keep("template", key):
             self._making[key] = self._ground.scope.start(self._make_template(version, env), "template")
 
     async def _make_template(self, version: Version, env: dict[str, str]) -> None:
         try:
-            await self.prepare(version, env)
+            await self._prepare(version, env, False)
         except FuyunError as error:
             self._templates.reasons[version.key] = error.detail
         self._making.pop(version.key, None)
@@ -342,6 +384,8 @@ class LocalHost:
 
     def _on_warden_lost(self) -> None:
         self._templates.clear()
+        self._layers.clear()
+        self._reserve.clear()
         self._blanks.on_warden_lost()
         for process in list(self._ground.processes.values()):
             process.lost_warden()

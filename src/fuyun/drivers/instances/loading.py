@@ -47,7 +47,7 @@ def task_of(
         "env": env if image else {**plans.environment(env), **layer_variables(spec, layers)},
         "hooks": msgspec.to_builtins(spec.hooks),
         "code": "/code" if sandboxed else f"{store}/{parts[0]}",
-        "layers": layers,
+        "layers": layers, "learn": False,
         "mount": parts[0], "mounts": parts[1:], "template": template,
         "rlimits": {} if cgroups else _rlimits(spec, template),
     }  # fmt: skip
@@ -79,6 +79,7 @@ async def wait_ready(process: Process, kind: StartKind, began: float, place_ms: 
     try:
         # It cuts off the hook itself and says which, or what a server lacks.
         grace_s = _GRACE_S if spec.hooks.initializer or spec.is_server else 0.0
+        grace_s += spec.timeout_s if process.warming is not None else 0.0
         ready = await asyncio.wait_for(asyncio.shield(process.channel.started), limit_s + grace_s)
     except TimeoutError as error:
         process.kill("it did not finish loading")

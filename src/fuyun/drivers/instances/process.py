@@ -29,7 +29,7 @@ from fuyun.drivers.instances.ending import is_ending
 from fuyun.drivers.instances.fronts import Front
 from fuyun.drivers.instances.spending import Spending
 from fuyun.ports.attending import Attendance
-from fuyun.ports.instances import Call, ReplySink, StartReport
+from fuyun.ports.instances import Call, ReplySink, StartReport, WarmUpReport
 from fuyun.runtime import wire
 
 #: How long the warden gets to say how a process ended after its channel closed.
@@ -44,6 +44,15 @@ _SEE_LOG = "the function's log says what it did before"
 #: A keeper that ended because signal N ended its program has this exit status plus N.
 _SHELL = 128
 
+
+class Warming(Protocol):
+    """`warming.Warming`, as far as it is used of a process."""
+
+    def send(self, process: Process) -> None: ...
+    async def wait(self) -> WarmUpReport: ...
+
+
+Send = Callable[[dict[str, Any]], None]
 OnOutput = Callable[["Process", str, str, str], None]  # (process, stream, level, text)
 
 
@@ -56,9 +65,7 @@ class Invoke(Protocol):
 class Process:
     """A blank, template, spare or instance. Implements `ports.instances.Instance` once it serves a version."""
 
-    def __init__(
-        self, kind: str, zygote: str, warden_send: Callable[[dict[str, Any]], None], on_output: OnOutput
-    ) -> None:
+    def __init__(self, kind: str, zygote: str, warden_send: Send, on_output: OnOutput) -> None:
         """`kind`: blank, template, spare or instance."""
         self.id = ids.new_id()
         self.kind = kind
@@ -68,6 +75,7 @@ class Process:
         self.report = StartReport(kind="none")
         self.memory_bytes = 0
         self.link: dict[str, Any] | None = None  # to the network
+        self.warming: Warming | None = None  # the warm-up call that was sent behind its task
         self.attendance: Attendance | None = None  # at the platform's address inside
         self.template: Process | None = None  # what it was forked from, which alone learns its exit status
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()

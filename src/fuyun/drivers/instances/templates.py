@@ -10,8 +10,7 @@ code since its fork and waits to become an instance (docs/decisions/0012).
 from __future__ import annotations
 
 import asyncio
-import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -29,17 +28,11 @@ from fuyun.domain.errors import (
 from fuyun.domain.functions import Version
 from fuyun.drivers.instances import attending, loading, memory
 from fuyun.drivers.instances.ground import Ground
+from fuyun.drivers.instances.parents import Budget, Holding, Parent, fork
 from fuyun.drivers.instances.process import Process
 from fuyun.runtime import wire
 
 _log = structlog.get_logger("fuyun.host")
-#: Forks asked of one template at once. A socket's queue of messages may be as short as ten (net.unix.max_dgram_qlen).
-_FORKING = 8
-#: Copies that a template's group has memory for at first, what each is given there, and the part of the template's size
-#: that its page tables take at most: with numpy a copy was measured at 0.85 MB (116 copies, kernel 6.18, version 1).
-_COPIES, _COPY_BYTES, _TABLES = 64, 2 * 2**20, 128
-#: A fork takes milliseconds; a template that needs longer than this does not listen any more.
-_FORK_S = 5.0
 #: How long after a start its spare is made, so that the fork takes nothing from the call; doubled for each spare that
 #: was lost while it waited.
 _PAUSE_S, _LONGEST_PAUSE_S = 0.1, 30.0
@@ -47,34 +40,35 @@ _PAUSE_S, _LONGEST_PAUSE_S = 0.1, 30.0
 _SETTLE_S = 0.1
 
 
-@dataclass(eq=False)
-class Template:
+@dataclass(eq=False, kw_only=True)
+class Template(Parent):
     """One loaded version and what is known of it."""
 
-    process: Process
     env: dict[str, str]
-    init_ms: float
-    size_bytes: int
-    used_s: float
-    fork_ms: float = 0.0
+    init_ms: float  # what a start from it saves: loading the version
     take_ms: float = 0.0  # how long its last spare took to become an instance
-    copies: int = 0  # that its group has memory for; a spare counts as none
     lean: bool = False  # kept for the memory it saves, not for the time: it ends with its last instance
-    deaf: bool = False  # it did not fork when it was asked
-    instances: set[str] = field(default_factory=set)
     spare: Process | None = None
     spare_bytes: int = 0  # what a spare of it was last found to hold of its own
     making: Process | None = None  # a spare that does not wait yet
     sparing: bool = False  # one is being made, or is about to be
     losses: int = 0  # spares lost since one was taken
-    room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_FORKING))
 
 
 class Templates:
     """All templates of this host, within its memory budget. `reasons`: version key -> why it has none."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: Ground, budget: Budget) -> None:
         self._ground = ground
+        self._budget = budget
+        budget.join(
+            Holding(
+                "template",
+                lambda: [(key, t.size_bytes, t.used_s, t.init_ms) for key, t in self._templates.items()],
+                lambda: sum(template.size_bytes for template in self._leaving),
+                self._drop,
+            )
+        )
         self._templates: dict[str, Template] = {}
         self._leaving: set[Template] = set()  # forgotten, with instances that live
         self.reasons: dict[str, str] = {}
@@ -100,16 +94,18 @@ class Templates:
         known = (*self._templates.values(), *self._leaving)
         return next((template for template in known if template.process is root), None)
 
-    async def keep(self, version: Version, env: dict[str, str], process: Process) -> None:
-        """Keep a loaded process; others may go for it."""
+    async def keep(self, version: Version, env: dict[str, str], process: Process, load_ms: float) -> None:
+        """Keep a loaded process; others may go for it. `load_ms`: what loading the version in a blank takes."""
         sizes = await asyncio.get_running_loop().run_in_executor(None, memory.of, [process.pid])
         size = sizes.get(process.pid, {}).get("private_bytes", 0)
         self._drop(version.key)
         if process.gone:
             return
-        init_ms, least_ms = process.report.init_ms, self._ground.options.template_from_ms
-        lean = not starts.worth_template(init_ms, least_ms, True, version.spec.start)
-        self._templates[version.key] = Template(process, env, init_ms, size, clock.mono_s(), lean=lean)
+        least_ms = self._ground.options.template_from_ms
+        lean = not starts.worth_template(load_ms, least_ms, True, version.spec.start)
+        self._templates[version.key] = Template(
+            process=process, size_bytes=size, used_s=clock.mono_s(), env=env, init_ms=process.report.init_ms, lean=lean
+        )
         process.on_end = partial(self._on_end, version.key)
         process.channel.on_exited = partial(self._on_exited, process)
         self._fit()
@@ -118,24 +114,20 @@ class Templates:
 
     def _fit(self) -> None:
         """Drop what the budget has no room for: spares only get what templates leave."""
-        rows = [(key, t.size_bytes, t.used_s, t.init_ms) for key, t in self._templates.items()]
-        held = sum(template.size_bytes for template in self._leaving)
-        for key in starts.evict(rows, self._ground.options.template_budget_bytes - held):
-            self._drop(key)
+        self._budget.fit()
         for key in self._spares_too_many():
             self._end_spare(self._templates[key])
 
     def _spares_too_many(self, wanted: Template | None = None) -> list[str]:
         """Keys of the templates whose spare does not fit the budget; `wanted` is about to get one."""
-        templates = (*self._templates.values(), *self._leaving)
-        options = self._ground.options
-        left = options.template_budget_bytes - sum(template.size_bytes for template in templates)
         having = [(key, t) for key, t in self._templates.items() if t.spare is not None or t is wanted]
-        rows = [(key, t.spare_bytes, t.used_s, max(t.fork_ms, options.spare_from_ms)) for key, t in having]
-        return starts.evict(rows, left)
+        least_ms = self._ground.options.spare_from_ms
+        rows = [(key, t.spare_bytes, t.used_s, max(t.fork_ms, least_ms)) for key, t in having]
+        return starts.evict(rows, self._budget.left_bytes)
 
     def forget(self, version_key: str) -> None:
         """Drop the version's template and why it has none."""
+        self._budget.forget("template", version_key)
         self.reasons.pop(version_key, None)
         self._drop(version_key)
 
@@ -176,7 +168,7 @@ class Templates:
             raise
         async with template.room:
             try:
-                await self._fork(template, process, version)
+                await fork(self._ground, template, process, version, {})
             except FuyunError as error:
                 process.abandon()
                 template.deaf = True
@@ -199,35 +191,6 @@ class Templates:
         """Whether it is still to be started from."""
         version = template.process.version
         return version is not None and self._templates.get(version.key) is template and not template.process.gone
-
-    async def _fork(self, template: Template, process: Process, version: Version) -> None:
-        spare = process.kind == "spare"
-        message = {
-            "op": "fork", "id": process.id, "template": template.process.id, "tmp_bytes": version.spec.tmp_bytes,
-            "limits": loading.limits_of(version.spec),
-            "task": {"instance": process.id, "template": False, "spare": spare},
-            "network": attending.order_of(process),
-        }  # fmt: skip
-        if template.deaf:
-            raise Unavailable("it does not listen any more", retry_after_s=1)
-        passed = await process.connect()
-        self._make_room(template, version)
-        try:
-            answer = await self._ground.warden.ask(message, passed, _FORK_S)
-        finally:
-            for descriptor in passed:
-                os.close(descriptor)
-        process.pid = answer["pid"]
-
-    def _make_room(self, template: Template, version: Version) -> None:
-        """Let the template's group hold what one copy more takes before it is moved to a group of its own: pages it
-        wrote and tables of the kernel's stay charged to the group they were made in (cgroups(7), cgroup-v2.rst)."""
-        if len(template.instances) < template.copies:
-            return
-        template.copies = max(_COPIES, 2 * template.copies)
-        limits = loading.limits_of(version.spec)
-        limits["memory"] += template.copies * (_COPY_BYTES + template.size_bytes // _TABLES)
-        self._ground.warden.send({"op": "limits", "id": template.process.id, "limits": limits, "room": True})
 
     # --- spares
 
@@ -278,7 +241,7 @@ class Templates:
         try:
             await self._ground.networks.link(version, process)
             async with template.room:
-                await self._fork(template, process, version)
+                await fork(self._ground, template, process, version, {})
         except BaseException as error:
             process.abandon()
             if not isinstance(error, FuyunError):

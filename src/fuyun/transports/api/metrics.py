@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 import fuyun
-from fuyun.services.gauges import Gauges, merged
+from fuyun.services.gauges import Gauges, StartBudget, merged
 from fuyun.services.measures import BUCKETS_S, Durations, Measures, Tally
 from fuyun.transports.api.calls import Call
 from fuyun.transports.api.table import OPEN, Endpoint, Success
@@ -95,9 +95,23 @@ class PlatformCollector(Collector):
         for told, count in sorted(gauges.network_refused.items()):
             refused.add_metric(list(told), count)
         yield refused
+        yield from _budget(gauges.budget)
         build = GaugeMetricFamily("fuyun_build_info", "Always 1; its label is the version", labels=["version"])
         build.add_metric([fuyun.__version__], 1)
         yield build
+
+
+def _budget(budget: StartBudget) -> Iterator[Metric]:
+    evictions = CounterMetricFamily(
+        "fuyun_evictions", "Templates and zygotes of layers given up for want of memory", labels=["kind"]
+    )
+    for kind, count in sorted(budget.evicted.items()):
+        evictions.add_metric([kind], count)
+    yield evictions
+    yield GaugeMetricFamily("fuyun_start_memory_bytes", "Memory of templates and zygotes of layers", budget.held_bytes)
+    yield GaugeMetricFamily(
+        "fuyun_start_memory_limit_bytes", "What they may hold: template_budget_bytes", budget.limit_bytes
+    )
 
 
 def _cumulated(durations: Durations) -> list[tuple[str, float]]:

@@ -23,7 +23,7 @@ class NodeProcess(Wire, frozen=True, kw_only=True):
     kind: str  # platform, warden, zygote, blank, template, spare or instance
     pid: int
     id: str = ""
-    version: str = ""  # namespace/function@number; of a zygote its interpreter
+    version: str = ""  # namespace/function@number; of a zygote its interpreter, and whose layers it has
     start: str = ""  # rung that an instance came from
     inflight: int = 0
     rss_bytes: int = 0
@@ -34,11 +34,21 @@ class NodeProcess(Wire, frozen=True, kw_only=True):
     reason: str = ""  # why its version has no template
 
 
+class Budget(Wire, frozen=True, kw_only=True):
+    """The memory in bytes that templates and zygotes of layers may hold and do, and how many were evicted since the
+    platform started, by kind."""
+
+    limit_bytes: int = 0
+    held_bytes: int = 0
+    evicted: dict[str, int] = {}
+
+
 class Node(Wire, frozen=True, kw_only=True):
     """One node and all its processes, those that instances come from before the instances."""
 
     name: str
     version: str
+    budget: Budget
     processes: list[NodeProcess]
 
 
@@ -47,7 +57,8 @@ async def _node(call: Call) -> Answer:
     rows = [{**found[kind], "kind": kind} for kind in ("platform", "warden") if kind in found]
     rows += [row for kind in _KINDS for row in found.get(f"{kind}s", ())]
     processes = [_process(row) for row in rows]
-    return Answer(Node(name=call.services.node, version=fuyun.__version__, processes=processes))
+    budget = msgspec.convert(found.get("budget", {}), Budget)
+    return Answer(Node(name=call.services.node, version=fuyun.__version__, budget=budget, processes=processes))
 
 
 def _process(row: dict[str, Any]) -> NodeProcess:

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from fuyun.base import clock, ids
 from fuyun.domain.errors import FuyunError, InstanceLost, Unavailable
-from fuyun.drivers.instances import templates
+from fuyun.drivers.instances import parents
 from fuyun.ports.instances import Instance
 from tests import leaks
 from tests.drivers.instances.scenes.rig import ECHO, LASTING, Rig, changed, failure, rig, store
@@ -218,7 +218,7 @@ async def a_template_that_does_not_listen() -> None:
     """Its code took over the loop that forks: others start as if nothing were, and its own from blanks in the end."""
     deafening = "import fuyun.runtime.instance as i\ni.descriptors.receive = lambda s: threading.Event().wait()\n"
     code = "import threading\n" + deafening + ECHO
-    patient_s, templates._FORK_S = templates._FORK_S, 1.0
+    patient_s, parents._FORK_S = parents._FORK_S, 1.0
     async with rig() as host:
         deaf = host.version(code, start="template")
         assert (await host.host.prepare(deaf, {})).kind == "template"
@@ -227,7 +227,7 @@ async def a_template_that_does_not_listen() -> None:
         async with asyncio.timeout(3):
             await _works(host)
         found = await _outcomes(list(starts))
-        templates._FORK_S = patient_s
+        parents._FORK_S = patient_s
         assert all(not isinstance(one, BaseException) and one.report.kind != "template" for one in found), found
 
 

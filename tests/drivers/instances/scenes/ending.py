@@ -16,6 +16,7 @@ from fuyun.domain.errors import (
     InstanceLost,
     ProtocolViolated,
 )
+from fuyun.ports.instances import Instance
 from tests.drivers.instances.scenes.rig import ECHO, LASTING, MIB, changed, check_freezing, rig
 from tests.leaks import state_of
 
@@ -294,3 +295,36 @@ async def output_without_a_call_is_not_lost() -> None:
             ("loading", version.function, instance.id),
             ("later, unfinished", version.function, instance.id),
         ]
+
+
+#: Sixty thousand blocks of the C library's, of which the last, on top of the heap, is kept.
+_FREES = """
+kept = []
+DEF handler(event):
+    if event == "take":
+        blocks = [bytes([n % 256]) * 1000 for n in range(60_000)]
+        kept.append(blocks[-1])
+        kept.append([bytes(1000) for _ in range(200)])
+        del blocks
+    return len(kept)
+"""
+
+
+async def a_frozen_instance_gives_back_what_it_has_freed() -> None:
+    async with rig() as host:
+        for define, start in (("def", "blank"), ("def", "template"), ("async def", "blank")):
+            instance = await host.start(host.version(_FREES.replace("DEF", define), start=start))
+            assert await host.ask(instance, "take") == 2
+
+            async def private(instance: Instance = instance) -> int:
+                rows = await host.rows("instances")
+                return int(next(row["private_bytes"] for row in rows if row["id"] == instance.id))
+
+            held = await private()
+            assert held > 50 * MIB, "the C library keeps it"
+            assert await instance.hook("pre_freeze", 5)
+            instance.freeze(True)
+            assert await private() < held / 2
+            instance.freeze(False)
+            assert await host.ask(instance) == 2
+            await instance.stop(5)

@@ -13,6 +13,7 @@ from fuyun.domain.errors import (
     InstanceLost,
 )
 from fuyun.domain.functions import Hooks
+from fuyun.drivers.instances import memory
 from tests.drivers.instances.scenes.rig import MIB, Rig, check_freezing, failure, rig
 from tests.leaks import command_of, descendants, state_of
 
@@ -172,6 +173,15 @@ async def it_freezes() -> None:
     async with rig() as host:
         if host.host.hello["cgroup"]:
             await check_freezing(host, await host.start(host.node(ECHO)))
+
+
+async def the_memory_of_its_node_counts_as_its_own() -> None:
+    async with rig() as host:
+        instance = await host.start(host.node(ECHO))
+        keeper = memory.of([instance.pid])[instance.pid]
+        (row,) = await host.rows("instances")
+        assert row["private_bytes"] > keeper["private_bytes"] + 4 * MIB
+        assert row["pss_bytes"] > keeper["pss_bytes"] + 8 * MIB
 
 
 async def many_calls_at_once_share_one() -> None:

@@ -21,16 +21,20 @@ from tests.drivers.instances.scenes import (
     ending,
     keepers,
     keeping,
+    layering,
     nodes,
     programs,
     servers,
     sparing,
     starting,
+    warming,
 )
 from tests.drivers.instances.scenes.rig import INTERPRETERS
 from tests.waiting import wait_until
 
-MODULES: tuple[ModuleType, ...] = (starting, ending, breaking, programs, keeping, sparing, keepers, nodes, servers)
+MODULES: tuple[ModuleType, ...] = (
+    starting, ending, breaking, programs, keeping, sparing, layering, keepers, nodes, servers, warming,
+)  # fmt: skip
 
 
 def scenes() -> dict[str, Callable[[], Awaitable[None]]]:
