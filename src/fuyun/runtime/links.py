@@ -72,7 +72,7 @@ class Links:
             done(_NO_GATE)
         else:
             self._waiting[child.id] = done
-            self._queue.append((child, wanted))
+            self._queue.append((child, {name: wanted[name] for name in wanted if name != "listen"}))
             self._flush()
 
     def _flush(self) -> None:
