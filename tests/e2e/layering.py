@@ -36,6 +36,8 @@ def zygotes(platform: Platform) -> list[dict[str, Any]]:
 
 def deploy(platform: Platform, name: str, files: Mapping[str, str | bytes], **spec: Any) -> None:
     """Deploy a function whose instances start from a zygote of its layer, which is there when this returns."""
+    # One that served a function just removed is about to be ended, and would be taken for the new one.
+    wait_until(lambda: not zygotes(platform), "zygotes of layers that nobody needs to be gone", 30)
     publish(platform, "heavy", HEAVY)
     handler = files["handler.py"]
     assert isinstance(handler, str)
