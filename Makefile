@@ -16,8 +16,8 @@ export UV_CACHE_DIR ?= $(CURDIR)/.state/uv
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CACHE_DIR ?= $(CURDIR)/.state/pip
 
-# Most of the suite waits: three files of tests at a time, each file by one process, in the order that tests/conftest.py gives.
-SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder
+# Half of the suite waits: two files of tests at a time, each file by one process, in the order that tests/conftest.py gives.
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test lint format docs attacks bench clean tools
 
