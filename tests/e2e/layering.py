@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import uuid
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from tests.running import Platform
@@ -28,18 +29,19 @@ def publish(platform: Platform, name: str, files: Mapping[str, str]) -> str:
     return ran.stdout.decode().strip()
 
 
-def zygotes(platform: Platform) -> list[dict[str, Any]]:
-    """What `fuyun node` says of zygotes of layers in the namespace `default`."""
+def zygotes(platform: Platform, besides: Collection[int] = ()) -> list[dict[str, Any]]:
+    """What `fuyun node` says of zygotes of layers in the namespace `default`, without those of the pids `besides`."""
     found = json.loads(platform.cli("node", "--json").stdout)["processes"]
-    return [one for one in found if one["kind"] == "zygote" and one["version"].startswith("default: ")]
+    ours = [one for one in found if one["kind"] == "zygote" and one["version"].startswith("default: ")]
+    return [one for one in ours if one["pid"] not in besides]
 
 
 def deploy(platform: Platform, name: str, files: Mapping[str, str | bytes], **spec: Any) -> None:
     """Deploy a function whose instances start from a zygote of its layer, which is there when this returns."""
-    # One that served a function just removed is about to be ended, and would be taken for the new one.
-    wait_until(lambda: not zygotes(platform), "zygotes of layers that nobody needs to be gone", 30)
-    publish(platform, "heavy", HEAVY)
+    # Content of its own: a zygote that served a function just removed is about to be ended, and is not taken for this.
+    before = {one["pid"] for one in zygotes(platform)}
+    publish(platform, "burden", {**HEAVY, "python/own.py": f"token = {uuid.uuid4().hex!r}\n"})
     handler = files["handler.py"]
     assert isinstance(handler, str)
-    platform.deploy(name, {**files, "handler.py": _HELD + handler}, layers=["heavy"], **spec)
-    wait_until(lambda: zygotes(platform), "a zygote of its layer")
+    platform.deploy(name, {**files, "handler.py": _HELD + handler}, layers=["burden"], **spec)
+    wait_until(lambda: zygotes(platform, before), "a zygote of its layer")

@@ -117,14 +117,15 @@ USER = "import heavy, socket\nkept = socket.socket()\ndef handler(event, context
 
 def test_versions_with_the_same_layers_start_with_their_imports_done(either_platform: Platform) -> None:
     platform = either_platform
+    before = {one["pid"] for one in zygotes(platform)}  # of other tests' functions
     assert publish(platform, "heavy", HEAVY) == "heavy:1"
     platform.deploy("first", USER.replace("{}", "1"), layers=["heavy"])
-    wait_until(lambda: zygotes(platform), "a zygote of its layers")
+    wait_until(lambda: zygotes(platform, before), "a zygote of its layers")
     platform.deploy("second", USER.replace("{}", "2"), layers=["heavy"])
     one, two = platform.invoke("first").json(), platform.invoke("second").json()
     assert (one[1], two[1]) == (1, 2)
     assert one[0] == two[0], "one import served both functions"
-    (row,) = zygotes(platform)
+    (row,) = zygotes(platform, before)
     assert row["saved_ms"] >= 200
     assert 0 < row["private_bytes"] <= row["rss_bytes"]
     assert {one["start"] for one in platform.instances_of("second")} == {"layers"}
@@ -133,5 +134,5 @@ def test_versions_with_the_same_layers_start_with_their_imports_done(either_plat
     assert "fuyun_start_memory_limit_bytes" in metrics
     for name in ("first", "second"):
         platform.remove(name)
-    wait_until(lambda: not zygotes(platform), "it to go with the last of them")
+    wait_until(lambda: not zygotes(platform, before), "it to go with the last of them")
     assert platform.cli("layer", "delete", "heavy:1", "--yes").returncode == 0

@@ -231,6 +231,7 @@ async def spares_get_what_templates_leave_of_the_budget() -> None:
         other = host.version(f"block = bytearray(b'x') * {8 * MIB}\n" + ECHO, start="template")
         await host.host.prepare(other, {})  # finds no room either
         await _ends(host, row["pid"])
+        await host.wait_rows("templates", 1)
         (kept,) = await host.rows("templates")
         assert kept["version"] == version.key
         assert (await host.start(version)).report.kind == "template"
