@@ -42,7 +42,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """A file system that is soon full, of the size given by indirect parameter. Only root can mount one here; whoever
     runs the tests without rights is told so, and where everything is to run (FUYUN_NO_SKIPS) that is a failure."""
-    if os.geteuid() != 0:
+    if os.geteuid() != 0:  # the rest of the suite is of use to who has no rights; `.ci/run` lets nothing be skipped
         pytest.skip("mounts a file system, which needs root: run the tests as root as well")
     place = tmp_path / "disk"
     place.mkdir()

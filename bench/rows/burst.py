@@ -26,7 +26,7 @@ me = ""
 def handler(event, context):
     global me
     me = me or secrets.token_hex(8)
-    time.sleep({HOLD_S})
+    time.sleep({HOLD_S})  # the load itself: no instance may serve two of the burst
     return {{"instance": me}}
 """
 

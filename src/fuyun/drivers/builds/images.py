@@ -84,7 +84,7 @@ class ImageBuilder:
         return await self._shop.kept(key, lambda tell: self._make(source, tree, image, key, tell), progress)
 
     async def _digest(self, source: str, image: str) -> str:
-        """What a reference stands for now: the digest of its manifest."""
+        """The digest of the manifest that a reference names today."""
         async with self._shop.room() as room:
             said = await self._call(
                 room, ["skopeo", "inspect", *_tls(image, "--tls-verify"), "--no-tags", *_PLATFORM, "--format",

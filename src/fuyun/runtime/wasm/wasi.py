@@ -324,8 +324,9 @@ class Host:
             else:
                 raise Errno(_INVAL)
         if not ready:
-            wait_ns = max(0, min(clocks)[0])  # the module asked to sleep: this is how WASI has it done
+            wait_ns = max(0, min(clocks)[0])
             left_ns = self.deadline_ns - time.monotonic_ns()
+            # The module asked to sleep: WASI has no other call for it. No longer than its deadline.
             time.sleep(max(0, min(wait_ns, left_ns)) / 1e9)
             if wait_ns > left_ns:
                 raise Late

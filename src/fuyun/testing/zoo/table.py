@@ -101,7 +101,7 @@ def handler(event, context):
 import time
 
 async def handler(event, context):
-    time.sleep(60)
+    time.sleep(60)  # what this animal is for: nobody awaits it, so the loop stands still
 """, "function_timed_out", timeout_s=1.0, concurrency=4),
     _animal("holds-the-gil", "never lets another thread of its process run", """
 import re
@@ -158,14 +158,13 @@ def handler(event, context):
         os.open("/dev/null", os.O_RDONLY)
 """, "function_raised"),
     _animal("leaves-children", "answers and leaves children running", """
-import os, time
+import os, threading
 
 def handler(event, context):
     for _ in range(4):
         if os.fork() == 0:
             os.setsid()
-            time.sleep(600)
-            os._exit(0)
+            threading.Event().wait()  # until somebody ends it
     return "answered"
 """),
 )  # fmt: skip
@@ -204,12 +203,11 @@ def handler(event, context):
 
 _SABOTAGE = (
     _animal("closes-its-socket", "closes every descriptor it finds", """
-import os, time
+import os, threading
 
 def handler(event, context):
     os.closerange(0, 1024)
-    time.sleep(1)
-    return "unheard"
+    threading.Event().wait()  # lives on without its channel, until somebody ends it
 """, "protocol_violated", "function_exited"),
     _animal("writes-garbage", "writes garbage to every descriptor it finds", """
 import os, socket

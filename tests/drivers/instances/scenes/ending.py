@@ -134,8 +134,8 @@ async def killed_by_the_platform() -> None:
 
 async def stopped_while_a_call_is_inside() -> None:
     async with rig() as host:
-        code = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + (
-            "def handler(event):\n    time.sleep(60)\n"
+        code = "import signal, threading\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + (
+            "def handler(event):\n    threading.Event().wait()\n"
         )
         instance = await host.start(host.version(code))
         answer = host.call(instance)
@@ -148,7 +148,7 @@ async def by_leaving_its_channel() -> None:
     closing = "os.closerange(0, 4096)"
     writing = "[os.write(n, b'nonsense' * 9) for n in range(3, 64) if stat.S_ISSOCK(mode(n))]"
     code = """
-    import os, stat, time
+    import os, stat, threading
     def mode(descriptor):
         try:
             return os.fstat(descriptor).st_mode
@@ -156,7 +156,7 @@ async def by_leaving_its_channel() -> None:
             return 0
     def handler(event):
         {}
-        time.sleep(60)
+        threading.Event().wait()
     """
     async with rig() as host:
         for start in STARTS:
@@ -170,7 +170,7 @@ async def by_leaving_its_channel() -> None:
 async def by_announcing_more_than_it_may_send() -> None:
     """A frame as long as the protocol knows would be put together in the platform's memory."""
     code = """
-    import os, stat, struct, time
+    import os, stat, struct, threading
     def handler(event):
         for number in range(3, 64):
             try:
@@ -178,7 +178,7 @@ async def by_announcing_more_than_it_may_send() -> None:
                     os.write(number, struct.pack("<IBBHI", event, 18, 0, 0, 1))
             except OSError:
                 pass
-        time.sleep(60)
+        threading.Event().wait()
     """
     async with rig() as host:
         version = host.version(code, output_bytes=2 * MIB)
@@ -195,7 +195,8 @@ async def what_it_started_ends_with_it() -> None:
     code = """
     import subprocess, sys
     def handler(event):
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(86)"], start_new_session=True)
+        waiting = "import threading; threading.Event().wait()"
+        child = subprocess.Popen([sys.executable, "-c", waiting], start_new_session=True)
         return child.pid
     """
     async with rig() as host:
@@ -249,12 +250,12 @@ async def closed_while_one_is_frozen() -> None:
 
 async def hooks_run_and_are_cut_off() -> None:
     code = """
-    import time
+    import threading
     seen = []
     def pre_freeze():
         seen.append("pre_freeze")
     def pre_stop():
-        time.sleep(60)
+        threading.Event().wait()
     def bad():
         raise ValueError("no")
     def handler(event):
