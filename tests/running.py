@@ -146,7 +146,13 @@ class Platform:
             trust_env=False,
             timeout=60.0,
             limits=httpx.Limits(max_keepalive_connections=0),
+            event_hooks={"response": [self._explain]},
         )
+
+    def _explain(self, answer: httpx.Response) -> None:
+        """Show what the platform logged when it failed itself, for whoever reads the report of a test."""
+        if answer.status_code == 500 and b'"code":"internal"' in answer.read():
+            print(self.log_tail())
 
     def log_tail(self) -> str:
         """The last lines of its log."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 
 from fuyun.runtime import descriptors, sandbox, seccomp, syscalls
 
@@ -111,18 +110,7 @@ def main(control: socket.socket, options: dict[str, Any]) -> int:
     os.makedirs(_BUNDLE + "/rootfs")
     syscalls.mount("/", _BUNDLE + "/rootfs", "", syscalls.MS_BIND | syscalls.MS_REC)
     _show_groups()
-    descriptors.send(control, {"ev": "zygote"})
-    while True:
-        message, passed = descriptors.receive(control)
-        if message is None:
-            return 0
-        try:
-            _start(message, passed, options)
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
-            descriptors.send(control, {"ev": "failed", "id": message["id"], "message": str(error)})
-        finally:
-            for descriptor in passed:
-                os.close(descriptor)
+    return descriptors.serve(control, lambda message, passed: _start(message, passed, options))
 
 
 def _show_groups() -> None:
@@ -145,20 +133,16 @@ def _start(message: dict[str, Any], passed: list[int], options: dict[str, Any]) 
         find(name), *RUNTIMES[name][1], "--root", _STATE, "--log", _LOG, "run", "--detach", "--bundle", _BUNDLE,
         "--preserve-fds", "2", str(message["id"]),
     ]  # fmt: skip
-    # Those that are to be 3 and 4 inside must not be where others are to go to.
-    moved = [os.dup2(descriptor, 100 + at) for at, descriptor in enumerate((channel, hello, output))]
     pid = os.fork()
     if pid == 0:
         try:
             empty = os.open("/dev/null", os.O_RDWR)
-            for source, target in ((empty, 0), (102, 1), (102, 2), (100, 3), (101, 4)):
+            for target, source in enumerate(descriptors.aside((empty, output, output, channel, hello))):
                 os.dup2(source, target)
             os.closerange(5, 200)
             os.execve(argv[0], argv, {"PATH": PATH, "XDG_RUNTIME_DIR": "/tmp", "HOME": "/tmp"})
         finally:
             os._exit(127)
-    for descriptor in moved:
-        os.close(descriptor)
     _, status = os.waitpid(pid, 0)
     if status:
         raise OSError(0, f"{name} ended with status {os.waitstatus_to_exitcode(status)}: {_last_words()}")

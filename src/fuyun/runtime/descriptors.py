@@ -15,7 +15,7 @@ from fuyun.runtime.wire import RECEIVE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Iterable
+    from typing import Any, Callable, Iterable
 
 _SPACE, _SOCKET, _RIGHTS = socket.CMSG_SPACE(8 * 4), int(socket.SOL_SOCKET), int(socket.SCM_RIGHTS)
 _number = struct.Struct("=i").unpack_from
@@ -82,3 +82,20 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
             os.close(descriptor)
         raise ValueError(f"a message of {len(data)} bytes is no JSON object: {error}") from None
     return message, found
+
+
+def serve(control: socket.socket, act: Callable[[dict[str, Any], list[int]], None]) -> int:
+    """Say that this zygote is there, then carry out the orders that come over `control` until its other end closes; 0.
+    An order that fails, with OSError or ValueError, is told to have. Descriptors that come with it are closed."""
+    send(control, {"ev": "zygote"})
+    while True:
+        message, passed = receive(control)
+        if message is None:
+            return 0
+        try:
+            act(message, passed)
+        except (OSError, ValueError) as error:
+            send(control, {"ev": "failed", "id": message["id"], "message": str(error)})
+        finally:
+            for descriptor in passed:
+                os.close(descriptor)

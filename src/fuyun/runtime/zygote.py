@@ -87,15 +87,4 @@ def main(control_fd: int, options: dict[str, Any]) -> int:
         # Mapping a child's ids is all that takes one; whoever maps root of the namespace above needs the last.
         syscalls.empty_bounding_set()
         syscalls.keep_capabilities((syscalls.CAP_SETUID, syscalls.CAP_SETGID, syscalls.CAP_SETFCAP))
-    descriptors.send(control, {"ev": "zygote"})
-    while True:
-        message, passed = descriptors.receive(control)
-        if message is None:
-            return 0
-        try:
-            _spawn(message, passed, control, options)
-        except OSError as error:
-            descriptors.send(control, {"ev": "failed", "id": message["id"], "message": str(error)})
-        finally:
-            for descriptor in passed:
-                os.close(descriptor)
+    return descriptors.serve(control, lambda message, passed: _spawn(message, passed, control, options))

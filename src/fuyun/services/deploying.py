@@ -195,46 +195,38 @@ class Deployer:
         self, uploaded: Artifact, request: DeployRequest, progress: Progress
     ) -> tuple[Artifact, Artifact | None]:
         """The code as it is, and the layer of what its package.json asks for."""
-        if lines_of(check_requirements(request.requirements)):
-            raise BadRequest(
-                "requirements: they are Python's, the runtime is Node's",
-                hint='list packages under "dependencies" in package.json',
-                path="requirements",
-            )
+        _refuse_requirements(
+            request, "they are Python's, the runtime is Node's", 'list packages under "dependencies" in package.json'
+        )
         tell = partial(_tell, progress, "dependencies")
         return uploaded, await self._parts.packages.build(uploaded, request.spec.runtime, tell)
 
     async def _build_java(self, uploaded: Artifact, request: DeployRequest, progress: Progress) -> Artifact:
         """The code with its classes and their archive."""
-        if lines_of(check_requirements(request.requirements)):
-            raise BadRequest(
-                "requirements: they are Python's, the runtime is Java's",
-                hint="put JARs into the code, and remove requirements or write `requirements: false`",
-                path="requirements",
-            )
+        _refuse_requirements(
+            request,
+            "they are Python's, the runtime is Java's",
+            "put JARs into the code, and remove requirements or write `requirements: false`",
+        )
         tell = partial(_tell, progress, "building")
         return await self._parts.java.prepare(uploaded, request.spec.handler, tell)
 
     async def _unpack_image(self, uploaded: Artifact, request: DeployRequest, progress: Progress) -> Artifact:
         """The image's files and configuration."""
-        if lines_of(check_requirements(request.requirements)):
-            raise BadRequest(
-                "requirements: an image has all it needs",
-                hint="install packages when the image is made, and remove requirements",
-                path="requirements",
-            )
+        _refuse_requirements(
+            request, "an image has all it needs", "install packages when the image is made, and remove requirements"
+        )
         return await self._parts.images.unpack(uploaded, request.spec.image, partial(_tell, progress, "image"))
 
     async def _build_module(
         self, uploaded: Artifact, request: DeployRequest, progress: Progress
     ) -> tuple[Artifact, Artifact | None]:
         """Machine code of a WebAssembly module, and the layer of the engine that made it."""
-        if lines_of(check_requirements(request.requirements)):
-            raise BadRequest(
-                "requirements: a WebAssembly module has no Python packages",
-                hint="remove requirements, or write `requirements: false`",
-                path="requirements",
-            )
+        _refuse_requirements(
+            request,
+            "a WebAssembly module has no Python packages",
+            "remove requirements, or write `requirements: false`",
+        )
         spec = request.spec
         interpreter = await asyncio.to_thread(self._parts.interpreter_of, spec.runtime)
         return await self._parts.modules.compile_module(
@@ -374,6 +366,12 @@ class Deployer:
                 entry=entry("alias.set", f"{name} {version.qualifier}"),
             )  # fmt: skip
         progress(f"alias: {name} serves version {version.qualifier}")
+
+
+def _refuse_requirements(request: DeployRequest, why: str, hint: str) -> None:
+    """For runtimes whose packages come another way. BadRequest when there are any."""
+    if lines_of(check_requirements(request.requirements)):
+        raise BadRequest(f"requirements: {why}", hint=hint, path="requirements")
 
 
 def _tell(progress: Progress, step: str, line: str) -> None:

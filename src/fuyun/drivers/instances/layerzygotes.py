@@ -25,7 +25,7 @@ from fuyun.domain.runtimes import KEPT, MODULES
 from fuyun.drivers.instances import loading, memory
 from fuyun.drivers.instances.blanks import Blanks, Family
 from fuyun.drivers.instances.ground import Ground
-from fuyun.drivers.instances.parents import Budget, Holding, Parent, fork
+from fuyun.drivers.instances.parents import Budget, Holding, Parent, fork, listen_to
 from fuyun.drivers.instances.process import Process
 
 _log = structlog.get_logger("fuyun.host")
@@ -185,7 +185,7 @@ class LayerZygotes:
                 zygote.versions.add(version.key)
                 self._zygotes[key] = zygote
                 process.on_end = partial(self._on_end, key)
-                process.channel.on_exited = partial(self._on_exited, process)
+                listen_to(self._ground, process)
                 self._budget.fit()
         finally:
             self._making.discard(key)
@@ -274,11 +274,6 @@ class LayerZygotes:
             if zygote.process is process.template:
                 zygote.instances.discard(process.id)
                 self._end_unused(zygote)
-
-    def _on_exited(self, parent: Process, instance: str, status: int) -> None:
-        process = self._ground.processes.get(instance)
-        if process is not None and process.template is parent:
-            process.told_status(status)
 
     def _on_end(self, key: str, process: Process) -> None:
         self._ground.dismiss(process)

@@ -145,3 +145,14 @@ class Budget:
     def forget(self, kind: str, key: str) -> None:
         """Its version is gone."""
         self._gone.pop(f"{kind} {key}", None)
+
+
+def listen_to(ground: Ground, parent: Process) -> None:
+    """Let a parent tell how the processes that it forked ended; it is believed for its own ones only."""
+
+    def tell(id_: str, status: int) -> None:
+        process = ground.processes.get(id_)
+        if process is not None and process.template is parent:
+            process.told_status(status)
+
+    parent.channel.on_exited = tell

@@ -28,7 +28,7 @@ from fuyun.domain.errors import (
 from fuyun.domain.functions import Version
 from fuyun.drivers.instances import attending, loading, memory
 from fuyun.drivers.instances.ground import Ground
-from fuyun.drivers.instances.parents import Budget, Holding, Parent, fork
+from fuyun.drivers.instances.parents import Budget, Holding, Parent, fork, listen_to
 from fuyun.drivers.instances.process import Process
 from fuyun.runtime import wire
 
@@ -107,7 +107,7 @@ class Templates:
             process=process, size_bytes=size, used_s=clock.mono_s(), env=env, init_ms=process.report.init_ms, lean=lean
         )
         process.on_end = partial(self._on_end, version.key)
-        process.channel.on_exited = partial(self._on_exited, process)
+        listen_to(self._ground, process)
         self._fit()
         if version.key in self._templates:
             self._plan_spare(self._templates[version.key])
@@ -285,12 +285,6 @@ class Templates:
         if template.lean and not template.instances and version and self._templates.get(version.key) is template:
             self._drop(version.key)
         self._end_unused(template)
-
-    def _on_exited(self, template: Process, instance: str, status: int) -> None:
-        """A template says how an instance ended; it is believed for its own ones only."""
-        process = self._ground.processes.get(instance)
-        if process is not None and process.template is template:
-            process.told_status(status)
 
     def _on_end(self, key: str, process: Process) -> None:
         self._ground.dismiss(process)
