@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import Any
 
 import httpx
 
+from fuyun.base.tasks import Scope
+from fuyun.domain.events import Event, Target
 from fuyun.domain.tenants import Role
 from fuyun.drivers.blobs.folder import FolderBlobs
 from fuyun.drivers.builds.images import ImageBuilder
@@ -18,6 +20,8 @@ from fuyun.drivers.builds.isolated import ProcessRunner
 from fuyun.drivers.builds.jars import JarBuilder
 from fuyun.drivers.builds.modules import ModuleBuilder
 from fuyun.drivers.builds.npm import NpmBuilder, NpmOptions
+from fuyun.drivers.bus.archive import SqlBusArchive
+from fuyun.drivers.bus.store import SqlBuses
 from fuyun.drivers.catalog.functions import SqlCatalog
 from fuyun.drivers.catalog.layers import SqlLayers
 from fuyun.drivers.catalog.tenants import SqlTenants
@@ -25,6 +29,7 @@ from fuyun.drivers.instances.interpreters import Interpreters
 from fuyun.drivers.instances.nodes import Nodes
 from fuyun.drivers.records.folder import FolderRecords
 from fuyun.drivers.sql.sqlite import Database
+from fuyun.services.buses import Buses
 from fuyun.services.deploying import Deployer, DeployParts
 from fuyun.services.functions import Functions
 from fuyun.services.gauges import Gauges
@@ -47,6 +52,8 @@ class Served:
 
     url: str
     key: str  # the platform's
+    buses: Buses
+    sent: list[tuple[str, Target, list[Event]]]  # what buses handed on
     http: httpx.AsyncClient  # with that key
     tenants: Tenants
     store: FolderRecords
@@ -103,6 +110,13 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         shared = SqlLayers(database)
         storage = Storage(catalog, shared, tenants)
         layers = Layers(shared, blobs, storage, tenants)
+        sent: list[tuple[str, Target, list[Event]]] = []
+
+        async def send(namespace: str, target: Target, events: Sequence[Event]) -> None:
+            sent.append((namespace, target, list(events)))
+
+        buses = Buses(SqlBuses(database), SqlBusArchive(database), tenants, send)
+        await buses.open(await stack.enter_async_context(Scope("test", lambda _: None)))
         nodes = Nodes(Interpreters().newest)
         packages = NpmBuilder(blobs, ProcessRunner(), nodes.get, root / "npm", NpmOptions(args=("--offline",), env={}))
         stack.push_async_callback(packages.close)
@@ -117,7 +131,7 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         )  # fmt: skip
         holder: list[Served] = []
         services = Services(
-            tenants=tenants, records=Records(store, 3600.0), layers=layers, deployer=Deployer(parts),
+            tenants=tenants, records=Records(store, 3600.0), layers=layers, buses=buses, deployer=Deployer(parts),
             functions=Functions(catalog, tenants, table.load, host.forget),
             invoker=invoker, measures=measures,
             gauges=lambda: holder[0].gauges,
@@ -135,6 +149,8 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
             Served(
                 url=url,
                 key=key,
+                buses=buses,
+                sent=sent,
                 http=http,
                 tenants=tenants,
                 store=store,

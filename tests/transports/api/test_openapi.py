@@ -50,6 +50,8 @@ PRESENT = {
     "secret": "s1",
     "layer": "fonts",
     "number": "1",
+    "bus": "orders",
+    "rule": "paid",
 }
 
 
@@ -86,7 +88,7 @@ def keyless(told: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-@schemathesis.serializer("application/zip")
+@schemathesis.serializer("application/zip", "*/*")
 def send_as_it_is(context: Any, value: Any) -> Any:
     """An archive is sent as the bytes it is; what is no bytes, as JSON."""
     return value if isinstance(value, bytes) else json.dumps(value, default=str).encode()
@@ -104,6 +106,9 @@ async def furnish(api: Served) -> None:
     assert (await api.deploy("hello", alias="live")).status_code == 200
     await api.http.put("/v1/namespaces/default/secrets/s1", json={"value": "v"})
     assert (await api.publish_layer("fonts", {"a.txt": "a"})).status_code == 200
+    bus = "/v1/namespaces/default/buses/orders"
+    assert (await api.http.put(bus, json={"archive_s": 60})).status_code == 200
+    assert (await api.http.put(f"{bus}/rules/paid", json={"target": "queue:ship"})).status_code == 200
 
 
 @pytest.mark.timeout(300)
@@ -140,7 +145,7 @@ def test_without_a_key_every_guarded_operation_is_refused(target: Target) -> Non
     for endpoint in ENDPOINTS:
         if endpoint.permission.where == "open":
             continue
-        path = endpoint.path.format_map({**PRESENT, "key": "a", "invocation": "0" * 32})
+        path = endpoint.path.format_map({**PRESENT, "key": "a", "invocation": "0" * 32, "replay": "0" * 32})
         for headers in ({}, {"Authorization": "Bearer fk_no_no"}, {"Authorization": "Basic eDp5"}):
             answer = target.session.request(endpoint.method, f"{target.api.url}{path}", headers=headers, json={})
             assert answer.status_code == 401, (endpoint.operation_id, headers)

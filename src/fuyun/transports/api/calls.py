@@ -19,6 +19,7 @@ from fuyun.domain.tenants import Principal
 if TYPE_CHECKING:
     from fuyun.domain.functions import Version
     from fuyun.ports.instances import StartPlan
+    from fuyun.services.buses import Buses
     from fuyun.services.deploying import Deployer
     from fuyun.services.functions import Functions
     from fuyun.services.gauges import Gauges
@@ -49,6 +50,7 @@ class Services:
     functions: Functions
     deployer: Deployer
     layers: Layers
+    buses: Buses
     records: Records
     invoker: Invoker
     measures: Measures

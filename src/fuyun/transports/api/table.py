@@ -68,6 +68,9 @@ PATH_PARAMS = {
     "alias": PathParam(_NAME, "an alias: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "live"),
     "version": PathParam(r"\$LATEST|[1-9][0-9]{0,8}", "$LATEST or a version number", "1"),
     "layer": PathParam(_NAME, "a layer: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "fonts"),
+    "bus": PathParam(_NAME, "a bus: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "orders"),
+    "rule": PathParam(_NAME, "a rule: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "paid"),
+    "replay": PathParam(r"[0-9a-f]{32}", "the id of a replay, 32 hex digits", "0199f2c81b7a5d0f3c6b9e21a4000001"),
     "number": PathParam(r"[1-9][0-9]{0,8}", "the number of a layer's version", "1"),
     "key": PathParam(r"[A-Za-z0-9]{1,64}", "the id of a key", "0199f2c81b7a"),
     "secret": PathParam(
