@@ -187,6 +187,7 @@ def _tagged(call: Call, found: Bus | Rule) -> Answer:
 
 _UNCHANGED = Success(status=304, headers=("ETag",), description="unchanged")
 _CONDITIONS = ("If-Match", "If-None-Match")
+_CHANGED = (NotFound, Conflict, PreconditionFailed, StorageFull)
 
 
 def _row(method: str, path: str, run: Any, summary: str, action: str, **rest: Any) -> Endpoint:
@@ -201,7 +202,7 @@ ENDPOINTS = (
     _row("GET", _BUS, _get, "A bus", "read", request_headers=("If-None-Match",),
          successes=(Success(body=Bus, headers=("ETag",)), _UNCHANGED), errors=(NotFound,)),
     _row("PUT", _BUS, _put, "Create a bus, or change it", "deploy", request=PutBus, request_headers=_CONDITIONS,
-         successes=(Success(body=Bus, headers=("ETag",)),), errors=(NotFound, Conflict, PreconditionFailed, StorageFull)),
+         successes=(Success(body=Bus, headers=("ETag",)),), errors=_CHANGED),
     _row("DELETE", _BUS, _delete, "Delete a bus with its rules and its archive", "delete",
          successes=(Success(status=204, description="deleted"),), errors=(NotFound, StorageFull)),
     _row("POST", _BUS + "/events", _publish, f"Publish CloudEvents: binary, {STRUCTURED}, {BATCH}", "invoke",
@@ -213,8 +214,7 @@ ENDPOINTS = (
     _row("GET", _RULE, _get_rule, "A rule", "read", request_headers=("If-None-Match",),
          successes=(Success(body=Rule, headers=("ETag",)), _UNCHANGED), errors=(NotFound,)),
     _row("PUT", _RULE, _put_rule, "Create a rule, or change it", "deploy", request=PutRule, request_headers=_CONDITIONS,
-         successes=(Success(body=Rule, headers=("ETag",)),), errors=(NotFound, Conflict, PreconditionFailed, QuotaExceeded,
-                                                           StorageFull)),
+         successes=(Success(body=Rule, headers=("ETag",)),), errors=(*_CHANGED, QuotaExceeded)),
     _row("DELETE", _RULE, _delete_rule, "Delete a rule", "delete",
          successes=(Success(status=204, description="deleted"),), errors=(NotFound, StorageFull)),
     _row("GET", _BUS + "/types", _types, "Types of events that the bus has seen, each with a sample", "read",
