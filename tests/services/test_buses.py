@@ -98,13 +98,14 @@ async def test_rules_take_what_passes_and_change_it(tmp_path: Path) -> None:
         await buses.put_rule(PLATFORM, rule("c", enabled=False))
         await buses.put_rule(PLATFORM, rule("d", target="function:f:live"))
         first, second = buses.match("default", "orders", event())
-        assert (first.rule, first.target.text, first.event.data) == ("a", "queue:ship", b'{"order":7}')
-        assert (second.rule, second.target.text, second.event) == ("d", "function:f:live", event())
+        assert first.event is not None
+        assert (first.origin, first.target.text, first.event.data) == ("rule orders/a", "queue:ship", b'{"order":7}')
+        assert (second.origin, second.target.text, second.event) == ("rule orders/d", "function:f:live", event())
         await buses.delete_rule(PLATFORM, "default", "orders", "d")
-        assert [one.rule for one in buses.match("default", "orders", event(type="x"))] == []
+        assert buses.match("default", "orders", event(type="x")) == []
         assert buses.match("other", "orders", event()) == []
     async with world(tmp_path) as found:
-        assert [one.rule for one in found.buses.match("default", "orders", event())] == ["a"]
+        assert [one.origin for one in found.buses.match("default", "orders", event())] == ["rule orders/a"]
         await found.buses.delete_bus(PLATFORM, "default", "orders")
         assert found.buses.match("default", "orders", event()) == []
 

@@ -26,6 +26,7 @@ class Quotas(Wire, frozen=True, kw_only=True):
     instances: int = 500
     memory_bytes: int = 64 * 2**30  # sum of the limits of running instances
     storage_bytes: int = 10 * 2**30  # code and layers
+    deliveries: int = 1_000_000  # asynchronous invocations and events that wait
 
 
 class Namespace(Wire, frozen=True, kw_only=True):

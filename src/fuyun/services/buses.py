@@ -23,6 +23,7 @@ from fuyun.domain.filters import read_filter
 from fuyun.domain.names import nearest
 from fuyun.domain.tenants import Principal
 from fuyun.ports.bus import BusArchive, BusStore
+from fuyun.services.relay import Match
 from fuyun.services.tenants import Tenants, entry_of
 
 _log = structlog.get_logger("fuyun.bus")
@@ -36,15 +37,6 @@ _PAGE = 500
 
 #: Hands events to a target of a namespace, durably: `services.targets`.
 Send = Callable[[str, Target, Sequence[Event]], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """What a rule makes of an event: where it goes, and as what."""
-
-    rule: str
-    target: Target
-    event: Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +160,16 @@ class Buses:
                 )
         await self._archive.publish(namespace, bus, events, clock.wall_s())
 
-    def match(self, namespace: str, bus: str, event: Event) -> list[Taken]:
-        """What the bus's rules make of an event. A rule whose transform fails on it takes the event as it is, and says
-        so in the log: nothing is lost."""
+    def match(self, namespace: str, bus: str, event: Event) -> list[Match]:
+        """What the bus's rules make of an event; the relay's matcher for kind `bus`. A rule whose transform fails on it
+        takes the event as it is, and says so in the log: nothing is lost."""
         rules = self._rules.get((namespace, bus), ())
         view = filters.View(event)
-        return [Taken(rule.name, rule.target, _changed(rule, event)) for rule in rules if rule.takes(view)]
+        return [
+            Match(origin=f"rule {bus}/{rule.name}", target=rule.target, event=_changed(rule, event))
+            for rule in rules
+            if rule.takes(view)
+        ]
 
     async def list_types(self, namespace: str, bus: str, after: str = "", limit: int = 100) -> list[TypeSeen]:
         """A page of the types that the bus has seen. NotFound."""

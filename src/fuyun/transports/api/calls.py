@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from fuyun.domain.functions import Version
     from fuyun.ports.instances import StartPlan
     from fuyun.services.buses import Buses
+    from fuyun.services.deferring import Deferring
     from fuyun.services.deploying import Deployer
     from fuyun.services.functions import Functions
     from fuyun.services.gauges import Gauges
     from fuyun.services.invoking import Invoker
     from fuyun.services.layers import Layers
     from fuyun.services.measures import Measures
+    from fuyun.services.oversight import Oversight
     from fuyun.services.records import Records
     from fuyun.services.tenants import Tenants
 
@@ -53,6 +55,8 @@ class Services:
     buses: Buses
     records: Records
     invoker: Invoker
+    deferring: Deferring
+    oversight: Oversight
     measures: Measures
     gauges: Callable[[], Gauges]
     plan_of: Callable[[Version], StartPlan]
