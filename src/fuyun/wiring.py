@@ -36,6 +36,8 @@ from fuyun.drivers.instances import memory
 from fuyun.drivers.instances.host import HostOptions, LocalHost
 from fuyun.drivers.instances.interpreters import Interpreter, Interpreters
 from fuyun.drivers.instances.nodes import Nodes
+from fuyun.drivers.queues.store import SqlQueues
+from fuyun.drivers.queues.topics import SqlTopics
 from fuyun.drivers.records.folder import FolderRecords
 from fuyun.drivers.sql.sqlite import Database
 from fuyun.services import calendar
@@ -48,11 +50,13 @@ from fuyun.services.functions import Functions
 from fuyun.services.gauges import StartBudget
 from fuyun.services.layers import Layers
 from fuyun.services.measures import Measures
+from fuyun.services.queues import Queues
 from fuyun.services.records import Records
 from fuyun.services.routes import RouteTable
 from fuyun.services.sealing import load_key
 from fuyun.services.storage import Storage
 from fuyun.services.tenants import Tenants
+from fuyun.services.topics import Topics
 from fuyun.settings import Settings
 from fuyun.transports.api import calls
 from fuyun.transports.api.app import create_app
@@ -241,11 +245,17 @@ async def _make_services(
     tenants.on_namespace_deleted(records.forget)
     Collector(catalog, drivers.layers, blobs).start(scope)
 
+    queues = Queues(SqlQueues(drivers.database), tenants)
+    queues.start(scope)
+    stack.callback(queues.close)
+    tenants.on_namespace_deleted(queues.forget)
+
     async def inventory() -> dict[str, Any]:
         return {**await host.inventory(), "scaling": dispatcher.scaling()}
 
     services = calls.Services(
         tenants=tenants, functions=functions, deployer=deployer, layers=layers, records=records, invoker=dispatcher,
+        queues=queues, topics=Topics(SqlTopics(drivers.database), queues, tenants),
         measures=measures, gauges=dispatcher.gauges, plan_of=host.plan_of, inventory=inventory,
         unready=lambda: "starting", gateway_url=lambda: "",
         limits=calls.Limits(upload_bytes=settings.upload_bytes, body_idle_s=settings.body_idle_s),

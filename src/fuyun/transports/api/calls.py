@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from fuyun.services.invoking import Invoker
     from fuyun.services.layers import Layers
     from fuyun.services.measures import Measures
+    from fuyun.services.queues import Queues
     from fuyun.services.records import Records
     from fuyun.services.tenants import Tenants
+    from fuyun.services.topics import Topics
 
 T = TypeVar("T")
 
@@ -50,6 +52,8 @@ class Services:
     deployer: Deployer
     layers: Layers
     records: Records
+    queues: Queues
+    topics: Topics
     invoker: Invoker
     measures: Measures
     gauges: Callable[[], Gauges]
