@@ -28,7 +28,7 @@ class SqlTopics:
     """Topics and subscriptions in the tables of those names."""
 
     def __init__(self, database: Database) -> None:
-        self._db = database
+        self.database = database
 
     async def put(self, topic: Topic, quotas: Quotas, entry: AuditEntry | None = None) -> Topic:
         """See `ports.topics.TopicStore.put`."""
@@ -45,16 +45,18 @@ class SqlTopics:
             log(connection, entry)
             return _get(connection, topic.namespace, topic.name)
 
-        return await self._db.write(work)
+        return await self.database.write(work)
 
     async def get(self, namespace: str, name: str) -> Topic:
         """See `ports.topics.TopicStore.get`."""
-        return await self._db.read(lambda connection: _get(connection, namespace, name))
+        return await self.database.read(lambda connection: _get(connection, namespace, name))
 
     async def list_topics(self, namespace: str, after: str = "", limit: int = 100) -> list[Topic]:
         """See `ports.topics.TopicStore.list_topics`."""
         query = select(topics).where(_t.namespace == namespace, _t.name > after).order_by(_t.name).limit(limit)
-        return await self._db.read(lambda connection: [Topic(**row) for row in connection.execute(query).mappings()])
+        return await self.database.read(
+            lambda connection: [Topic(**row) for row in connection.execute(query).mappings()]
+        )
 
     async def delete(self, namespace: str, name: str, entry: AuditEntry | None = None) -> None:
         """See `ports.topics.TopicStore.delete`."""
@@ -64,7 +66,7 @@ class SqlTopics:
             connection.execute(delete(topics).where(*_of(namespace, name)))
             log(connection, entry)
 
-        await self._db.write(work)
+        await self.database.write(work)
 
     async def subscribe(self, namespace: str, subscription: Subscription, entry: AuditEntry | None = None) -> None:
         """See `ports.topics.TopicStore.subscribe`."""
@@ -88,7 +90,7 @@ class SqlTopics:
             connection.execute(insert(subscriptions).values(**values))
             log(connection, entry)
 
-        await self._db.write(work)
+        await self.database.write(work)
 
     async def list_subscriptions(self, namespace: str, topic: str) -> list[Subscription]:
         """See `ports.topics.TopicStore.list_subscriptions`."""
@@ -97,7 +99,7 @@ class SqlTopics:
             _get(connection, namespace, topic)
             return _subscribed(connection, namespace, topic)
 
-        return await self._db.read(work)
+        return await self.database.read(work)
 
     async def unsubscribe(self, namespace: str, topic: str, name: str, entry: AuditEntry | None = None) -> None:
         """See `ports.topics.TopicStore.unsubscribe`."""
@@ -111,7 +113,7 @@ class SqlTopics:
                 )  # fmt: skip
             log(connection, entry)
 
-        await self._db.write(work)
+        await self.database.write(work)
 
     async def publish(
         self, namespace: str, topic: str, outgoing: Sequence[Outgoing], quotas: Quotas, now_s: float
@@ -131,7 +133,7 @@ class SqlTopics:
             emit(connection, namespace, "topic", topic, [one.event for one in outgoing])
             return Published(ids=tuple(one.event.id for one in outgoing), queues=entered)
 
-        return await self._db.write(work)
+        return await self.database.write(work)
 
 
 def _fitted(queue: Held, topic: str, outgoing: Outgoing) -> Outgoing:
