@@ -115,7 +115,7 @@ def get(name: NameArgument, namespace: NamespaceOption = "", json: JsonOption = 
             ("in flight", str(statistics.in_flight)),
             ("delayed", str(statistics.delayed)),
             ("blocked", str(statistics.blocked) if spec.fifo else ""),
-            ("oldest", format_duration(statistics.oldest_s) if statistics.oldest_s else ""),
+            ("oldest", format_duration(round(statistics.oldest_s, 1)) if statistics.oldest_s else ""),
             ("size", format_size(queue.bytes)),
             ("visibility", format_duration(spec.visibility_s)),
             ("delay", format_duration(spec.delay_s) if spec.delay_s else ""),
@@ -213,10 +213,12 @@ def receive(
             _tell(platform.acknowledge(name, [message.receipt for message in found]))
 
 
-def ack(name: NameArgument, receipts: ReceiptsArgument, namespace: NamespaceOption = "") -> None:
+def ack(
+    name: NameArgument, receipts: ReceiptsArgument, namespace: NamespaceOption = "", json: JsonOption = False
+) -> None:
     """Messages are done. Exit code 1 when the time of one was over."""
     with connect(namespace) as platform:
-        _tell(platform.acknowledge(name, receipts))
+        _tell(platform.acknowledge(name, receipts), json)
 
 
 def extend(
@@ -224,10 +226,11 @@ def extend(
     receipts: ReceiptsArgument,
     visibility: Annotated[str, typer.Option(help="How long from now; 0 returns them at once.")] = "30s",
     namespace: NamespaceOption = "",
+    json: JsonOption = False,
 ) -> None:
     """Keep messages longer, or return them."""
     with connect(namespace) as platform:
-        _tell(platform.extend(name, receipts, _seconds(visibility, 30.0)))
+        _tell(platform.extend(name, receipts, _seconds(visibility, 30.0)), json)
 
 
 def peek(
@@ -241,12 +244,16 @@ def peek(
         _show(platform.peek_messages(name, max_), json, empty="no messages")
 
 
-def purge(name: NameArgument, yes: YesOption = False, namespace: NamespaceOption = "") -> None:
+def purge(
+    name: NameArgument, yes: YesOption = False, namespace: NamespaceOption = "", json: JsonOption = False
+) -> None:
     """Remove all messages."""
     with connect(namespace) as platform:
         queue, _ = platform.get_queue(name)
         confirm(f"Remove all {queue.messages} messages of queue {name}?", yes)
         count = platform.purge_queue(name)
+    if json:
+        return output.as_json({"count": count})
     output.words(f"removed {count} messages")
 
 
@@ -254,10 +261,13 @@ def redrive(
     name: NameArgument,
     to: Annotated[str, typer.Option(help="Queue to move them to; default: where each was given up.")] = "",
     namespace: NamespaceOption = "",
+    json: JsonOption = False,
 ) -> None:
     """Move messages of a dead-letter queue back to where they were given up."""
     with connect(namespace) as platform:
         count = platform.redrive(name, to)
+    if json:
+        return output.as_json({"count": count})
     output.words(f"moved {count} messages")
 
 
@@ -272,7 +282,9 @@ def _show(found: Sequence[Delivered], json: bool, empty: str) -> None:
     output.table(("RECEIPT", "ID", "RECEIVES", "GROUP", "SENT", "BODY"), rows, empty=empty)
 
 
-def _tell(refused: dict[str, str]) -> None:
+def _tell(refused: dict[str, str], json: bool = False) -> None:
+    if json:
+        output.as_json({"refused": refused})
     for receipt, why in refused.items():
         output.words(f"{receipt}: {why}")
     if refused:

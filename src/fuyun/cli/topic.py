@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from fuyun.cli import output
-from fuyun.cli.session import JsonOption, NamespaceOption, YesOption, command, confirm, connect, noun
+from fuyun.cli.session import JsonOption, NamespaceOption, YesOption, command, confirm, connect, noun, read_input
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Topic.")]
 
@@ -62,6 +62,7 @@ def subscribe(
     name: NameArgument,
     target: Annotated[str, typer.Argument(metavar="KIND:NAME", help="Where it goes: queue:NAME, function:NAME ...")],
     as_: Annotated[str, typer.Option("--as", help="Name of the subscription; default: made of the target.")] = "",
+    filter_: Annotated[str, typer.Option("--filter", help="Which events it gets: a filter as JSON, @FILE or -.")] = "",
     where: Annotated[
         list[str], typer.Option("--where", help="ATTRIBUTE=VALUE[,VALUE]: only what has one of the values.")
     ] = [],  # noqa: B006
@@ -72,13 +73,13 @@ def subscribe(
     from fuyun.domain.errors import BadRequest
     from fuyun.domain.topics import SubscriptionSpec, check_subscription
 
-    filter_: dict[str, tuple[str, ...]] = {}
+    lines: dict[str, Any] = json_of(read_input(filter_, "filter"), "filter") if filter_ else {}
     for text in where:
         attribute, equals, values = text.partition("=")
         if not equals:
             raise BadRequest(f"{text!r} is no filter", hint="write ATTRIBUTE=VALUE or ATTRIBUTE=VALUE,VALUE")
-        filter_[attribute] = (*filter_.get(attribute, ()), *values.split(","))
-    spec = SubscriptionSpec(target=target, filter=filter_)
+        lines[attribute] = [*lines.get(attribute, []), *values.split(",")]
+    spec = SubscriptionSpec(target=target, filter=lines or None)
     subscription = as_ or target.replace(":", "-").replace("$", "").lower()[:63]
     check_subscription(subscription, spec)
     with connect(namespace) as platform:
@@ -88,18 +89,32 @@ def subscribe(
     output.words(f"{target} gets what is published to {name}, by subscription {made.name}")
 
 
+def json_of(data: bytes, what: str) -> Any:
+    """What `data` says as JSON. BadRequest."""
+    import msgspec
+
+    from fuyun.domain.errors import BadRequest
+
+    try:
+        return msgspec.json.decode(data)
+    except msgspec.DecodeError as exc:
+        raise BadRequest(f"the {what} is not JSON: {exc}", hint="see docs/guide/topics.md") from exc
+
+
 def subscriptions(name: NameArgument, namespace: NamespaceOption = "", json: JsonOption = False) -> None:
     """List a topic's subscriptions."""
+    import msgspec
+
     with connect(namespace) as platform:
         found = platform.list_subscriptions(name)
     if json:
         return output.as_json(found)
     rows = [
-        (one.name, one.spec.target, " ".join(f"{key}={','.join(values)}" for key, values in one.spec.filter.items()),
+        (one.name, one.spec.target, "" if one.spec.filter is None else msgspec.json.encode(one.spec.filter).decode(),
          output.when(one.created_s))
         for one in found
     ]  # fmt: skip
-    output.table(("NAME", "TARGET", "WHERE", "CREATED"), rows, empty=f"nothing is subscribed to {name}")
+    output.table(("NAME", "TARGET", "FILTER", "CREATED"), rows, empty=f"nothing is subscribed to {name}")
 
 
 def unsubscribe(

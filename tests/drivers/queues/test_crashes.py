@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from fuyun.base import clock
+from fuyun.domain.errors import StorageFull
 from fuyun.domain.topics import Topic
 from fuyun.testing.contracts.queues import PLENTY, subscribe
 from tests.drivers.queues.places import opened
@@ -111,21 +112,26 @@ async def test_files_that_may_not_grow_refuse_new_messages_and_keep_the_old(tmp_
 
 
 @pytest.mark.parametrize("small_disk", ["3000k"], indirect=True)
-async def test_a_full_disk_is_emptied_by_receivers(small_disk: Path) -> None:
-    """Room that messages leave is used again: the queue goes on without a hand."""
+async def test_a_full_disk_keeps_what_it_took_and_goes_on_when_there_is_room(small_disk: Path) -> None:
     await furnish(small_disk)
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"x" * 800_000)
     async with opened(small_disk) as places:
-        sent = 0
-        error = None
-        while error is None and sent < 100_000:
-            try:
-                sent += len(await places.send(*(f"m{sent + n}" for n in range(50)), data=b"1" * 1000))
-            except Exception as exc:
-                error = exc
-        assert getattr(error, "code", "") == "storage_full"
-        (small_disk / "room").touch()
-        got = await places.receive(10**6)
-        assert len(got) == sent
-        for start in range(0, sent, 50):
-            assert await places.settle(*(message.receipt for message in got[start : start + 50])) == {}
+        sent: list[str] = []
+
+        async def fill() -> None:
+            for _ in range(200):
+                batch = [f"m{len(sent) + number}" for number in range(50)]
+                sent.extend(one.id for one in await places.send(*batch, data=b"1" * 1000))
+
+        with pytest.raises(StorageFull):
+            await fill()
+        assert len(sent) >= 100
+        assert await places.held() == sent
+        ballast.unlink()
+        got: list[str] = []
+        while batch := await places.receive(50):
+            got += [message.id for message in batch]
+            assert await places.settle(*(message.receipt for message in batch)) == {}
+        assert got == sent
         assert len(await places.send("again")) == 1

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from fuyun.decide.filters import View, compiled_text
 from fuyun.decide.quotas import check_topics
 from fuyun.domain.errors import NotFound, QuotaExceeded
 from fuyun.domain.queues import Outgoing
 from fuyun.domain.tenants import AuditEntry, Quotas
-from fuyun.domain.topics import MOST_SUBSCRIPTIONS, Published, Subscription, Topic, passes
+from fuyun.domain.topics import MOST_SUBSCRIPTIONS, Published, Subscription, Topic
 from fuyun.drivers.queues.messages import Held
 from fuyun.drivers.queues.store import enter, named
 from fuyun.drivers.queues.tables import subscriptions, topics
@@ -123,10 +124,12 @@ class SqlTopics:
         def work(connection: Connection) -> Published:
             _get(connection, namespace, topic)
             entered: dict[str, int] = {}
+            views = [(one, View(one.event)) for one in outgoing]
             for subscription in _subscribed(connection, namespace, topic):
                 if subscription.spec.queue:
                     queue = named(connection, namespace, subscription.spec.queue)
-                    copies = [_fitted(queue, topic, one) for one in outgoing if passes(subscription.spec, one.event)]
+                    takes = _taker(subscription)
+                    copies = [_fitted(queue, topic, one) for one, view in views if takes(view)]
                     if copies:
                         sent = enter(connection, queue, copies, quotas, now_s)
                         entered[queue.name] = entered.get(queue.name, 0) + sum(not one.duplicate for one in sent)
@@ -134,6 +137,12 @@ class SqlTopics:
             return Published(ids=tuple(one.event.id for one in outgoing), queues=entered)
 
         return await self.database.write(work)
+
+
+def _taker(subscription: Subscription) -> Callable[[View], bool]:
+    if subscription.spec.filter is None:
+        return lambda view: True
+    return compiled_text(msgspec.json.encode(subscription.spec.filter))
 
 
 def _fitted(queue: Held, topic: str, outgoing: Outgoing) -> Outgoing:

@@ -386,7 +386,7 @@ class TopicStoreContract(PlacesContract):
         async with self.open(tmp_path) as places:
             await self.furnish(places)
             await subscribe(places, "all", "queue:q")
-            await subscribe(places, "some", "queue:r", kind=("a", "b"), source=("/default/queue/q",))
+            await subscribe(places, "some", "queue:r", kind=["a", "b"], source={"prefix": "/default/"})
             await subscribe(places, "f", "function:f")
             sent = [outgoing("1", attributes={"kind": "a"}), outgoing("2", attributes={"kind": "c"}), outgoing("3")]
             published = await places.topics.publish("default", "t", sent, PLENTY, NOW_S)
@@ -474,7 +474,7 @@ class TopicStoreContract(PlacesContract):
             await places.create(name)
 
 
-async def subscribe(places: Places, name: str, target: str, topic: str = "t", **filter_: tuple[str, ...]) -> None:
+async def subscribe(places: Places, name: str, target: str, topic: str = "t", **filter_: Any) -> None:
     """Subscribe to a topic of the namespace `default`."""
-    spec = SubscriptionSpec(target=target, filter=filter_)
+    spec = SubscriptionSpec(target=target, filter=filter_ or None)
     await places.topics.subscribe("default", Subscription(topic=topic, name=name, spec=spec, created_s=NOW_S))
