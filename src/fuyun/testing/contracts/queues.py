@@ -63,7 +63,7 @@ class Places:
 
     async def held(self, name: str = "q") -> list[str]:
         """Ids of all that a queue holds, in its order."""
-        return [message.id for message in await self.queues.peek("default", name, 1000)]
+        return [message.id for message in await self.queues.peek("default", name, 10**6)]
 
 
 def outgoing(id_: str, data: bytes = b"1", attributes: dict[str, str] | None = None, **rest: Any) -> Outgoing:
