@@ -30,6 +30,7 @@ class Quotas(Wire, frozen=True, kw_only=True):
     queue_messages: int = 1_000_000  # in all queues together
     queue_bytes: int = 4 * 2**30  # of those messages
     topics: int = 1000
+    deliveries: int = 1_000_000  # asynchronous invocations and events that wait
 
 
 class Namespace(Wire, frozen=True, kw_only=True):

@@ -111,11 +111,11 @@ async def test_files_that_may_not_grow_refuse_new_messages_and_keep_the_old(tmp_
     await check(tmp_path, said)
 
 
-@pytest.mark.parametrize("small_disk", ["6000k"], indirect=True)
+@pytest.mark.parametrize("small_disk", ["8000k"], indirect=True)
 async def test_a_full_disk_keeps_what_it_took_and_goes_on_when_there_is_room(small_disk: Path) -> None:
     await furnish(small_disk)
     ballast = small_disk / "ballast"
-    ballast.write_bytes(b"x" * 2_500_000)
+    ballast.write_bytes(b"x" * 4_500_000)
     async with opened(small_disk) as places:
         sent: list[str] = []
 

@@ -344,8 +344,10 @@ class Exchange(Reply):
             request = Request("http", self._method, self._below, self._query, headers, connection.source, "http")
             self._request = request
         try:
+            shared = connection.shared
+            invoker = shared.invoker_for(self._fields, self.upgrade) if self._rare else shared.invoker
             # By position: a keyword costs compiled code a comparison for each.
-            self._flight = connection.shared.invoker.begin(route, request, body, end, self)
+            self._flight = invoker.begin(route, request, body, end, self)
         except FuyunError as error:
             self._refuse(error)
         except Exception as error:
