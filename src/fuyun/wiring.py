@@ -55,8 +55,9 @@ from fuyun.services.functions import Functions
 from fuyun.services.gauges import StartBudget
 from fuyun.services.layers import Layers
 from fuyun.services.measures import Measures
+from fuyun.services.messaging import Messaging
+from fuyun.services.messaging import Path as EventPath
 from fuyun.services.oversight import Oversight
-from fuyun.services.queues import Queues
 from fuyun.services.records import Records
 from fuyun.services.relay import Relay
 from fuyun.services.routes import RouteTable
@@ -64,7 +65,6 @@ from fuyun.services.sealing import load_key
 from fuyun.services.storage import Storage
 from fuyun.services.targets import FunctionTarget, Targets
 from fuyun.services.tenants import Tenants
-from fuyun.services.topics import Topics
 from fuyun.services.triggers.bindings import Bindings
 from fuyun.settings import Settings
 from fuyun.transports.api import calls
@@ -144,7 +144,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
     drivers = await _open_drivers(settings, stack)
     tenants = await Tenants.open(SqlTenants(drivers.database), data / "secret.key")
     admin_key = await tenants.bootstrap("fuyun up")
-    dispatcher, services, events = await _make_services(settings, drivers, tenants, scope, stack)
+    dispatcher, services, events, messaging = await _make_services(settings, drivers, tenants, scope, stack)
 
     # transports
     state = {"unready": "starting", "gateway": ""}
@@ -168,7 +168,8 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
 
     async def drain() -> None:
         state["unready"] = "the platform is going down"
-        await asyncio.gather(gateway.drain(settings.drain_s), events.deliverer.drain(settings.drain_s))
+        parts = (gateway, events.deliverer, messaging.triggers)
+        await asyncio.gather(*(part.drain(settings.drain_s) for part in parts))
         await dispatcher.close(settings.drain_s)
 
     stack.push_async_callback(drain)
@@ -258,7 +259,7 @@ async def _open_events(events: _Events, stack: AsyncExitStack) -> None:
 
 async def _make_services(
     settings: Settings, drivers: _Drivers, tenants: Tenants, scope: Scope, stack: AsyncExitStack
-) -> tuple[Dispatcher, calls.Services, _Events]:
+) -> tuple[Dispatcher, calls.Services, _Events, Messaging]:
     """The services; what the transports know themselves is filled in by `_build`."""
     catalog, blobs, store, host = drivers.catalog, drivers.blobs, drivers.store, drivers.host
 
@@ -301,25 +302,27 @@ async def _make_services(
     records.start_pruning(scope)
     tenants.on_namespace_deleted(records.forget)
     Collector(catalog, drivers.layers, blobs).start(scope)
+    path = EventPath(
+        invoker=dispatcher, acceptor=events.acceptor, targets=events.targets, relay=events.relay,
+        bindings=events.bindings, random=Random().random,
+    )  # fmt: skip
+    messaging = Messaging(SqlQueues(drivers.database), SqlTopics(drivers.database), tenants, path)
+    await messaging.open(scope)
     await _open_events(events, stack)
-
-    queues = Queues(SqlQueues(drivers.database), tenants)
-    queues.start(scope)
-    stack.callback(queues.close)
-    tenants.on_namespace_deleted(queues.forget)
+    stack.push_async_callback(messaging.close)
 
     async def inventory() -> dict[str, Any]:
         return {**await host.inventory(), "scaling": dispatcher.scaling()}
 
     services = calls.Services(
         tenants=tenants, functions=functions, deployer=deployer, layers=layers, records=records, invoker=dispatcher,
-        queues=queues, topics=Topics(SqlTopics(drivers.database), queues, tenants),
+        queues=messaging.queues, topics=messaging.topics,
         deferring=events.deferring, oversight=oversight, measures=measures, gauges=dispatcher.gauges,
         plan_of=host.plan_of, inventory=inventory,
         unready=lambda: "starting", gateway_url=lambda: "",
         limits=calls.Limits(upload_bytes=settings.upload_bytes, body_idle_s=settings.body_idle_s),
     )  # fmt: skip
-    return dispatcher, services, events
+    return dispatcher, services, events, messaging
 
 
 async def _open_host(host: LocalHost, interpreters: Interpreters) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from fuyun.domain.errors import BadRequest
 from fuyun.domain.events import TargetText, target_of
 from fuyun.domain.filters import read_filter
 from fuyun.domain.functions import Wire
@@ -13,6 +14,8 @@ from fuyun.domain.names import check_name
 
 #: Subscriptions of one topic: a publication is one transaction that writes for each.
 MOST_SUBSCRIPTIONS = 100
+#: What a subscription may say of retries at most.
+MOST_ATTEMPTS, MOST_AGE_S = 100, 14 * 86400.0
 
 
 class SubscriptionSpec(Wire, frozen=True, kw_only=True):
@@ -20,6 +23,9 @@ class SubscriptionSpec(Wire, frozen=True, kw_only=True):
 
     target: TargetText
     filter: Annotated[Any, msgspec.Meta(description="which events it gets (docs/guide/topics.md); null: all")] = None
+    max_attempts: Annotated[int, msgspec.Meta(description="calls of a function that may fail by its own fault")] = 3
+    max_age_s: Annotated[float, msgspec.Meta(description="seconds in which an event is tried")] = 6 * 3600.0
+    dead_letter: Annotated[str, msgspec.Meta(description="target of what is given up; empty: dead letters")] = ""
 
     @property
     def queue(self) -> str:
@@ -31,6 +37,7 @@ class SubscriptionSpec(Wire, frozen=True, kw_only=True):
 class Subscription(Wire, frozen=True, kw_only=True):
     """A subscription of a topic."""
 
+    namespace: str
     topic: str
     name: str
     spec: SubscriptionSpec
@@ -52,6 +59,12 @@ def check_subscription(name: str, spec: SubscriptionSpec) -> None:
     target_of(spec.target)
     if spec.filter is not None:
         read_filter(spec.filter)
+    if spec.dead_letter:
+        target_of(spec.dead_letter)
+    if not 1 <= spec.max_attempts <= MOST_ATTEMPTS:
+        raise BadRequest(f"max_attempts is {spec.max_attempts}", hint=f"use 1 to {MOST_ATTEMPTS}", path="max_attempts")
+    if not 1 <= spec.max_age_s <= MOST_AGE_S:
+        raise BadRequest(f"max_age_s is {spec.max_age_s:g}", hint=f"use 1 to {MOST_AGE_S:g}", path="max_age_s")
 
 
 class Published(Wire, frozen=True, kw_only=True):

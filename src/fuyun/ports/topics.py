@@ -29,13 +29,13 @@ class TopicStore(Protocol):
         """Remove the topic and its subscriptions. What it has handed on goes its way."""
         ...
 
-    async def subscribe(self, namespace: str, subscription: Subscription, entry: AuditEntry | None = None) -> None:
+    async def subscribe(self, subscription: Subscription, entry: AuditEntry | None = None) -> None:
         """Add the subscription, or replace the one of that name. NotFound for a topic, or a target queue, that is
         absent; QuotaExceeded for one more than `MOST_SUBSCRIPTIONS`."""
         ...
 
-    async def list_subscriptions(self, namespace: str, topic: str) -> list[Subscription]:
-        """All of the topic's, by name. NotFound when the topic is absent."""
+    async def list_subscriptions(self, namespace: str, topic: str = "") -> list[Subscription]:
+        """All of the topic's, by name; for namespace "*" all there are. NotFound when the topic is absent."""
         ...
 
     async def unsubscribe(self, namespace: str, topic: str, name: str, entry: AuditEntry | None = None) -> None:

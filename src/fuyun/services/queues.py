@@ -7,7 +7,8 @@ transaction with their audit entry. What moves messages takes no principal: whoe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +17,11 @@ import structlog
 from fuyun.base import clock
 from fuyun.base.tasks import Scope
 from fuyun.domain.errors import BadRequest, FuyunError, NotFound
+from fuyun.domain.events import Event
 from fuyun.domain.names import nearest
 from fuyun.domain.queues import (
     MOST_BATCH,
+    MOST_LABEL,
     MOST_VISIBILITY_S,
     MOST_WAIT_S,
     MOVE_AT_ONCE,
@@ -65,10 +68,15 @@ class Queues:
         self.lines = Lines()
         self.tallies: dict[tuple[str, str], Tally] = {}
         self.held: list[Queue] = []  # of all namespaces, as `refresh` found them
+        self._on_change: list[Callable[[], None]] = []
 
     def start(self, scope: Scope) -> None:
         """Begin to remove what is too old."""
         scope.start(self._sweep_forever(), "queues/sweep")
+
+    def on_change(self, call: Callable[[], None]) -> None:
+        """Have `call` called when a queue was made, changed or deleted."""
+        self._on_change.append(call)
 
     def close(self) -> None:
         """Send everybody home who waits."""
@@ -88,10 +96,16 @@ class Queues:
         """Create a queue or change its settings. BadRequest, Conflict, PreconditionFailed, QuotaExceeded."""
         principal.require("deploy", namespace)
         check_queue(name, spec)
-        return await self._store.put(
+        made = await self._store.put(
             namespace, name, spec, self._tenants.quotas(namespace), clock.wall_s(),
             expected_revision=expected_revision, entry=entry_of(principal, namespace, "queue.put", name, source),
         )  # fmt: skip
+        self._changed()
+        return made
+
+    def _changed(self) -> None:
+        for call in self._on_change:
+            call()
 
     async def list_queues(self, namespace: str, after: str = "", limit: int = 100) -> list[Queue]:
         """A page, by name. NotFound when the namespace is absent."""
@@ -114,6 +128,7 @@ class Queues:
         await self._store.delete(namespace, name, entry_of(principal, namespace, "queue.delete", name, source))
         self.tallies.pop((namespace, name), None)
         self.lines.scatter(namespace, name)
+        self._changed()
 
     # --- messages
 
@@ -142,10 +157,11 @@ class Queues:
         visibility_s: float | None = None,
         left: asyncio.Future[Any] | None = None,
     ) -> list[Message]:
-        """Take out up to `most` messages, waiting `wait_s` for the first. When `left` is done the receiver has gone: it
-        waits no more, and what was taken out for it is returned. BadRequest."""
+        """Take out up to `most` messages, waiting `wait_s` for the first (infinity: as long as it takes). When `left`
+        is done the receiver has gone: it waits no more, and what was taken out for it is returned. BadRequest."""
         _check_batch(most, "max")
-        _check_seconds("wait_s", wait_s, 0.0, MOST_WAIT_S)
+        if wait_s != math.inf:
+            _check_seconds("wait_s", wait_s, 0.0, MOST_WAIT_S)
         if visibility_s is not None:
             _check_seconds("visibility_s", visibility_s, 1.0, MOST_VISIBILITY_S)
         until_s = clock.mono_s() + wait_s
@@ -202,6 +218,12 @@ class Queues:
         """The oldest messages, which stay where they are."""
         _check_batch(limit, "limit")
         return await self._store.peek(namespace, name, limit)
+
+    async def take(self, namespace: str, name: str, _qualifier: str, events: Sequence[Event]) -> None:
+        """Put events in that the platform sends here. A `services.targets.Sender`."""
+        fifo = (await self._store.get(namespace, name, clock.wall_s()))[0].spec.fifo
+        outgoing = [Outgoing(event=event, group=group_of(event) if fifo else "") for event in events]
+        await self.send(namespace, name, outgoing)
 
     async def redrive(self, principal: Principal, namespace: str, name: str, to: str = "", source: str = "") -> int:
         """Move messages that nobody holds to the queue `to`, or ("") to those they were given up in; how many.
@@ -291,3 +313,8 @@ def _check_batch(count: int, path: str) -> None:
 def _check_seconds(path: str, value: float, least: float, most: float) -> None:
     if not least <= value <= most:
         raise BadRequest(f"{path} is {value:g}", hint=f"use {least:g} to {most:g} seconds", path=path)
+
+
+def group_of(event: Event) -> str:
+    """The group of an event that is sent to a queue with order by the platform: where it happened."""
+    return event.source[:MOST_LABEL] if event.source.isprintable() else "events"

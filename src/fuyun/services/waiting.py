@@ -6,6 +6,7 @@ A line is there while somebody waits in it, and has a timer only while it knows 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from typing import Any
 
@@ -38,7 +39,9 @@ class Ticket:
             self._line.expect(due_s)
             self._wake = asyncio.get_running_loop().create_future()
             ends = [self._wake] if left is None else [self._wake, left]
-            await asyncio.wait(ends, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                ends, timeout=None if timeout_s == math.inf else timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
         self._wake = None
         self._woken = False
 

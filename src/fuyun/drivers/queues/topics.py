@@ -22,7 +22,7 @@ from fuyun.drivers.sql.outbox import emit
 from fuyun.drivers.sql.sqlite import Database
 
 _t, _s = topics.c, subscriptions.c
-_COLUMNS = (_s.topic, _s.name, _s.spec, _s.created_s)
+_COLUMNS = (_s.namespace, _s.topic, _s.name, _s.spec, _s.created_s)
 
 
 class SqlTopics:
@@ -69,8 +69,10 @@ class SqlTopics:
 
         await self.database.write(work)
 
-    async def subscribe(self, namespace: str, subscription: Subscription, entry: AuditEntry | None = None) -> None:
+    async def subscribe(self, subscription: Subscription, entry: AuditEntry | None = None) -> None:
         """See `ports.topics.TopicStore.subscribe`."""
+
+        namespace = subscription.namespace
 
         def work(connection: Connection) -> None:
             _get(connection, namespace, subscription.topic)
@@ -93,10 +95,13 @@ class SqlTopics:
 
         await self.database.write(work)
 
-    async def list_subscriptions(self, namespace: str, topic: str) -> list[Subscription]:
+    async def list_subscriptions(self, namespace: str, topic: str = "") -> list[Subscription]:
         """See `ports.topics.TopicStore.list_subscriptions`."""
 
         def work(connection: Connection) -> list[Subscription]:
+            if namespace == "*":
+                query = select(*_COLUMNS).order_by(_s.namespace, _s.topic, _s.name)
+                return [Subscription(**row) for row in connection.execute(query).mappings()]
             _get(connection, namespace, topic)
             return _subscribed(connection, namespace, topic)
 

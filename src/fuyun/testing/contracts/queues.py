@@ -434,6 +434,7 @@ class TopicStoreContract(PlacesContract):
             await subscribe(places, "one", "queue:r")
             [one] = await topics.list_subscriptions("default", "t")
             assert one.spec.target == "queue:r", "a subscription of the same name is replaced"
+            assert await topics.list_subscriptions("*") == [one]
             with pytest.raises(Conflict, match="subscription 'one'"):
                 await places.queues.delete("default", "r")
             await topics.unsubscribe("default", "t", "one", entry("end"))
@@ -477,4 +478,5 @@ class TopicStoreContract(PlacesContract):
 async def subscribe(places: Places, name: str, target: str, topic: str = "t", **filter_: Any) -> None:
     """Subscribe to a topic of the namespace `default`."""
     spec = SubscriptionSpec(target=target, filter=filter_ or None)
-    await places.topics.subscribe("default", Subscription(topic=topic, name=name, spec=spec, created_s=NOW_S))
+    made = Subscription(namespace="default", topic=topic, name=name, spec=spec, created_s=NOW_S)
+    await places.topics.subscribe(made)
