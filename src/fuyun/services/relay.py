@@ -111,7 +111,7 @@ class Relay:
                         terms = terms_of(self._invoker, posted.namespace, match.target, match.policy)
                         yield event_order(posted.namespace, match.target, event, terms, origin=match.origin)
             except Exception as error:  # a bug in one matcher is no reason to hold back what others want
-                _log.error("matching an event failed", kind=posted.kind, origin=posted.origin, event=event.id,
+                _log.error("matching an event failed", kind=posted.kind, origin=posted.origin, event_id=event.id,
                            exc_info=error)  # fmt: skip
 
 
