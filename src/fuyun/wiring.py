@@ -40,6 +40,8 @@ from fuyun.drivers.instances import memory
 from fuyun.drivers.instances.host import HostOptions, LocalHost
 from fuyun.drivers.instances.interpreters import Interpreter, Interpreters
 from fuyun.drivers.instances.nodes import Nodes
+from fuyun.drivers.queues.store import SqlQueues
+from fuyun.drivers.queues.topics import SqlTopics
 from fuyun.drivers.records.folder import FolderRecords
 from fuyun.drivers.sql.sqlite import Database
 from fuyun.services import calendar
@@ -56,6 +58,8 @@ from fuyun.services.functions import Functions
 from fuyun.services.gauges import StartBudget
 from fuyun.services.layers import Layers
 from fuyun.services.measures import Measures
+from fuyun.services.messaging import Messaging
+from fuyun.services.messaging import Path as EventPath
 from fuyun.services.oversight import Oversight
 from fuyun.services.records import Records
 from fuyun.services.relay import Relay
@@ -143,7 +147,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
     drivers = await _open_drivers(settings, stack)
     tenants = await Tenants.open(SqlTenants(drivers.database), data / "secret.key")
     admin_key = await tenants.bootstrap("fuyun up")
-    dispatcher, services, events = await _make_services(settings, drivers, tenants, scope, stack)
+    dispatcher, services, events, messaging = await _make_services(settings, drivers, tenants, scope, stack)
 
     # transports
     state = {"unready": "starting", "gateway": ""}
@@ -167,7 +171,8 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
 
     async def drain() -> None:
         state["unready"] = "the platform is going down"
-        await asyncio.gather(gateway.drain(settings.drain_s), events.deliverer.drain(settings.drain_s))
+        parts = (gateway, events.deliverer, messaging.triggers)
+        await asyncio.gather(*(part.drain(settings.drain_s) for part in parts))
         await dispatcher.close(settings.drain_s)
 
     stack.push_async_callback(drain)
@@ -257,7 +262,7 @@ async def _open_events(events: _Events, stack: AsyncExitStack) -> None:
 
 async def _make_services(
     settings: Settings, drivers: _Drivers, tenants: Tenants, scope: Scope, stack: AsyncExitStack
-) -> tuple[Dispatcher, calls.Services, _Events]:
+) -> tuple[Dispatcher, calls.Services, _Events, Messaging]:
     """The services; what the transports know themselves is filled in by `_build`."""
     catalog, blobs, store, host = drivers.catalog, drivers.blobs, drivers.store, drivers.host
 
@@ -300,23 +305,30 @@ async def _make_services(
     records.start_pruning(scope)
     tenants.on_namespace_deleted(records.forget)
     Collector(catalog, drivers.layers, blobs).start(scope)
-
-    async def inventory() -> dict[str, Any]:
-        return {**await host.inventory(), "scaling": dispatcher.scaling()}
-
+    path = EventPath(
+        invoker=dispatcher, acceptor=events.acceptor, targets=events.targets, relay=events.relay,
+        bindings=events.bindings, random=Random().random,
+    )  # fmt: skip
+    messaging = Messaging(SqlQueues(drivers.database), SqlTopics(drivers.database), tenants, path)
+    await messaging.open(scope)
     buses = Buses(SqlBuses(drivers.database), SqlBusArchive(drivers.database), tenants, events.targets.send)
     events.targets.register("bus", buses.accept)
     events.relay.register("bus", buses.match)
     await buses.open(scope)
     await _open_events(events, stack)
+    stack.push_async_callback(messaging.close)
+
+    async def inventory() -> dict[str, Any]:
+        return {**await host.inventory(), "scaling": dispatcher.scaling()}
+
     services = calls.Services(
         tenants=tenants, functions=functions, deployer=deployer, layers=layers, buses=buses, records=records,
-        invoker=dispatcher, deferring=events.deferring, oversight=oversight, measures=measures,
-        gauges=dispatcher.gauges, plan_of=host.plan_of, inventory=inventory,
+        invoker=dispatcher, queues=messaging.queues, topics=messaging.topics, deferring=events.deferring,
+        oversight=oversight, measures=measures, gauges=dispatcher.gauges, plan_of=host.plan_of, inventory=inventory,
         unready=lambda: "starting", gateway_url=lambda: "",
         limits=calls.Limits(upload_bytes=settings.upload_bytes, body_idle_s=settings.body_idle_s),
     )  # fmt: skip
-    return dispatcher, services, events
+    return dispatcher, services, events, messaging
 
 
 async def _open_host(host: LocalHost, interpreters: Interpreters) -> list[str]:

@@ -18,6 +18,7 @@ import msgspec
 
 from fuyun.client.buses import BusesOfPlatform
 from fuyun.client.http import Request, path_of
+from fuyun.client.messaging import Messaging
 from fuyun.domain.errors import PlatformError
 from fuyun.domain.functions import Alias, Artifact, Function, FunctionSpec, Version, Weight
 from fuyun.domain.invocations import Invocation, LogLine
@@ -79,7 +80,7 @@ def parse_timing(value: str) -> dict[str, float]:
     return found
 
 
-class Platform(BusesOfPlatform):
+class Platform(BusesOfPlatform, Messaging):
     """A platform reached over its API. `namespace` is where functions are looked for; default: the profile's."""
 
     # --- the platform itself ---------------------------------------------------------------------------------------

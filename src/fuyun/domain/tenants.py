@@ -11,9 +11,9 @@ Role = Literal["admin", "developer", "invoker", "viewer"]
 
 #: What each role may do inside its namespace. `*` as a key's namespace is the whole platform.
 ROLE_ACTIONS: dict[str, frozenset[str]] = {
-    "admin": frozenset({"read", "invoke", "deploy", "delete", "keys", "namespaces", "secrets"}),
-    "developer": frozenset({"read", "invoke", "deploy", "delete", "secrets"}),
-    "invoker": frozenset({"invoke"}),
+    "admin": frozenset({"read", "invoke", "send", "receive", "deploy", "delete", "keys", "namespaces", "secrets"}),
+    "developer": frozenset({"read", "invoke", "send", "receive", "deploy", "delete", "secrets"}),
+    "invoker": frozenset({"invoke", "send", "receive"}),
     "viewer": frozenset({"read"}),
 }
 
@@ -26,6 +26,10 @@ class Quotas(Wire, frozen=True, kw_only=True):
     instances: int = 500
     memory_bytes: int = 64 * 2**30  # sum of the limits of running instances
     storage_bytes: int = 10 * 2**30  # code and layers
+    queues: int = 1000
+    queue_messages: int = 1_000_000  # in all queues together
+    queue_bytes: int = 4 * 2**30  # of those messages
+    topics: int = 1000
     deliveries: int = 1_000_000  # asynchronous invocations and events that wait
 
 

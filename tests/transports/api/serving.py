@@ -28,6 +28,8 @@ from fuyun.drivers.catalog.tenants import SqlTenants
 from fuyun.drivers.deliveries.sql import SqlDeliveries
 from fuyun.drivers.instances.interpreters import Interpreters
 from fuyun.drivers.instances.nodes import Nodes
+from fuyun.drivers.queues.store import SqlQueues
+from fuyun.drivers.queues.topics import SqlTopics
 from fuyun.drivers.records.folder import FolderRecords
 from fuyun.drivers.sql.sqlite import Database
 from fuyun.services.accepting import Acceptor
@@ -40,11 +42,13 @@ from fuyun.services.gauges import Gauges
 from fuyun.services.layers import Layers
 from fuyun.services.measures import Measures
 from fuyun.services.oversight import Oversight
+from fuyun.services.queues import Queues
 from fuyun.services.records import Records
 from fuyun.services.routes import RouteTable
 from fuyun.services.storage import Storage
 from fuyun.services.targets import Targets
 from fuyun.services.tenants import PLATFORM, Tenants
+from fuyun.services.topics import Topics
 from fuyun.transports.api.app import Limits, Services, create_app
 from fuyun.transports.api.server import ApiServer
 from tests.running import archive
@@ -135,6 +139,7 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
             interpreter_of=lambda runtime: Path(sys.executable), on_change=table.load, layers=layers, storage=storage,
             record=store.append_nowait,
         )  # fmt: skip
+        queues = Queues(SqlQueues(database), tenants)
         scope = await stack.enter_async_context(Scope("served", lambda error: None))
         deliveries = SqlDeliveries(database)
         acceptor = Acceptor(deliveries, lambda namespace: tenants.quotas(namespace).deliveries)
@@ -144,7 +149,8 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         services = Services(
             tenants=tenants, records=Records(store, 3600.0), layers=layers, buses=buses, deployer=Deployer(parts),
             functions=Functions(catalog, tenants, table.load, host.forget),
-            invoker=invoker, measures=measures, deferring=Deferring(invoker, acceptor, scope, "api"),
+            queues=queues, topics=Topics(SqlTopics(database), queues, tenants), invoker=invoker,
+             measures=measures, deferring=Deferring(invoker, acceptor, scope, "api"),
             oversight=Oversight(deliveries, deliverer, 3600.0, 3600.0),
             gauges=lambda: holder[0].gauges,
             plan_of=host.plan_of,

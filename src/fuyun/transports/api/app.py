@@ -28,7 +28,9 @@ from fuyun.transports.api import (
     metrics,
     namespaces,
     node,
+    queues,
     secrets,
+    topics,
     versions,
 )
 from fuyun.transports.api.calls import Life, Limits, Services
@@ -55,6 +57,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *invoke.ENDPOINTS,
     *invocations.ENDPOINTS,
     *logs.ENDPOINTS,
+    *queues.ENDPOINTS,
+    *topics.ENDPOINTS,
     *audit.ENDPOINTS,
     *health.ENDPOINTS,
     *metrics.ENDPOINTS,

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from fuyun.services.layers import Layers
     from fuyun.services.measures import Measures
     from fuyun.services.oversight import Oversight
+    from fuyun.services.queues import Queues
     from fuyun.services.records import Records
     from fuyun.services.tenants import Tenants
+    from fuyun.services.topics import Topics
 
 T = TypeVar("T")
 
@@ -54,6 +56,8 @@ class Services:
     layers: Layers
     buses: Buses
     records: Records
+    queues: Queues
+    topics: Topics
     invoker: Invoker
     deferring: Deferring
     oversight: Oversight
