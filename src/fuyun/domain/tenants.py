@@ -26,6 +26,8 @@ class Quotas(Wire, frozen=True, kw_only=True):
     instances: int = 500
     memory_bytes: int = 64 * 2**30  # sum of the limits of running instances
     storage_bytes: int = 10 * 2**30  # code and layers
+    streams: int = 100
+    stream_bytes: int = 10 * 2**30  # records kept, change feeds of tables included
 
 
 class Namespace(Wire, frozen=True, kw_only=True):
