@@ -38,6 +38,8 @@ from fuyun.drivers.instances.interpreters import Interpreter, Interpreters
 from fuyun.drivers.instances.nodes import Nodes
 from fuyun.drivers.records.folder import FolderRecords
 from fuyun.drivers.sql.sqlite import Database
+from fuyun.drivers.streams.groups import SqlGroups
+from fuyun.drivers.streams.store import SqlStreams
 from fuyun.services import calendar
 from fuyun.services.collecting import Collector
 from fuyun.services.credentials import Credentials
@@ -52,6 +54,7 @@ from fuyun.services.records import Records
 from fuyun.services.routes import RouteTable
 from fuyun.services.sealing import load_key
 from fuyun.services.storage import Storage
+from fuyun.services.streams import Streams
 from fuyun.services.tenants import Tenants
 from fuyun.settings import Settings
 from fuyun.transports.api import calls
@@ -241,11 +244,17 @@ async def _make_services(
     tenants.on_namespace_deleted(records.forget)
     Collector(catalog, drivers.layers, blobs).start(scope)
 
+    streams = Streams(SqlStreams(drivers.database), SqlGroups(drivers.database), tenants)
+    streams.start(scope)
+    stack.callback(streams.close)
+    tenants.on_namespace_deleted(streams.forget)
+
     async def inventory() -> dict[str, Any]:
         return {**await host.inventory(), "scaling": dispatcher.scaling()}
 
     services = calls.Services(
         tenants=tenants, functions=functions, deployer=deployer, layers=layers, records=records, invoker=dispatcher,
+        streams=streams,
         measures=measures, gauges=dispatcher.gauges, plan_of=host.plan_of, inventory=inventory,
         unready=lambda: "starting", gateway_url=lambda: "",
         limits=calls.Limits(upload_bytes=settings.upload_bytes, body_idle_s=settings.body_idle_s),

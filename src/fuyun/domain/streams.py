@@ -6,15 +6,16 @@ offsets, and their times never fall.
 
 from __future__ import annotations
 
+import base64
 import re
 import zlib
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from fuyun.domain.errors import BadRequest, PayloadTooLarge
-from fuyun.domain.events import Event, structured
+from fuyun.domain.events import Event, check_event, structured
 from fuyun.domain.functions import Wire
 from fuyun.domain.names import check_name
 
@@ -82,6 +83,39 @@ class Appending(Wire, frozen=True, kw_only=True):
     partition: int | None = None
 
 
+class NewRecord(Wire, frozen=True, kw_only=True):
+    """A record as people write it: any JSON as `data`, or bytes in base64; the platform makes the rest of the event."""
+
+    data: Annotated[Any, _doc("any JSON")] = msgspec.UNSET
+    data_base64: Annotated[str, _doc("bytes, in place of data")] = ""
+    content_type: Annotated[str, msgspec.Meta(max_length=200, description="of data_base64")] = (
+        "application/octet-stream"
+    )
+    key: Annotated[str, msgspec.Meta(max_length=MOST_LABEL)] = ""
+    type: Annotated[str, msgspec.Meta(min_length=1, max_length=MOST_LABEL, description="the event's")] = PLAIN_TYPE
+    subject: Annotated[str, msgspec.Meta(max_length=MOST_LABEL, description="the event's; else the key")] = ""
+    expected: Annotated[int, msgspec.Meta(ge=0, description="version the key is to be at; 0: none yet")] | None = None
+    partition: Annotated[int, msgspec.Meta(ge=0, lt=MOST_PARTITIONS)] | None = None
+
+    def appending(self, source: str, id_: str, now_s: float) -> Appending:
+        """What is appended: an event of this id. BadRequest."""
+        if self.data is not msgspec.UNSET and self.data_base64:
+            raise BadRequest("data and data_base64 are both set", hint="set one of them", path="data_base64")
+        try:
+            data = base64.b64decode(self.data_base64, validate=True)
+        except ValueError as exc:
+            raise BadRequest(f"data_base64 is no base64: {exc}", hint="encode the bytes", path="data_base64") from exc
+        content_type = self.content_type
+        if not self.data_base64:
+            content_type = "application/json"
+            data = b"" if self.data is msgspec.UNSET else msgspec.json.encode(self.data)
+        event = Event(
+            id=id_, source=source, type=self.type, subject=self.subject or self.key, time_s=now_s,
+            content_type=content_type, data=data,
+        )  # fmt: skip
+        return Appending(event=check_event(event), key=self.key, expected=self.expected, partition=self.partition)
+
+
 class Appended(Wire, frozen=True, kw_only=True):
     """Where a record is. `version` is 0 in streams that are not versioned."""
 
@@ -99,6 +133,17 @@ class Record(Wire, frozen=True, kw_only=True):
     version: int = 0
     at_s: float
     event: Event
+
+
+class RecordView(Wire, frozen=True, kw_only=True):
+    """A record as it is shown: its event in CloudEvents' JSON format."""
+
+    partition: int
+    offset: int
+    key: str
+    version: int
+    at_s: float
+    event: dict[str, Any]
 
 
 class Slice(Wire, frozen=True, kw_only=True):
@@ -230,6 +275,15 @@ def _check_version(spec: StreamSpec, record: Appending, where: str) -> None:
             f"{where}: a versioned stream wants a key and chooses the partition by it", path=where,
             hint="set the key, and no partition",
         )  # fmt: skip
+
+
+def view_of(record: Record) -> RecordView:
+    """How it is shown."""
+    event: Any = msgspec.Raw(structured(record.event))
+    return RecordView(
+        partition=record.partition, offset=record.offset, key=record.key, version=record.version, at_s=record.at_s,
+        event=event,
+    )  # fmt: skip
 
 
 def _within(name: str, value: float, least: float, most: float) -> None:

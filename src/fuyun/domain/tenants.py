@@ -11,9 +11,9 @@ Role = Literal["admin", "developer", "invoker", "viewer"]
 
 #: What each role may do inside its namespace. `*` as a key's namespace is the whole platform.
 ROLE_ACTIONS: dict[str, frozenset[str]] = {
-    "admin": frozenset({"read", "invoke", "deploy", "delete", "keys", "namespaces", "secrets"}),
-    "developer": frozenset({"read", "invoke", "deploy", "delete", "secrets"}),
-    "invoker": frozenset({"invoke"}),
+    "admin": frozenset({"read", "invoke", "send", "receive", "deploy", "delete", "keys", "namespaces", "secrets"}),
+    "developer": frozenset({"read", "invoke", "send", "receive", "deploy", "delete", "secrets"}),
+    "invoker": frozenset({"invoke", "send", "receive"}),
     "viewer": frozenset({"read"}),
 }
 

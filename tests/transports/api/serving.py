@@ -25,6 +25,8 @@ from fuyun.drivers.instances.interpreters import Interpreters
 from fuyun.drivers.instances.nodes import Nodes
 from fuyun.drivers.records.folder import FolderRecords
 from fuyun.drivers.sql.sqlite import Database
+from fuyun.drivers.streams.groups import SqlGroups
+from fuyun.drivers.streams.store import SqlStreams
 from fuyun.services.deploying import Deployer, DeployParts
 from fuyun.services.functions import Functions
 from fuyun.services.gauges import Gauges
@@ -33,6 +35,7 @@ from fuyun.services.measures import Measures
 from fuyun.services.records import Records
 from fuyun.services.routes import RouteTable
 from fuyun.services.storage import Storage
+from fuyun.services.streams import Streams
 from fuyun.services.tenants import PLATFORM, Tenants
 from fuyun.transports.api.app import Limits, Services, create_app
 from fuyun.transports.api.server import ApiServer
@@ -119,6 +122,7 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         services = Services(
             tenants=tenants, records=Records(store, 3600.0), layers=layers, deployer=Deployer(parts),
             functions=Functions(catalog, tenants, table.load, host.forget),
+            streams=Streams(SqlStreams(database), SqlGroups(database), tenants),
             invoker=invoker, measures=measures,
             gauges=lambda: holder[0].gauges,
             plan_of=host.plan_of,

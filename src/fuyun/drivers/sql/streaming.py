@@ -1,6 +1,6 @@
 """Streams as drivers write them: their tables, and appending in the transaction of what a record tells of.
 
-A partition's rows are clustered by offset (no row ids): appending goes to the end of a B-tree, reading is a range of it.
+A partition's rows are clustered by offset (no row ids): appending goes to the end of a B-tree, reading is its range.
 What belongs to a stream that is gone is removed in pieces by `drivers.streams`: ids are never given again.
 """
 

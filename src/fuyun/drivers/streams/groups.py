@@ -122,9 +122,7 @@ def _of(partition: int, group: str) -> ColumnElement[bool]:
 
 
 def _cursor(row: Row[Any], number: int) -> Cursor:
-    return Cursor(
-        partition=number, offset=row.offset, epoch=row.epoch, owner=row.owner, committed_s=row.committed_s
-    )
+    return Cursor(partition=number, offset=row.offset, epoch=row.epoch, owner=row.owner, committed_s=row.committed_s)
 
 
 def _absent(name: str, group: str) -> NotFound:

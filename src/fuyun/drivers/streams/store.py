@@ -193,7 +193,9 @@ class SqlStreams:
         def work(connection: Connection) -> Snapshot | None:
             id_, _ = streaming.get(connection, namespace, name)
             row = connection.execute(select(snapshots).where(_of(snapshots, id_, key))).one_or_none()
-            return row and Snapshot(key=row.key, version=row.version, at_s=row.at_s, data=row.data)
+            if row is None:
+                return None
+            return Snapshot(key=row.key, version=row.version, at_s=row.at_s, data=row.data)
 
         return await self._db.read(work)
 
@@ -215,9 +217,7 @@ def _record(row: Row[Any], partition: int) -> Record:
     )  # fmt: skip
 
 
-def _make(
-    connection: Connection, namespace: str, name: str, spec: StreamSpec, quotas: Quotas, now_s: float
-) -> None:
+def _make(connection: Connection, namespace: str, name: str, spec: StreamSpec, quotas: Quotas, now_s: float) -> None:
     own = streams.c.namespace == namespace
     count = connection.execute(
         select(func.count()).select_from(streams).where(own, ~streams.c.name.startswith(FEED))
@@ -245,9 +245,7 @@ def _change(connection: Connection, id_: int, stream: Stream, spec: StreamSpec) 
 def _repeated(connection: Connection, id_: int, producer: str, sequence: int) -> list[Appended] | None:
     """What the append was answered with, if it is the producer's newest; None when it is news."""
     query = select(producers.c.sequence, producers.c.answer)
-    row = connection.execute(
-        query.where(producers.c.stream == id_, producers.c.producer == producer)
-    ).one_or_none()
+    row = connection.execute(query.where(producers.c.stream == id_, producers.c.producer == producer)).one_or_none()
     if row is None or sequence > row.sequence:
         return None
     if sequence < row.sequence:
@@ -257,4 +255,3 @@ def _repeated(connection: Connection, id_: int, producer: str, sequence: int) ->
         )  # fmt: skip
     answer: list[Appended] = row.answer
     return answer
-

@@ -75,12 +75,8 @@ def _shorten(connection: Connection, one: Due, now_s: float, most: int) -> int:
         gone.append(record)
     if gone:
         end = gone[-1].offset + 1
-        connection.execute(
-            delete(records).where(records.c.partition == one.partition, records.c.offset < end)
-        )
-        connection.execute(
-            update(partitions).where(partitions.c.id == one.partition).values(start=end, bytes=kept)
-        )
+        connection.execute(delete(records).where(records.c.partition == one.partition, records.c.offset < end))
+        connection.execute(update(partitions).where(partitions.c.id == one.partition).values(start=end, bytes=kept))
         less = int(row.bytes) - kept
         connection.execute(update(streams).where(streams.c.id == one.stream).values(bytes=streams.c.bytes - less))
         numbered = [{"k": record.key, "v": record.version} for record in gone if record.version]

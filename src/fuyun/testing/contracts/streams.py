@@ -198,7 +198,11 @@ class StreamStoreContract:
             made = await stores.append("a", key="x", expected=0)
             assert made[0].version == 1
             sent = [record("b", "x", expected=1), record("c", "y", expected=0), record("d", "x", expected=2)]
-            assert [one.version for one in await stores.streams.append("default", "s", sent, QUOTAS, NOW_S)] == [2, 1, 3]
+            assert [one.version for one in await stores.streams.append("default", "s", sent, QUOTAS, NOW_S)] == [
+                2,
+                1,
+                3,
+            ]
             assert (await stores.append("e", key="x"))[0].version == 4, "nothing expected"
             sent = [record("no", "y", expected=1), record("no", "x", expected=3)]
             with pytest.raises(Conflict) as refused:

@@ -17,6 +17,7 @@ from fuyun.transports.api import (
     archives,
     audit,
     functions,
+    groups,
     health,
     info,
     invocations,
@@ -28,6 +29,7 @@ from fuyun.transports.api import (
     namespaces,
     node,
     secrets,
+    streams,
     versions,
 )
 from fuyun.transports.api.calls import Life, Limits, Services
@@ -46,6 +48,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *secrets.ENDPOINTS,
     *archives.ENDPOINTS,
     *layers.ENDPOINTS,
+    *streams.ENDPOINTS,
+    *groups.ENDPOINTS,
     *functions.ENDPOINTS,
     *versions.ENDPOINTS,
     *node.ENDPOINTS,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fuyun.services.layers import Layers
     from fuyun.services.measures import Measures
     from fuyun.services.records import Records
+    from fuyun.services.streams import Streams
     from fuyun.services.tenants import Tenants
 
 T = TypeVar("T")
@@ -50,6 +51,7 @@ class Services:
     deployer: Deployer
     layers: Layers
     records: Records
+    streams: Streams
     invoker: Invoker
     measures: Measures
     gauges: Callable[[], Gauges]
