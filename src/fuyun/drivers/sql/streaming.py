@@ -70,7 +70,7 @@ records = Table(
     Column("version", Integer, nullable=False),
     Column("at_s", Float, nullable=False),
     Column("size", Integer, nullable=False),
-    Column("event", LargeBinary, nullable=False),  # MessagePack of `domain.events.Event`
+    Column("event", LargeBinary, nullable=False),  # see `pack`
     PrimaryKeyConstraint("partition", "offset"),
     sqlite_with_rowid=False,
 )  # fmt: skip
@@ -130,7 +130,7 @@ cursors = Table(
 )  # fmt: skip
 
 _encode = msgspec.msgpack.Encoder().encode
-event_of = msgspec.msgpack.Decoder(Event).decode
+_decode = msgspec.msgpack.Decoder(tuple[Any, ...]).decode
 
 _insert = insert(records)
 _advance = (
@@ -139,6 +139,16 @@ _advance = (
     .values(end=bindparam("to"), bytes=partitions.c.bytes + bindparam("added"), last_s=bindparam("at"))
 )
 _grow = update(streams).where(streams.c.id == bindparam("of")).values(bytes=streams.c.bytes + bindparam("added"))
+
+
+def pack(event: Event) -> bytes:
+    """An event as it is stored: the values of its fields in their order, as MessagePack. A field may join at the end."""
+    return _encode(msgspec.structs.astuple(event))
+
+
+def unpack(data: bytes) -> Event:
+    """The event again."""
+    return Event(**dict(zip(Event.__struct_fields__, _decode(data))))
 
 
 def find(connection: Connection, namespace: str, name: str) -> tuple[int, Stream] | None:
@@ -193,7 +203,7 @@ def append(
     counted = _count(connection, id_, appending) if stream.spec.versioned else [0] * len(appending)
     made, values = [], []
     for number, version, one in zip(numbers, counted, appending, strict=True):
-        packed = _encode(one.event)
+        packed = pack(one.event)
         size = len(packed) + len(one.key)
         values.append(
             {"partition": rows[number].id, "offset": ends[number], "key": one.key, "version": version,

@@ -213,7 +213,7 @@ def _of(table: Any, id_: int, key: str) -> ColumnElement[bool]:
 def _record(row: Row[Any], partition: int) -> Record:
     return Record(
         partition=partition, offset=row.offset, key=row.key, version=row.version, at_s=row.at_s,
-        event=streaming.event_of(row.event),
+        event=streaming.unpack(row.event),
     )  # fmt: skip
 
 
