@@ -28,6 +28,8 @@ class Quotas(Wire, frozen=True, kw_only=True):
     storage_bytes: int = 10 * 2**30  # code and layers
     streams: int = 100
     stream_bytes: int = 10 * 2**30  # records kept, change feeds of tables included
+    tables: int = 100
+    table_bytes: int = 10 * 2**30  # items
 
 
 class Namespace(Wire, frozen=True, kw_only=True):

@@ -142,7 +142,7 @@ _grow = update(streams).where(streams.c.id == bindparam("of")).values(bytes=stre
 
 
 def pack(event: Event) -> bytes:
-    """An event as it is stored: the values of its fields in their order, as MessagePack. A field may join at the end."""
+    """An event as it is stored: the values of its fields in order, as MessagePack. A field may join at the end."""
     return _encode(msgspec.structs.astuple(event))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,13 +57,17 @@ def record(text: str, key: str = "", **fields: Any) -> Appending:
     return Appending(event=event, key=key, **fields)
 
 
-@pytest.mark.anyio
-class StreamStoreContract:
-    """Subclass it with `open`."""
+class StreamStoresContract(ABC):
+    """What a suite over `StreamStores` needs."""
 
+    @abstractmethod
     def open(self, folder: Path) -> AbstractAsyncContextManager[StreamStores]:
-        """The stores of a folder, new or opened again."""
-        raise NotImplementedError
+        """The stores kept in `folder`; opening the same folder again finds what was written before."""
+
+
+@pytest.mark.anyio
+class StreamStoreContract(StreamStoresContract):
+    """Subclass it with `open`."""
 
     async def test_a_stream_is_made_changed_listed_and_deleted(self, tmp_path: Path) -> None:
         spec = StreamSpec(partitions=3, retention_s=60.0, description="orders \U0001f600")
@@ -297,12 +302,8 @@ class StreamStoreContract:
 
 
 @pytest.mark.anyio
-class GroupStoreContract:
+class GroupStoreContract(StreamStoresContract):
     """Subclass it with `open`."""
-
-    def open(self, folder: Path) -> AbstractAsyncContextManager[StreamStores]:
-        """The stores of a folder, new or opened again."""
-        raise NotImplementedError
 
     async def test_a_cursor_moves_by_commits_and_is_kept(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as stores:
