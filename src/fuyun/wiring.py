@@ -40,6 +40,7 @@ from fuyun.drivers.records.folder import FolderRecords
 from fuyun.drivers.sql.sqlite import Database
 from fuyun.drivers.streams.groups import SqlGroups
 from fuyun.drivers.streams.store import SqlStreams
+from fuyun.drivers.tables.store import SqlTables
 from fuyun.services import calendar
 from fuyun.services.collecting import Collector
 from fuyun.services.credentials import Credentials
@@ -55,6 +56,7 @@ from fuyun.services.routes import RouteTable
 from fuyun.services.sealing import load_key
 from fuyun.services.storage import Storage
 from fuyun.services.streams import Streams
+from fuyun.services.tables import Tables
 from fuyun.services.tenants import Tenants
 from fuyun.settings import Settings
 from fuyun.transports.api import calls
@@ -248,13 +250,16 @@ async def _make_services(
     streams.start(scope)
     stack.callback(streams.close)
     tenants.on_namespace_deleted(streams.forget)
+    tables = Tables(SqlTables(drivers.database), streams, tenants)
+    tables.start(scope)
+    tenants.on_namespace_deleted(tables.forget)
 
     async def inventory() -> dict[str, Any]:
         return {**await host.inventory(), "scaling": dispatcher.scaling()}
 
     services = calls.Services(
         tenants=tenants, functions=functions, deployer=deployer, layers=layers, records=records, invoker=dispatcher,
-        streams=streams,
+        streams=streams, tables=tables,
         measures=measures, gauges=dispatcher.gauges, plan_of=host.plan_of, inventory=inventory,
         unready=lambda: "starting", gateway_url=lambda: "",
         limits=calls.Limits(upload_bytes=settings.upload_bytes, body_idle_s=settings.body_idle_s),

@@ -27,6 +27,7 @@ from fuyun.drivers.records.folder import FolderRecords
 from fuyun.drivers.sql.sqlite import Database
 from fuyun.drivers.streams.groups import SqlGroups
 from fuyun.drivers.streams.store import SqlStreams
+from fuyun.drivers.tables.store import SqlTables
 from fuyun.services.deploying import Deployer, DeployParts
 from fuyun.services.functions import Functions
 from fuyun.services.gauges import Gauges
@@ -36,6 +37,7 @@ from fuyun.services.records import Records
 from fuyun.services.routes import RouteTable
 from fuyun.services.storage import Storage
 from fuyun.services.streams import Streams
+from fuyun.services.tables import Tables
 from fuyun.services.tenants import PLATFORM, Tenants
 from fuyun.transports.api.app import Limits, Services, create_app
 from fuyun.transports.api.server import ApiServer
@@ -119,10 +121,11 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
             record=store.append_nowait,
         )  # fmt: skip
         holder: list[Served] = []
+        streams = Streams(SqlStreams(database), SqlGroups(database), tenants)
         services = Services(
             tenants=tenants, records=Records(store, 3600.0), layers=layers, deployer=Deployer(parts),
             functions=Functions(catalog, tenants, table.load, host.forget),
-            streams=Streams(SqlStreams(database), SqlGroups(database), tenants),
+            streams=streams, tables=Tables(SqlTables(database), streams, tenants),
             invoker=invoker, measures=measures,
             gauges=lambda: holder[0].gauges,
             plan_of=host.plan_of,

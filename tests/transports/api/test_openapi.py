@@ -52,6 +52,7 @@ PRESENT = {
     "number": "1",
     "stream": "orders",
     "group": "billing",
+    "table": "orders",
 }
 
 
@@ -111,6 +112,9 @@ async def furnish(api: Served) -> None:
     appended = await api.http.post(f"{stream}/records", json={"records": [{"key": "a", "data": 1}]})
     assert appended.status_code == 200
     assert (await api.http.put(f"{stream}/snapshot", json={"key": "a", "version": 1, "data": 1})).status_code == 200
+    table = "/v1/namespaces/default/tables/orders"
+    assert (await api.http.put(table, json={})).status_code == 200
+    assert (await api.http.post(f"{table}/write", json={"changes": [{"put": {"id": "a"}}]})).status_code == 200
     assert (await api.http.post(f"{stream}/groups/billing/claim", json={})).status_code == 200
 
 

@@ -30,6 +30,7 @@ from fuyun.transports.api import (
     node,
     secrets,
     streams,
+    tables,
     versions,
 )
 from fuyun.transports.api.calls import Life, Limits, Services
@@ -50,6 +51,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *layers.ENDPOINTS,
     *streams.ENDPOINTS,
     *groups.ENDPOINTS,
+    *tables.ENDPOINTS,
     *functions.ENDPOINTS,
     *versions.ENDPOINTS,
     *node.ENDPOINTS,

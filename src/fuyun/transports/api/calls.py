@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fuyun.services.measures import Measures
     from fuyun.services.records import Records
     from fuyun.services.streams import Streams
+    from fuyun.services.tables import Tables
     from fuyun.services.tenants import Tenants
 
 T = TypeVar("T")
@@ -52,6 +53,7 @@ class Services:
     layers: Layers
     records: Records
     streams: Streams
+    tables: Tables
     invoker: Invoker
     measures: Measures
     gauges: Callable[[], Gauges]

@@ -74,6 +74,7 @@ PATH_PARAMS = {
         "a stream: 1 to 63 of a-z, 0-9 and '-', starting with a letter; table.NAME is a feed",
         "orders",
     ),
+    "table": PathParam(_NAME, "a table: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "orders"),
     "group": PathParam(
         r"[a-z][a-z0-9.:_-]{0,254}", "a group: 1 to 255 of a-z, 0-9 and .:_-, starting with a letter", "billing"
     ),
