@@ -64,6 +64,10 @@ class Settings(Wire, frozen=True, kw_only=True):
     ] = 300.0
     upload_bytes: Annotated[int, _doc("largest code archive, unpacked; 413 above")] = 512 * 2**20
     retention_s: Annotated[float, _doc("seconds records and logs are kept; a week shows last week")] = 7 * 86400.0
+    delivery_retention_s: Annotated[
+        float, _doc("seconds asynchronous invocations are listed after they succeeded or were stopped; a day's worth")
+    ] = 86400.0
+    dead_letter_s: Annotated[float, _doc("seconds dead letters are kept; two weeks outlast a holiday")] = 14 * 86400.0
     log_level: Annotated[str, _doc("debug, info, warning or error of the platform's own log")] = "info"
 
     @property

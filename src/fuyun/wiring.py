@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import structlog
@@ -32,6 +33,7 @@ from fuyun.drivers.builds.uv import UvBuilder, UvOptions
 from fuyun.drivers.catalog.functions import SqlCatalog
 from fuyun.drivers.catalog.layers import SqlLayers
 from fuyun.drivers.catalog.tenants import SqlTenants
+from fuyun.drivers.deliveries.sql import SqlDeliveries
 from fuyun.drivers.instances import memory
 from fuyun.drivers.instances.host import HostOptions, LocalHost
 from fuyun.drivers.instances.interpreters import Interpreter, Interpreters
@@ -42,8 +44,11 @@ from fuyun.drivers.streams.groups import SqlGroups
 from fuyun.drivers.streams.store import SqlStreams
 from fuyun.drivers.tables.store import SqlTables
 from fuyun.services import calendar
+from fuyun.services.accepting import Acceptor
 from fuyun.services.collecting import Collector
 from fuyun.services.credentials import Credentials
+from fuyun.services.deferring import Deferring
+from fuyun.services.deliveries import Deliverer
 from fuyun.services.deploying import Deployer, DeployParts
 from fuyun.services.dispatching import Dispatcher
 from fuyun.services.environments import environment_of
@@ -51,13 +56,17 @@ from fuyun.services.functions import Functions
 from fuyun.services.gauges import StartBudget
 from fuyun.services.layers import Layers
 from fuyun.services.measures import Measures
+from fuyun.services.oversight import Oversight
 from fuyun.services.records import Records
+from fuyun.services.relay import Relay
 from fuyun.services.routes import RouteTable
 from fuyun.services.sealing import load_key
 from fuyun.services.storage import Storage
 from fuyun.services.streams import Streams
 from fuyun.services.tables import Tables
+from fuyun.services.targets import FunctionTarget, Targets
 from fuyun.services.tenants import Tenants
+from fuyun.services.triggers.bindings import Bindings
 from fuyun.settings import Settings
 from fuyun.transports.api import calls
 from fuyun.transports.api.app import create_app
@@ -136,16 +145,18 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
     drivers = await _open_drivers(settings, stack)
     tenants = await Tenants.open(SqlTenants(drivers.database), data / "secret.key")
     admin_key = await tenants.bootstrap("fuyun up")
-    dispatcher, services = await _make_services(settings, drivers, tenants, scope, stack)
+    dispatcher, services, events = await _make_services(settings, drivers, tenants, scope, stack)
 
     # transports
     state = {"unready": "starting", "gateway": ""}
-    gateway = Gateway(dispatcher, tenants.authenticate, _gateway_limits(settings))
+    gateway = Gateway(dispatcher, tenants.authenticate, _gateway_limits(settings), events.deferring.of("gateway"))
     services = dataclasses.replace(
         services,
         gauges=lambda: dataclasses.replace(
             dispatcher.gauges(gateway.stats.connections),
             network_refused=drivers.host.network_refused,
+            lanes=tuple(events.deliverer.gauges()),
+            outcomes=events.deliverer.outcomes,
             budget=StartBudget(**drivers.host.budget_of_starts()),
         ),
         unready=lambda: state["unready"],
@@ -158,7 +169,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
 
     async def drain() -> None:
         state["unready"] = "the platform is going down"
-        await gateway.drain(settings.drain_s)
+        await asyncio.gather(gateway.drain(settings.drain_s), events.deliverer.drain(settings.drain_s))
         await dispatcher.close(settings.drain_s)
 
     stack.push_async_callback(drain)
@@ -208,9 +219,47 @@ async def _open_drivers(settings: Settings, stack: AsyncExitStack) -> _Drivers:
     )  # fmt: skip
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Events:
+    """Everything asynchronous."""
+
+    store: SqlDeliveries
+    acceptor: Acceptor
+    deferring: Deferring
+    targets: Targets
+    deliverer: Deliverer
+    relay: Relay
+    bindings: Bindings
+
+
+def _make_events(
+    drivers: _Drivers, tenants: Tenants, dispatcher: Dispatcher, table: RouteTable, scope: Scope
+) -> _Events:
+    """The event path. Other services register targets and matchers; `_open_events` sets it going."""
+    store = SqlDeliveries(drivers.database)
+    acceptor = Acceptor(store, lambda namespace: tenants.quotas(namespace).deliveries)
+    targets = Targets()
+    targets.register("function", FunctionTarget(dispatcher, acceptor).send)
+    relay = Relay(store, acceptor, dispatcher)
+    drivers.database.on_emit(relay.wake)
+    return _Events(
+        store=store, acceptor=acceptor, deferring=Deferring(dispatcher, acceptor, scope, "api"), targets=targets,
+        deliverer=Deliverer(store, acceptor, dispatcher, targets, Random().random), relay=relay,
+        bindings=Bindings(table),
+    )  # fmt: skip
+
+
+async def _open_events(events: _Events, stack: AsyncExitStack) -> None:
+    await events.deliverer.open()
+    stack.push_async_callback(events.acceptor.close)
+    stack.push_async_callback(events.deliverer.close)
+    events.relay.open()
+    stack.push_async_callback(events.relay.close)
+
+
 async def _make_services(
     settings: Settings, drivers: _Drivers, tenants: Tenants, scope: Scope, stack: AsyncExitStack
-) -> tuple[Dispatcher, calls.Services]:
+) -> tuple[Dispatcher, calls.Services, _Events]:
     """The services; what the transports know themselves is filled in by `_build`."""
     catalog, blobs, store, host = drivers.catalog, drivers.blobs, drivers.store, drivers.host
 
@@ -224,19 +273,27 @@ async def _make_services(
         queue_length=settings.queue_length, queue_wait_s=settings.queue_wait_s,
     )  # fmt: skip
     key = await asyncio.to_thread(load_key, settings.data_path / "secret.key", False)
-    inward = Inward(dispatcher, Credentials(key, settings.credential_s))
+    events = _make_events(drivers, tenants, dispatcher, table, scope)
+    inward = Inward(dispatcher, Credentials(key, settings.credential_s), deferring=events.deferring)
     host.attend_by(inward)
     stack.push_async_callback(inward.close)
     await dispatcher.open()
     calendar.start(scope, dispatcher.provision)
-    functions = Functions(catalog, tenants, dispatcher.reload, host.forget)
+    oversight = Oversight(events.store, events.deliverer, settings.delivery_retention_s, settings.dead_letter_s)
+    oversight.start_pruning(scope)
+
+    async def reload(namespace: str, function: str) -> None:
+        await dispatcher.reload(namespace, function)
+        events.bindings.changed()
+
+    functions = Functions(catalog, tenants, reload, host.forget)
     storage = Storage(catalog, drivers.layers, tenants)
     layers = Layers(drivers.layers, blobs, storage, tenants)
     deployer = Deployer(
         DeployParts(
             catalog=catalog, blobs=blobs, builder=drivers.builder, modules=drivers.modules,
             java=drivers.java, packages=drivers.packages, images=drivers.images, host=host,
-            tenants=tenants, layers=layers, storage=storage, on_change=dispatcher.reload,
+            tenants=tenants, layers=layers, storage=storage, on_change=reload,
             upload_bytes=settings.upload_bytes, record=store.append_nowait,
             interpreter_of=lambda runtime: Path(drivers.interpreters.by_runtime(runtime).executable),
         )
@@ -245,6 +302,7 @@ async def _make_services(
     records.start_pruning(scope)
     tenants.on_namespace_deleted(records.forget)
     Collector(catalog, drivers.layers, blobs).start(scope)
+    await _open_events(events, stack)
 
     streams = Streams(SqlStreams(drivers.database), SqlGroups(drivers.database), tenants)
     streams.start(scope)
@@ -260,11 +318,12 @@ async def _make_services(
     services = calls.Services(
         tenants=tenants, functions=functions, deployer=deployer, layers=layers, records=records, invoker=dispatcher,
         streams=streams, tables=tables,
-        measures=measures, gauges=dispatcher.gauges, plan_of=host.plan_of, inventory=inventory,
+        deferring=events.deferring, oversight=oversight, measures=measures, gauges=dispatcher.gauges,
+        plan_of=host.plan_of, inventory=inventory,
         unready=lambda: "starting", gateway_url=lambda: "",
         limits=calls.Limits(upload_bytes=settings.upload_bytes, body_idle_s=settings.body_idle_s),
     )  # fmt: skip
-    return dispatcher, services
+    return dispatcher, services, events
 
 
 async def _open_host(host: LocalHost, interpreters: Interpreters) -> list[str]:

@@ -30,6 +30,7 @@ class Quotas(Wire, frozen=True, kw_only=True):
     stream_bytes: int = 10 * 2**30  # records kept, change feeds of tables included
     tables: int = 100
     table_bytes: int = 10 * 2**30  # items
+    deliveries: int = 1_000_000  # asynchronous invocations and events that wait
 
 
 class Namespace(Wire, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import msgspec
 
 from fuyun.base import clock, ids
+from fuyun.domain.deliveries import ATTEMPT_FIELD, DELIVERY_FIELD, HOPS_FIELD, TRAIL_FIELD
 from fuyun.domain.errors import Forbidden, LoopDetected, NotFound, Unauthenticated
 from fuyun.domain.functions import Version
 from fuyun.domain.inward import DEPTH_FIELD, MOST_DEPTH
@@ -27,7 +28,10 @@ from fuyun.services.requests import Request
 from fuyun.services.routes import Route
 
 _CREDENTIAL = "/credential"
-_OURS = ("authorization", "fuyun-key", "fuyun-credential", DEPTH_FIELD)
+_OURS = (
+    *("authorization", "fuyun-key", "fuyun-credential"),
+    *(DEPTH_FIELD, HOPS_FIELD, TRAIL_FIELD, DELIVERY_FIELD, ATTEMPT_FIELD),
+)
 _POST = frozenset({"POST"})
 #: Of a request for another credential; nothing in it is looked at.
 _RENEWAL_BYTES = 1024
@@ -51,13 +55,14 @@ class InwardInvoker:
         self._version = version
         self._instance = instance
 
-    def credential(self, invocation: str, depth: int) -> tuple[str, int]:
+    def credential(self, invocation: str, depth: int, hops: int, trail: str) -> tuple[str, int]:
         """One of this instance's, and when it expires (seconds since the epoch)."""
         version = self._version
         exp = int(clock.wall_s() + self._credentials.life_s)
         claims = Claims(
             instance=self._instance, namespace=version.namespace, function=version.function,
             version=version.qualifier, invocation=invocation, depth=min(depth, MOST_DEPTH), exp=exp,
+            hops=hops, trail=trail,
         )  # fmt: skip
         return self._credentials.issue(claims), exp
 
@@ -132,6 +137,8 @@ class InwardInvoker:
             )
         kept = [field for field in request.headers if field[0] not in _OURS]
         kept.append((DEPTH_FIELD, str(claims.depth + 1)))
+        if claims.trail:
+            kept += [(HOPS_FIELD, str(claims.hops)), (TRAIL_FIELD, claims.trail)]
         if route.methods:  # /invoke
             asked = Request("event", "POST", "/", "", kept, request.source, "http")
         else:
@@ -150,7 +157,8 @@ class InwardInvoker:
                 f"the invocation {claims.invocation} that the credential was given to is over",
                 hint="ask while it runs; the next invocation brings another credential",
             )
-        return _Renewal(self.credential(claims.invocation, claims.depth), responder)
+        made = self.credential(claims.invocation, claims.depth, claims.hops, claims.trail)
+        return _Renewal(made, responder)
 
 
 def _token(request: Request) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from fuyun.base.tasks import Scope
 from fuyun.domain.tenants import Role
 from fuyun.drivers.blobs.folder import FolderBlobs
 from fuyun.drivers.builds.images import ImageBuilder
@@ -21,6 +22,7 @@ from fuyun.drivers.builds.npm import NpmBuilder, NpmOptions
 from fuyun.drivers.catalog.functions import SqlCatalog
 from fuyun.drivers.catalog.layers import SqlLayers
 from fuyun.drivers.catalog.tenants import SqlTenants
+from fuyun.drivers.deliveries.sql import SqlDeliveries
 from fuyun.drivers.instances.interpreters import Interpreters
 from fuyun.drivers.instances.nodes import Nodes
 from fuyun.drivers.records.folder import FolderRecords
@@ -28,16 +30,21 @@ from fuyun.drivers.sql.sqlite import Database
 from fuyun.drivers.streams.groups import SqlGroups
 from fuyun.drivers.streams.store import SqlStreams
 from fuyun.drivers.tables.store import SqlTables
+from fuyun.services.accepting import Acceptor
+from fuyun.services.deferring import Deferring
+from fuyun.services.deliveries import Deliverer
 from fuyun.services.deploying import Deployer, DeployParts
 from fuyun.services.functions import Functions
 from fuyun.services.gauges import Gauges
 from fuyun.services.layers import Layers
 from fuyun.services.measures import Measures
+from fuyun.services.oversight import Oversight
 from fuyun.services.records import Records
 from fuyun.services.routes import RouteTable
 from fuyun.services.storage import Storage
 from fuyun.services.streams import Streams
 from fuyun.services.tables import Tables
+from fuyun.services.targets import Targets
 from fuyun.services.tenants import PLATFORM, Tenants
 from fuyun.transports.api.app import Limits, Services, create_app
 from fuyun.transports.api.server import ApiServer
@@ -120,13 +127,19 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
             interpreter_of=lambda runtime: Path(sys.executable), on_change=table.load, layers=layers, storage=storage,
             record=store.append_nowait,
         )  # fmt: skip
+        scope = await stack.enter_async_context(Scope("served", lambda error: None))
+        deliveries = SqlDeliveries(database)
+        acceptor = Acceptor(deliveries, lambda namespace: tenants.quotas(namespace).deliveries)
+        deliverer = Deliverer(deliveries, acceptor, invoker, Targets(), lambda: 0.5)
+        stack.push_async_callback(acceptor.close)
         holder: list[Served] = []
         streams = Streams(SqlStreams(database), SqlGroups(database), tenants)
         services = Services(
             tenants=tenants, records=Records(store, 3600.0), layers=layers, deployer=Deployer(parts),
             functions=Functions(catalog, tenants, table.load, host.forget),
             streams=streams, tables=Tables(SqlTables(database), streams, tenants),
-            invoker=invoker, measures=measures,
+            invoker=invoker, measures=measures, deferring=Deferring(invoker, acceptor, scope, "api"),
+            oversight=Oversight(deliveries, deliverer, 3600.0, 3600.0),
             gauges=lambda: holder[0].gauges,
             plan_of=host.plan_of,
             inventory=host.inventory,

@@ -19,12 +19,14 @@ from fuyun.domain.tenants import Principal
 if TYPE_CHECKING:
     from fuyun.domain.functions import Version
     from fuyun.ports.instances import StartPlan
+    from fuyun.services.deferring import Deferring
     from fuyun.services.deploying import Deployer
     from fuyun.services.functions import Functions
     from fuyun.services.gauges import Gauges
     from fuyun.services.invoking import Invoker
     from fuyun.services.layers import Layers
     from fuyun.services.measures import Measures
+    from fuyun.services.oversight import Oversight
     from fuyun.services.records import Records
     from fuyun.services.streams import Streams
     from fuyun.services.tables import Tables
@@ -55,6 +57,8 @@ class Services:
     streams: Streams
     tables: Tables
     invoker: Invoker
+    deferring: Deferring
+    oversight: Oversight
     measures: Measures
     gauges: Callable[[], Gauges]
     plan_of: Callable[[Version], StartPlan]

@@ -8,8 +8,9 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Final, final
 
 from fuyun.base import clock
-from fuyun.domain.errors import Unauthenticated
+from fuyun.domain.errors import BadRequest, Unauthenticated
 from fuyun.domain.tenants import ROLE_ACTIONS, Principal
+from fuyun.services.deferring import is_asynchronous
 from fuyun.services.invoking import Invoker
 from fuyun.services.routes import Route
 from fuyun.transports.gateway.limits import GatewayLimits
@@ -46,6 +47,7 @@ class Shared:
         "_loop",
         "connections",
         "date",
+        "deferred",
         "draining",
         "invoker",
         "limits",
@@ -54,8 +56,16 @@ class Shared:
         "stats",
     )
 
-    def __init__(self, invoker: Invoker, authenticate: Callable[[str], Principal], limits: GatewayLimits) -> None:
+    def __init__(
+        self,
+        invoker: Invoker,
+        authenticate: Callable[[str], Principal],
+        limits: GatewayLimits,
+        deferred: Invoker | None = None,
+    ) -> None:
+        """`deferred`: takes what asks for asynchronous invocation; None: nothing does that here."""
         self.invoker = invoker
+        self.deferred = deferred
         self.limits = limits
         self.short_heads = min(limits.head_bytes, limits.target_bytes) < 4096  # a single slice may hold a head too long
         self.stats = GatewayStats()
@@ -71,6 +81,14 @@ class Shared:
         """Renew the coarse time and the Date line."""
         self.now_s = clock.mono_s()
         self.date = f"Date: {formatdate(clock.wall_s(), usegmt=True)}\r\n"
+
+    def invoker_for(self, fields: dict[str, str], upgrade: bool) -> Invoker:
+        """Who takes a request with such header fields. BadRequest."""
+        if self.deferred is None or not is_asynchronous(fields):
+            return self.invoker
+        if upgrade:
+            raise BadRequest("a WebSocket cannot be opened asynchronously", hint="leave out Fuyun-Invocation-Type")
+        return self.deferred
 
     def authorise(self, route: Route, fields: dict[str, str]) -> None:
         """Pass when the request's key (Fuyun-Key, else Authorization) may invoke in the route's namespace.

@@ -1,0 +1,137 @@
+"""The event path over a dispatcher in virtual time, and a database in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from fuyun.base import ids
+from fuyun.base.tasks import Scope
+from fuyun.domain.deliveries import Delivery, Order, Parcel
+from fuyun.domain.events import Event, Target
+from fuyun.drivers.deliveries.sql import SqlDeliveries
+from fuyun.drivers.deliveries.triggers import SqlTriggers
+from fuyun.drivers.sql.outbox import emit
+from fuyun.ports.deliveries import DeliveryQuery
+from fuyun.services.accepting import Acceptor
+from fuyun.services.deferring import Deferring
+from fuyun.services.deliveries import Deliverer
+from fuyun.services.oversight import Oversight
+from fuyun.services.relay import Relay
+from fuyun.services.targets import FunctionTarget, Targets
+from fuyun.services.triggers.bindings import Bindings
+from fuyun.testing import times
+from fuyun.testing.databases import InlineDatabase
+from fuyun.testing.hosts import FakeCall
+from tests.services.platforms import Platform
+
+
+class Events:
+    """Everything asynchronous; `restart` is what a kill and a new start come to."""
+
+    def __init__(self, platform: Platform, seed: int = 1) -> None:
+        self.platform = platform
+        self.database = InlineDatabase()
+        self.random = random.Random(seed)
+        self.sent: list[tuple[str, str, Event]] = []  # to queues: namespace, name
+        self.sending: Callable[[], Awaitable[None]] | None = None  # what sending to a queue does first
+        self.failed: list[BaseException] = []
+        self.handler: Callable[[FakeCall], None] | None = answer_all  # None leaves calls inside
+        platform.host.on_call = self._call
+        self._make()
+
+    def _call(self, call: FakeCall) -> None:
+        if self.handler is not None:
+            self.handler(call)
+
+    def _make(self) -> None:
+        database: Any = self.database
+        dispatcher = self.platform.dispatcher
+        self.store = SqlDeliveries(database)
+        self.triggers = SqlTriggers(database)
+        self.acceptor = Acceptor(self.store, lambda namespace: self.platform.quotas[namespace].deliveries)
+        self.targets = Targets()
+        self.targets.register("function", FunctionTarget(dispatcher, self.acceptor).send)
+        self.targets.register("queue", self._send)
+        self.relay = Relay(self.store, self.acceptor, dispatcher)
+        database.on_emit(self.relay.wake)
+        self.deliverer = Deliverer(self.store, self.acceptor, dispatcher, self.targets, self.random.random)
+        self.oversight = Oversight(self.store, self.deliverer, 86400.0, 14 * 86400.0)
+        self.bindings = Bindings(dispatcher._table)
+        self.scope = Scope("events", self.failed.append)
+        self.deferring = Deferring(dispatcher, self.acceptor, self.scope, "test")
+
+    async def _send(self, namespace: str, name: str, qualifier: str, events: Sequence[Event]) -> None:
+        if self.sending is not None:
+            await self.sending()
+        self.sent += [(namespace, name, event) for event in events]
+
+    async def open(self) -> None:
+        """Begin."""
+        await self.deliverer.open()
+        self.relay.open()
+
+    async def close(self) -> None:
+        """End at once, whatever is under way."""
+        await self.relay.close()
+        await self.deliverer.close()
+        await self.scope.close()
+        await self.acceptor.close()
+
+    async def restart(self) -> None:
+        """Begin anew on what is on the disk."""
+        await self.close()
+        self._make()
+        await self.open()
+
+    async def accept(self, name: str = "f", body: Any = None, namespace: str = "default", **fields: Any) -> str:
+        """Accept an event invocation; its id."""
+        order = Order(
+            id=ids.new_id(), namespace=namespace, target=Target(kind="function", name=name),
+            parcel=Parcel(body=json.dumps(body).encode()), **fields,
+        )  # fmt: skip
+        return await self.acceptor.accept(order)
+
+    async def post(self, event: Event, origin: str = "photos") -> None:
+        """Emit an event of a bucket."""
+        await self.database.write(lambda connection: emit(connection, "default", "bucket", origin, [event]))
+
+    async def find(self, id_: str, namespace: str = "default") -> Delivery:
+        """A delivery."""
+        return (await self.store.get(namespace, id_))[0]
+
+    async def list(self, **fields: Any) -> list[Delivery]:
+        """Deliveries of the namespace `default`."""
+        query = DeliveryQuery(**{"namespace": "default", "limit": 100_000, **fields})
+        return await self.store.list_deliveries(query)
+
+
+def answer_all(call: FakeCall) -> None:
+    """A handler that returns its event."""
+    call.answer(json.loads(call.body or b"null"))
+
+
+def play(scene: Callable[[Events], Awaitable[None]], seed: int = 1, **options: Any) -> Events:
+    """Run a scene in virtual time."""
+
+    async def main() -> Events:
+        failed: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: failed.append(context))
+        platform = Platform(0.0, **options)
+        await platform.dispatcher.open()
+        events = Events(platform, seed)
+        await events.open()
+        try:
+            await scene(events)
+        finally:
+            await events.close()
+            await platform.dispatcher.close(5.0)
+            events.database.close()
+        assert failed == []
+        assert events.failed == []
+        return events
+
+    return times.run(main())
