@@ -44,6 +44,9 @@ from fuyun.drivers.queues.store import SqlQueues
 from fuyun.drivers.queues.topics import SqlTopics
 from fuyun.drivers.records.folder import FolderRecords
 from fuyun.drivers.sql.sqlite import Database
+from fuyun.drivers.streams.groups import SqlGroups
+from fuyun.drivers.streams.store import SqlStreams
+from fuyun.drivers.tables.store import SqlTables
 from fuyun.services import calendar
 from fuyun.services.accepting import Acceptor
 from fuyun.services.buses import Buses
@@ -66,6 +69,8 @@ from fuyun.services.relay import Relay
 from fuyun.services.routes import RouteTable
 from fuyun.services.sealing import load_key
 from fuyun.services.storage import Storage
+from fuyun.services.streams import Streams
+from fuyun.services.tables import Tables
 from fuyun.services.targets import FunctionTarget, Targets
 from fuyun.services.tenants import Tenants
 from fuyun.services.triggers.bindings import Bindings
@@ -318,12 +323,21 @@ async def _make_services(
     await _open_events(events, stack)
     stack.push_async_callback(messaging.close)
 
+    streams = Streams(SqlStreams(drivers.database), SqlGroups(drivers.database), tenants)
+    streams.start(scope)
+    stack.callback(streams.close)
+    tenants.on_namespace_deleted(streams.forget)
+    tables = Tables(SqlTables(drivers.database), streams, tenants)
+    tables.start(scope)
+    tenants.on_namespace_deleted(tables.forget)
+
     async def inventory() -> dict[str, Any]:
         return {**await host.inventory(), "scaling": dispatcher.scaling()}
 
     services = calls.Services(
         tenants=tenants, functions=functions, deployer=deployer, layers=layers, buses=buses, records=records,
-        invoker=dispatcher, queues=messaging.queues, topics=messaging.topics, deferring=events.deferring,
+        invoker=dispatcher, queues=messaging.queues, topics=messaging.topics, streams=streams, tables=tables,
+        deferring=events.deferring,
         oversight=oversight, measures=measures, gauges=dispatcher.gauges, plan_of=host.plan_of, inventory=inventory,
         unready=lambda: "starting", gateway_url=lambda: "",
         limits=calls.Limits(upload_bytes=settings.upload_bytes, body_idle_s=settings.body_idle_s),

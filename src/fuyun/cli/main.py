@@ -15,6 +15,7 @@ NOUNS = {
     "up": "up", "down": "down", "status": "status", "node": "node", "doctor": "doctor",
     "init": "init", "deploy": "deploy", "remove": "remove", "invoke": "invoke", "logs": "logs",
     "queue": "queue", "topic": "topic",
+    "stream": "stream", "table": "table",
     "fn": "fn", "alias": "alias", "rollback": "alias", "layer": "layer",
     "bus": "bus",
     "namespace": "namespace", "key": "key", "secret": "secret", "audit": "audit",

@@ -17,8 +17,10 @@ from typing import Any
 import msgspec
 
 from fuyun.client.buses import BusesOfPlatform
+from fuyun.client.documents import Documents
 from fuyun.client.http import Request, path_of
 from fuyun.client.messaging import Messaging
+from fuyun.client.streaming import Streaming
 from fuyun.domain.errors import PlatformError
 from fuyun.domain.functions import Alias, Artifact, Function, FunctionSpec, Version, Weight
 from fuyun.domain.invocations import Invocation, LogLine
@@ -80,7 +82,7 @@ def parse_timing(value: str) -> dict[str, float]:
     return found
 
 
-class Platform(BusesOfPlatform, Messaging):
+class Platform(BusesOfPlatform, Messaging, Streaming, Documents):
     """A platform reached over its API. `namespace` is where functions are looked for; default: the profile's."""
 
     # --- the platform itself ---------------------------------------------------------------------------------------

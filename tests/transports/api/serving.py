@@ -32,6 +32,9 @@ from fuyun.drivers.queues.store import SqlQueues
 from fuyun.drivers.queues.topics import SqlTopics
 from fuyun.drivers.records.folder import FolderRecords
 from fuyun.drivers.sql.sqlite import Database
+from fuyun.drivers.streams.groups import SqlGroups
+from fuyun.drivers.streams.store import SqlStreams
+from fuyun.drivers.tables.store import SqlTables
 from fuyun.services.accepting import Acceptor
 from fuyun.services.buses import Buses
 from fuyun.services.deferring import Deferring
@@ -46,6 +49,8 @@ from fuyun.services.queues import Queues
 from fuyun.services.records import Records
 from fuyun.services.routes import RouteTable
 from fuyun.services.storage import Storage
+from fuyun.services.streams import Streams
+from fuyun.services.tables import Tables
 from fuyun.services.targets import Targets
 from fuyun.services.tenants import PLATFORM, Tenants
 from fuyun.services.topics import Topics
@@ -146,11 +151,13 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         deliverer = Deliverer(deliveries, acceptor, invoker, Targets(), lambda: 0.5)
         stack.push_async_callback(acceptor.close)
         holder: list[Served] = []
+        streams = Streams(SqlStreams(database), SqlGroups(database), tenants)
         services = Services(
             tenants=tenants, records=Records(store, 3600.0), layers=layers, buses=buses, deployer=Deployer(parts),
             functions=Functions(catalog, tenants, table.load, host.forget),
-            queues=queues, topics=Topics(SqlTopics(database), queues, tenants), invoker=invoker,
-             measures=measures, deferring=Deferring(invoker, acceptor, scope, "api"),
+            queues=queues, topics=Topics(SqlTopics(database), queues, tenants),
+            streams=streams, tables=Tables(SqlTables(database), streams, tenants),
+            invoker=invoker, measures=measures, deferring=Deferring(invoker, acceptor, scope, "api"),
             oversight=Oversight(deliveries, deliverer, 3600.0, 3600.0),
             gauges=lambda: holder[0].gauges,
             plan_of=host.plan_of,

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from fuyun.services.oversight import Oversight
     from fuyun.services.queues import Queues
     from fuyun.services.records import Records
+    from fuyun.services.streams import Streams
+    from fuyun.services.tables import Tables
     from fuyun.services.tenants import Tenants
     from fuyun.services.topics import Topics
 
@@ -58,6 +60,8 @@ class Services:
     records: Records
     queues: Queues
     topics: Topics
+    streams: Streams
+    tables: Tables
     invoker: Invoker
     deferring: Deferring
     oversight: Oversight

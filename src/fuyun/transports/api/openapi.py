@@ -155,10 +155,11 @@ def _parameters(endpoint: Endpoint, schema_of: dict[int, Json], components: dict
             "example": param.example,
         }
     if endpoint.query is not None:
-        properties = components[_name_of(schema_of[id(endpoint.query)])]["properties"]
+        query = components[_name_of(schema_of[id(endpoint.query)])]
+        properties, required = query["properties"], query.get("required", ())
         for name, schema in properties.items():
             inner = {key: value for key, value in schema.items() if key != "description"}
-            yield {"name": name, "in": "query", "required": False, "schema": inner,
+            yield {"name": name, "in": "query", "required": name in required, "schema": inner,
                    "description": schema.get("description", "")}  # fmt: skip
     for name in endpoint.request_headers:
         yield {"name": name, "in": "header", "required": False, "schema": {"type": "string"},

@@ -1,0 +1,118 @@
+"""Groups: how far each has read a stream, partition by partition."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from fuyun.domain.errors import Conflict, NotFound, StorageFull
+from fuyun.domain.functions import Wire
+from fuyun.domain.streams import MOST_PARTITIONS, Cursor, position_of
+from fuyun.transports.api.calls import Answer, Call
+from fuyun.transports.api.streams import STREAM, From, Label
+from fuyun.transports.api.table import Endpoint, Success, in_namespace
+
+_GROUP = STREAM + "/groups/{group}"
+Number = Annotated[int, msgspec.Meta(ge=0, lt=MOST_PARTITIONS)]
+
+
+class GroupView(Wire, frozen=True, kw_only=True):
+    """A group's cursors. `lag` is how many records are before it, `age_s` how old the next of them is (0: none)."""
+
+    group: str
+    cursors: list[Cursor]
+    lag: int
+    age_s: float
+
+
+class Claim(Wire, frozen=True, kw_only=True):
+    """Which partition is taken over, by whom; a cursor that is new begins at `from`."""
+
+    partition: Number = 0
+    owner: Label = ""
+    start: From = msgspec.field(default="start", name="from")
+
+
+class Commit(Wire, frozen=True, kw_only=True):
+    """The next offset to read, and the epoch of the claim."""
+
+    partition: Number = 0
+    epoch: Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
+    offset: Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+
+
+class Reset(Wire, frozen=True, kw_only=True):
+    """Where the group goes to, in every partition."""
+
+    to: From = msgspec.field(default="start", name="from")
+
+
+async def _list(call: Call) -> Answer:
+    found = await call.services.streams.list_groups(call.namespace, call.params["stream"])
+    return Answer([GroupView(group=one.group, cursors=one.cursors, lag=one.lag, age_s=one.age_s) for one in found])
+
+
+async def _claim(call: Call) -> Answer:
+    wanted = call.body_as(Claim)
+    return Answer(
+        await call.services.streams.claim(
+            call.namespace, call.params["stream"], call.params["group"], wanted.partition, wanted.owner,
+            position_of(wanted.start),
+        )
+    )  # fmt: skip
+
+
+async def _commit(call: Call) -> Answer:
+    wanted = call.body_as(Commit)
+    await call.services.streams.commit(
+        call.namespace, call.params["stream"], call.params["group"], wanted.partition, wanted.epoch, wanted.offset
+    )
+    return Answer(status=204)
+
+
+async def _reset(call: Call) -> Answer:
+    to = position_of(call.body_as(Reset).to)
+    return Answer(
+        await call.services.streams.reset(
+            call.principal, call.namespace, call.params["stream"], call.params["group"], to, call.source
+        )
+    )
+
+
+async def _delete(call: Call) -> Answer:
+    await call.services.streams.delete_group(
+        call.principal, call.namespace, call.params["stream"], call.params["group"], call.source
+    )
+    return Answer(status=204)
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET", path=STREAM + "/groups", run=_list, tag="streams",
+        summary="Groups that read the stream, and how far they are", permission=in_namespace("read"),
+        successes=(Success(body=list[GroupView]),), errors=(NotFound,),
+    ),
+    Endpoint(
+        method="POST", path=_GROUP + "/claim", run=_claim, tag="streams",
+        summary="Take over a partition for a group; who had it cannot commit any more",
+        permission=in_namespace("receive"), request=Claim, successes=(Success(body=Cursor),),
+        errors=(NotFound, StorageFull),
+    ),
+    Endpoint(
+        method="POST", path=_GROUP + "/commit", run=_commit, tag="streams",
+        summary="Move a claimed cursor", permission=in_namespace("receive"), request=Commit,
+        successes=(Success(status=204, description="committed"),), errors=(NotFound, Conflict, StorageFull),
+    ),
+    Endpoint(
+        method="POST", path=_GROUP + "/reset", run=_reset, tag="streams",
+        summary="Put a group to a place in every partition, to read again from there",
+        permission=in_namespace("deploy"), request=Reset, successes=(Success(body=list[Cursor]),),
+        errors=(NotFound, StorageFull),
+    ),
+    Endpoint(
+        method="DELETE", path=_GROUP, run=_delete, tag="streams", summary="Forget how far a group has read",
+        permission=in_namespace("delete"), successes=(Success(status=204, description="deleted"),),
+        errors=(NotFound, StorageFull),
+    ),
+)  # fmt: skip
