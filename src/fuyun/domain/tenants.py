@@ -9,12 +9,14 @@ from fuyun.domain.functions import Wire
 
 Role = Literal["admin", "developer", "invoker", "viewer"]
 
+_READ = frozenset({"read", "read objects"})
+_CHANGE = frozenset({"invoke", "deploy", "delete", "secrets", "write objects"})
 #: What each role may do inside its namespace. `*` as a key's namespace is the whole platform.
 ROLE_ACTIONS: dict[str, frozenset[str]] = {
-    "admin": frozenset({"read", "invoke", "deploy", "delete", "keys", "namespaces", "secrets"}),
-    "developer": frozenset({"read", "invoke", "deploy", "delete", "secrets"}),
+    "admin": _READ | _CHANGE | {"keys", "namespaces"},
+    "developer": _READ | _CHANGE,
     "invoker": frozenset({"invoke"}),
-    "viewer": frozenset({"read"}),
+    "viewer": _READ,
 }
 
 
@@ -26,6 +28,8 @@ class Quotas(Wire, frozen=True, kw_only=True):
     instances: int = 500
     memory_bytes: int = 64 * 2**30  # sum of the limits of running instances
     storage_bytes: int = 10 * 2**30  # code and layers
+    buckets: int = 100
+    object_bytes: int = 100 * 2**30  # what buckets hold: every version, and parts of uploads
 
 
 class Namespace(Wire, frozen=True, kw_only=True):
