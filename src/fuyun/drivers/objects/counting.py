@@ -32,7 +32,7 @@ def count(connection: Connection, bucket: Bucket, objects: int, size_bytes: int,
         held = int(connection.execute(query).scalar_one())
         if held + size_bytes > most_bytes:
             raise QuotaExceeded(
-                f"namespace {bucket.namespace!r} holds {held} of {most_bytes} bytes in buckets; {size_bytes} do not fit",
+                f"namespace {bucket.namespace!r} holds {held} of {most_bytes} bytes; {size_bytes} do not fit",
                 hint="delete objects, or ask the operator for more: object_bytes", quota="object_bytes",
                 limit=most_bytes,
             )  # fmt: skip
