@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import httpx
 import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -73,6 +77,27 @@ def serving(root: Path, **env: str) -> Iterator[Served]:
         process.stdin.close()
         process.wait(20)
         process.stdout.close()
+
+
+class _Signer(S3SigV4Auth):  # type: ignore[misc]
+    """botocore's, which can say of the body what a test wants said."""
+
+    kind = ""
+
+    def payload(self, request: AWSRequest) -> Any:
+        return self.kind or super().payload(request)
+
+
+def signed(
+    served: Served, method: str, target: str, body: bytes = b"", key: str = "acme", **headers: str
+) -> httpx.Request:
+    """A request signed by botocore's own signer; `_` in names of headers stands for `-`."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = AWSRequest(method=method, url=served.url + target, data=body, headers=named)
+    signer = _Signer(Credentials(*served.keys[key]), "s3", "us-east-1")
+    signer.kind = named.get("x-amz-content-sha256", "")
+    signer.add_auth(request)
+    return httpx.Request(method, served.url + target, content=body, headers=dict(request.headers.items()))
 
 
 def fresh(prefix: str = "bucket") -> str:

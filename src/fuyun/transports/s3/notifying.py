@@ -57,13 +57,11 @@ def _notification(kind: Kind, element: str, target: str, node: Node) -> Notifica
             f"a notification names {found}", hint=f"known are {', '.join(KNOWN)}",
             reason="InvalidArgument",
         )  # fmt: skip
-    name = address.rpartition(":function:")[2] if target == "function" else address.rpartition(":")[2]
+    name = address.rpartition(":function:")[2].lstrip(":") if target == "function" else address.rpartition(":")[2]
     if not address.startswith("arn:") or not name:
         raise BadRequest(
             f"{address[:120]!r} names no {target}", hint=f"write arn:fuyun:{target}:::NAME", reason="InvalidArgument"
         )
-    if target == "function":
-        name = name.removeprefix("arn:fuyun:function:::")
     return Notification(
         id=node.get("Id") or ids.new_id(), kind=kind, events=events, target=target_of(f"{target}:{name}").text,
         address=address, **_filter(node.find("Filter")),

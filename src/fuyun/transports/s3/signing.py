@@ -163,11 +163,13 @@ def _check(
         raise refusal("AccessDenied", f"header {(unsigned or ['host'])[0]!r} is not signed", "sign it")
     scope = f"{day}/{region}/{service}/aws4_request"
     key = _signing_key(secret_of(access_key), day, region, service)
-    text = _canonical(head, pairs, names, payload)
-    to_sign = "\n".join(
-        (ALGORITHM, parts.at, scope, hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest())
-    )
-    if not hmac.compare_digest(_mac(key, to_sign).hex(), parts.signature):
+    # Clients sign the path as S3 writes it, or as they have sent it; they differ where they escape less than S3.
+    if not any(
+        hmac.compare_digest(
+            _signature(key, parts.at, scope, _canonical(head, path, pairs, names, payload)), parts.signature
+        )
+        for path in dict.fromkeys((quote(unquote_to_bytes(head.path), safe="/~") or "/", head.path))
+    ):
         raise refusal("SignatureDoesNotMatch", "the signature is not the one this request has with that key's secret")
     return Signed(
         access_key=access_key, payload=payload, signature=parts.signature, at=parts.at, scope=scope, key=key,
@@ -175,7 +177,12 @@ def _check(
     )  # fmt: skip
 
 
-def _canonical(head: Head, pairs: list[tuple[str, str]], names: list[str], payload: str) -> str:
+def _signature(key: bytes, at: str, scope: str, canonical: str) -> str:
+    digest = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
+    return _mac(key, "\n".join((ALGORITHM, at, scope, digest))).hex()
+
+
+def _canonical(head: Head, path: str, pairs: list[tuple[str, str]], names: list[str], payload: str) -> str:
     values: dict[str, list[str]] = {name: [] for name in names}
     for name, value in head.headers:
         if name in values:
@@ -184,7 +191,7 @@ def _canonical(head: Head, pairs: list[tuple[str, str]], names: list[str], paylo
     return "\n".join(
         (
             head.method,
-            quote(unquote_to_bytes(head.path), safe="/~") or "/",
+            path,
             "&".join(f"{name}={value}" for name, value in encoded),
             *(f"{name}:{','.join(values[name])}" for name in names),
             "",
