@@ -26,11 +26,15 @@ class Settings(Wire, frozen=True, kw_only=True):
     """All of them."""
 
     data: Annotated[str, _doc("data directory; one directory is the whole state, so that backup is a copy")] = ""
-    host: Annotated[str, _doc("address both servers listen on; loopback, so that nothing is exposed by accident")] = (
+    host: Annotated[str, _doc("address all servers listen on; loopback, so that nothing is exposed by accident")] = (
         "127.0.0.1"
     )
     port: Annotated[int, _doc("port of the gateway (functions); 0 takes a free one")] = 8080
     api_port: Annotated[int, _doc("port of the control API; 0 takes a free one")] = 8081
+    s3_port: Annotated[int, _doc("port of S3 (objects); 0 takes a free one")] = 8082
+    s3_domain: Annotated[
+        str, _doc("domain of BUCKET.s3.DOMAIN and BUCKET.s3-website.DOMAIN; names below localhost are this host's own")
+    ] = "localhost"
     drain_s: Annotated[float, _doc("seconds running requests get to finish when the platform stops")] = 20.0
     body_idle_s: Annotated[float, _doc("seconds a client may pause while sending a request; slow-loris protection")] = (
         20.0

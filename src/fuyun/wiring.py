@@ -35,11 +35,15 @@ from fuyun.drivers.bus.store import SqlBuses
 from fuyun.drivers.catalog.functions import SqlCatalog
 from fuyun.drivers.catalog.layers import SqlLayers
 from fuyun.drivers.catalog.tenants import SqlTenants
+from fuyun.drivers.contents.folder import FolderContents
 from fuyun.drivers.deliveries.sql import SqlDeliveries
 from fuyun.drivers.instances import memory
 from fuyun.drivers.instances.host import HostOptions, LocalHost
 from fuyun.drivers.instances.interpreters import Interpreter, Interpreters
 from fuyun.drivers.instances.nodes import Nodes
+from fuyun.drivers.objects.buckets import SqlBuckets
+from fuyun.drivers.objects.objects import SqlObjects
+from fuyun.drivers.objects.uploads import SqlUploads
 from fuyun.drivers.queues.store import SqlQueues
 from fuyun.drivers.queues.topics import SqlTopics
 from fuyun.drivers.records.folder import FolderRecords
@@ -49,6 +53,7 @@ from fuyun.drivers.streams.store import SqlStreams
 from fuyun.drivers.tables.store import SqlTables
 from fuyun.services import calendar
 from fuyun.services.accepting import Acceptor
+from fuyun.services.buckets import Buckets
 from fuyun.services.buses import Buses
 from fuyun.services.collecting import Collector
 from fuyun.services.credentials import Credentials
@@ -59,10 +64,12 @@ from fuyun.services.dispatching import Dispatcher
 from fuyun.services.environments import environment_of
 from fuyun.services.functions import Functions
 from fuyun.services.gauges import StartBudget
+from fuyun.services.keeping import Keeper
 from fuyun.services.layers import Layers
 from fuyun.services.measures import Measures
 from fuyun.services.messaging import Messaging
 from fuyun.services.messaging import Path as EventPath
+from fuyun.services.objects import Objects
 from fuyun.services.oversight import Oversight
 from fuyun.services.records import Records
 from fuyun.services.relay import Relay
@@ -74,6 +81,7 @@ from fuyun.services.tables import Tables
 from fuyun.services.targets import FunctionTarget, Targets
 from fuyun.services.tenants import Tenants
 from fuyun.services.triggers.bindings import Bindings
+from fuyun.services.uploads import Uploads
 from fuyun.settings import Settings
 from fuyun.transports.api import calls
 from fuyun.transports.api.app import create_app
@@ -81,6 +89,8 @@ from fuyun.transports.api.server import ApiServer
 from fuyun.transports.gateway.inward import Inward
 from fuyun.transports.gateway.limits import GatewayLimits
 from fuyun.transports.gateway.server import Gateway
+from fuyun.transports.s3 import calls as s3_calls
+from fuyun.transports.s3.app import S3App, S3Server
 
 _log = structlog.get_logger("fuyun")
 #: Open files and sockets of the platform at most, if the host allows as many.
@@ -93,6 +103,7 @@ class Running:
 
     gateway_url: str
     api_url: str
+    s3_url: str
     admin_key: str | None  # the first key, told once
     report: list[str]  # what the host gives and what not, for people
 
@@ -152,6 +163,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
     drivers = await _open_drivers(settings, stack)
     tenants = await Tenants.open(SqlTenants(drivers.database), data / "secret.key")
     admin_key = await tenants.bootstrap("fuyun up")
+    objects = await _make_objects(settings, drivers, tenants, scope)
     dispatcher, services, events, messaging = await _make_services(settings, drivers, tenants, scope, stack)
 
     # transports
@@ -172,6 +184,9 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
     api = ApiServer(create_app(services), settings.host, settings.api_port, settings.keepalive_s)
     api_port = await api.start()
     stack.push_async_callback(api.stop, 5.0)
+    s3 = S3Server(S3App(objects), settings.host, settings.s3_port, settings.keepalive_s)
+    s3_port = await s3.start()
+    stack.push_async_callback(s3.stop, settings.drain_s)
     gateway_port = await gateway.start(settings.host, settings.port)
 
     async def drain() -> None:
@@ -181,11 +196,12 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
         await dispatcher.close(settings.drain_s)
 
     stack.push_async_callback(drain)
-    drivers.host.protect_ports((gateway_port, api_port))
+    drivers.host.protect_ports((gateway_port, api_port, s3_port))
     state.update(unready="", gateway=f"http://{_shown(settings.host)}:{gateway_port}")
     return Running(
         gateway_url=state["gateway"],
         api_url=f"http://{_shown(settings.host)}:{api_port}",
+        s3_url=f"http://{_shown(settings.host)}:{s3_port}",
         admin_key=admin_key,
         report=drivers.notes,
     )
@@ -263,6 +279,21 @@ async def _open_events(events: _Events, stack: AsyncExitStack) -> None:
     stack.push_async_callback(events.deliverer.close)
     events.relay.open()
     stack.push_async_callback(events.relay.close)
+
+
+async def _make_objects(settings: Settings, drivers: _Drivers, tenants: Tenants, scope: Scope) -> s3_calls.Services:
+    """Buckets and what is in them."""
+    database = drivers.database
+    contents = await asyncio.to_thread(FolderContents.open_root, settings.data_path / "contents")
+    store, held, under_way = SqlBuckets(database), SqlObjects(database), SqlUploads(database)
+    objects = Objects(await Buckets.open(store, tenants), held, contents)
+    keeper = Keeper(store, held, under_way, contents)
+    objects.on_garbage = keeper.notice
+    keeper.start(scope)
+    return s3_calls.Services(
+        tenants=tenants, buckets=objects.buckets, objects=objects, uploads=Uploads(objects, under_way, contents),
+        domain=settings.s3_domain, body_idle_s=settings.body_idle_s,
+    )  # fmt: skip
 
 
 async def _make_services(

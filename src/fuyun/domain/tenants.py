@@ -9,12 +9,15 @@ from fuyun.domain.functions import Wire
 
 Role = Literal["admin", "developer", "invoker", "viewer"]
 
+_READ = frozenset({"read", "read objects"})
+_USE = frozenset({"invoke", "send", "receive"})
+_CHANGE = _USE | {"deploy", "delete", "secrets", "write objects"}
 #: What each role may do inside its namespace. `*` as a key's namespace is the whole platform.
 ROLE_ACTIONS: dict[str, frozenset[str]] = {
-    "admin": frozenset({"read", "invoke", "send", "receive", "deploy", "delete", "keys", "namespaces", "secrets"}),
-    "developer": frozenset({"read", "invoke", "send", "receive", "deploy", "delete", "secrets"}),
-    "invoker": frozenset({"invoke", "send", "receive"}),
-    "viewer": frozenset({"read"}),
+    "admin": _READ | _CHANGE | {"keys", "namespaces"},
+    "developer": _READ | _CHANGE,
+    "invoker": _USE,
+    "viewer": _READ,
 }
 
 
@@ -35,6 +38,8 @@ class Quotas(Wire, frozen=True, kw_only=True):
     tables: int = 100
     table_bytes: int = 10 * 2**30  # items
     deliveries: int = 1_000_000  # asynchronous invocations and events that wait
+    buckets: int = 100
+    object_bytes: int = 100 * 2**30  # what buckets hold: every version, and parts of uploads
 
 
 class Namespace(Wire, frozen=True, kw_only=True):

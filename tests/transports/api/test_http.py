@@ -13,7 +13,8 @@ import pytest
 from fuyun.domain.errors import HostUnable, Internal
 from fuyun.transports.api import server
 from fuyun.transports.api.app import ENDPOINTS, Limits
-from fuyun.transports.api.server import HEAD_BYTES, ApiServer
+from fuyun.transports.api.server import ApiServer
+from fuyun.transports.web.serving import HEAD_BYTES
 from tests.transports.api.serving import Served, served
 
 pytestmark = pytest.mark.anyio
