@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from fuyun.base.ids import new_id
-from fuyun.domain.errors import BadResponse, FuyunError
+from fuyun.domain.errors import BadResponse, Forbidden, FuyunError, Unauthenticated
 from fuyun.services.invoking import Flight
 from fuyun.services.routes import Route
 from fuyun.transports.gateway.answers import (
@@ -255,6 +255,10 @@ class Reply:
         """Write a problem as the whole answer; `cancel` ends a flight that would go on."""
         flight = self._flight
         public = self._route is not None and self._route.auth == "public"
+        if self._route is None:
+            error = self.connection.shared.seen_by(self._fields, error)
+        elif flight is None and isinstance(error, (Unauthenticated, Forbidden)):
+            self._route = None  # its version is not for whom it refuses
         request_id = flight.id if flight is not None else new_id()
         line, lines, body, status = write_problem(error, request_id, public)
         head = self._head(line, f"{lines}Content-Length: {len(body)}\r\n", request_id)
