@@ -191,9 +191,13 @@ class RouteTable:
         routes = self._routes.get((namespace, function))
         if routes is None:
             raise NotFound(
-                f"no function {namespace}/{function}", hint="`fuyun fn list` shows what there is; `fuyun deploy` adds it",
-                kind="function", name=function, namespace=namespace, function=function,
-            )  # fmt: skip
+                f"no function {namespace}/{function}",
+                hint="`fuyun fn list` shows what there is; `fuyun deploy` adds it",
+                kind="function",
+                name=function,
+                namespace=namespace,
+                function=function,
+            )
         route = routes.get(qualifier or LATEST)
         if route is None:
             close = nearest(qualifier, routes)

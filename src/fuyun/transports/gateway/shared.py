@@ -90,9 +90,7 @@ class Shared:
         if token is None:
             value = fields.get("authorization")
             if value is None:
-                raise Unauthenticated(
-                    f"{namespace}/{function} needs a key and the request has none", hint=_HINT
-                )
+                raise Unauthenticated(f"{namespace}/{function} needs a key and the request has none", hint=_HINT)
             if value[:7] != "Bearer " and value[:7].lower() != "bearer ":
                 raise Unauthenticated(
                     f"the Authorization scheme {value.partition(' ')[0][:32]!r} is not one the gateway knows",
