@@ -144,15 +144,8 @@ class _Loader:
                 continue
             self._fields.check_names(section, STAGE_FIELDS, f"stage {stage!r}")
             functions = section.values.get("functions")
-            for name, override in functions.values.items() if isinstance(functions, Table) else []:
-                if name not in names:
-                    close = nearest(name, names)
-                    then = f"; did you mean {close!r}?" if close else "; a stage changes functions, it does not add any"
-                    self._problems.add(functions.lines[name], f"there is no function {name!r}{then}")
-                elif (
-                    isinstance(override, Table) and stage != self._filling.stage
-                ):  # the chosen one's are checked merged
-                    self._fields.check_names(override, FUNCTION_FIELDS, f"function {name!r} of stage {stage!r}")
+            if isinstance(functions, Table):
+                self._check_overrides(functions, names, stage)
             if stage == self._filling.stage:
                 chosen = section
         if stages and not isinstance(stages[0], yaml.MappingNode):
@@ -163,6 +156,16 @@ class _Loader:
             line = stages[0].start_mark.line if stages else 1
             self._problems.add(line, f"stage {self._filling.stage!r} is not in this file; {then}")
         return chosen
+
+    def _check_overrides(self, functions: Table, names: Collection[str], stage: str) -> None:
+        """A stage may change only functions that exist; the chosen one's fields are checked where they are merged."""
+        for name, override in functions.values.items():
+            if name not in names:
+                close = nearest(name, names)
+                then = f"; did you mean {close!r}?" if close else "; a stage changes functions, it does not add any"
+                self._problems.add(functions.lines[name], f"there is no function {name!r}{then}")
+            elif isinstance(override, Table) and stage != self._filling.stage:
+                self._fields.check_names(override, FUNCTION_FIELDS, f"function {name!r} of stage {stage!r}")
 
     def _functions(self, top: Table, overrides: Table | None) -> dict[str, ProjectFunction]:
         table = top.values.get("functions")

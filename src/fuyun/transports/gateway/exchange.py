@@ -41,7 +41,6 @@ class Exchange(Reply):
         "_credit",
         "_expected",
         "_fatal",
-        "_fields",
         "_headers",
         "_limit",
         "_local",

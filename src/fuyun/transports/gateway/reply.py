@@ -44,6 +44,7 @@ class Reply:
         "_delimited",
         "_early",
         "_extra",
+        "_fields",
         "_flight",
         "_http10",
         "_method",
@@ -66,6 +67,7 @@ class Reply:
     upgrade: bool  # a WebSocket was asked for
     _method: str
     _http10: bool
+    _fields: dict[str, str]  # the request's headers
     _route: Route | None
     _flight: Flight | None
     _early: tuple[int, list[tuple[str, str]] | None, bytes] | None  # came while `begin` ran
