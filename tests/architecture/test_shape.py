@@ -70,7 +70,11 @@ def test_the_contract_about_drivers_names_all_of_them() -> None:
     assert listed == {path.parent.name for path in (PACKAGE / "drivers").glob("*/__init__.py")}
 
 
-@pytest.mark.parametrize("path", EVERYTHING, ids=name_of)
+#: What nobody edits again: a migration is one list of tables.
+MIGRATIONS = PACKAGE / "drivers/sql/migrations"
+
+
+@pytest.mark.parametrize("path", [path for path in EVERYTHING if MIGRATIONS not in path.parents], ids=name_of)
 def test_files_and_functions_stay_small(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines <= FILE_LINES or name_of(path) in LONG_FILES, f"{lines} lines: which room does each half belong in?"
