@@ -138,3 +138,9 @@ def test_nothing_calls_test_tools_or_mocks() -> None:
     for path in EVERYTHING:
         modules = imported(path)
         assert not any(module.startswith(("unittest.mock", "mock")) for module in modules), name_of(path)
+
+
+def test_no_pipe_is_given_to_the_loop() -> None:
+    """uvloop closes a pipe's descriptor twice, and by the second time a thread may have a file of that number."""
+    given = [name_of(path) for path in SOURCES if re.search(r"connect_(read|write)_pipe", path.read_text("utf-8"))]
+    assert given == []
