@@ -1,4 +1,4 @@
-"""Two hundred instances of one template, all alive at once: no source of randomness repeats itself [R 11.2]."""
+"""A hundred instances of one template, all alive at once: no source of randomness repeats itself [R 11.2]."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.running import Platform
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow_lane, pytest.mark.timeout(300)]
 
-COPIES = 200
+COPIES = 100
 
 #: Everything is used once while loading, so that a copy that renewed nothing would go on where the template stood.
 HANDLER = """
@@ -75,7 +75,7 @@ async def first_lines(url: str, key: str) -> list[dict[str, Any]]:
     answered = asyncio.Barrier(COPIES)
     limits = httpx.Limits(max_connections=COPIES)
     headers = {"authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(headers=headers, trust_env=False, limits=limits, timeout=200.0) as http:
+    async with httpx.AsyncClient(headers=headers, trust_env=False, verify=False, limits=limits, timeout=200.0) as http:
 
         async def call() -> dict[str, Any]:
             async with http.stream("POST", url, content=b"{}") as answer:
