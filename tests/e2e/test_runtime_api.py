@@ -167,7 +167,9 @@ def test_100_at_once(platform: Platform, function: str) -> None:
         with httpx.Client(headers=platform.http.headers, trust_env=False, verify=False, timeout=200) as http:
             for turn in range(3):
                 id_ = f"c{number}-{turn}"
-                check(ask(http, platform.url(function), kind, id_, **more_of(kind)), kind, id_, function)
+                while (answer := ask(http, platform.url(function), kind, id_, **more_of(kind))).status_code == 503:
+                    assert answer.json()["code"] == "unavailable"  # a busy machine starts them slowly; it says: later
+                check(answer, kind, id_, function)
 
     with ThreadPoolExecutor(100) as threads:
         list(threads.map(one, range(100)))
@@ -258,5 +260,5 @@ def test_a_stream_arrives_as_it_is_made(shell: Platform) -> None:
     with shell.http.stream("GET", shell.url("shell") + "/endless") as answer:
         assert answer.status_code == 200
         lines = answer.iter_lines()
-        assert [next(lines) for _ in range(300)] == ["line of text"] * 1000
+        assert [next(lines) for _ in range(1000)] == ["line of text"] * 1000
     assert shell.http.get(shell.url("shell")).status_code == 203

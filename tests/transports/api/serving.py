@@ -119,9 +119,7 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         services = Services(
             tenants=tenants, records=Records(store, 3600.0), layers=layers, deployer=Deployer(parts),
             functions=Functions(catalog, tenants, table.load, host.forget),
-            invoker=invoker, measures=measures,
-            gauges=lambda: holder[0].gauges,
-            plan_of=host.plan_of,
+            invoker=invoker, measures=measures, gauges=lambda: holder[0].gauges, plan_of=host.plan_of,
             inventory=host.inventory,
             unready=lambda: holder[0].unready,
             limits=limits or Limits(),
