@@ -152,12 +152,12 @@ def more_of(kind: str) -> dict[str, Any]:
     return {"data": "x" * (1 << 20), "back": 2 << 20} if kind == "large" else {}
 
 
-def test_300_in_a_row(platform: Platform, function: str) -> None:
+def test_1000_in_a_row(platform: Platform, function: str) -> None:
     kinds = {7: "raise", 13: "response", 29: "large"}
     url = platform.url(function)
     with httpx.Client(headers=platform.http.headers, trust_env=False, verify=False, timeout=60) as http:
-        for number in range(300):
-            kind = "exit" if number % 75 == 74 else next((k for n, k in kinds.items() if number % n == n - 1), "echo")
+        for number in range(1000):
+            kind = "exit" if number % 250 == 249 else next((k for n, k in kinds.items() if number % n == n - 1), "echo")
             check(ask(http, url, kind, f"s{number}", **more_of(kind)), kind, f"s{number}", function)
 
 
