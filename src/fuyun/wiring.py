@@ -10,7 +10,7 @@ import logging
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +66,9 @@ from fuyun.services.streams import Streams
 from fuyun.services.tables import Tables
 from fuyun.services.targets import FunctionTarget, Targets
 from fuyun.services.tenants import Tenants
+from fuyun.services.triggers.batches import Batches
 from fuyun.services.triggers.bindings import Bindings
+from fuyun.services.triggers.streams import StreamTriggers
 from fuyun.settings import Settings
 from fuyun.transports.api import calls
 from fuyun.transports.api.app import create_app
@@ -169,7 +171,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
 
     async def drain() -> None:
         state["unready"] = "the platform is going down"
-        await asyncio.gather(gateway.drain(settings.drain_s), events.deliverer.drain(settings.drain_s))
+        await asyncio.gather(*(drain(settings.drain_s) for drain in (gateway.drain, *events.drains)))
         await dispatcher.close(settings.drain_s)
 
     stack.push_async_callback(drain)
@@ -230,6 +232,7 @@ class _Events:
     deliverer: Deliverer
     relay: Relay
     bindings: Bindings
+    drains: list[Callable[[float], Awaitable[None]]]  # each lets what it has begun end for up to so many seconds
 
 
 def _make_events(
@@ -245,12 +248,13 @@ def _make_events(
     return _Events(
         store=store, acceptor=acceptor, deferring=Deferring(dispatcher, acceptor, scope, "api"), targets=targets,
         deliverer=Deliverer(store, acceptor, dispatcher, targets, Random().random), relay=relay,
-        bindings=Bindings(table),
+        bindings=Bindings(table), drains=[],
     )  # fmt: skip
 
 
 async def _open_events(events: _Events, stack: AsyncExitStack) -> None:
     await events.deliverer.open()
+    events.drains.append(events.deliverer.drain)
     stack.push_async_callback(events.acceptor.close)
     stack.push_async_callback(events.deliverer.close)
     events.relay.open()
@@ -311,6 +315,12 @@ async def _make_services(
     tables = Tables(SqlTables(drivers.database), streams, tenants)
     tables.start(scope)
     tenants.on_namespace_deleted(tables.forget)
+    events.targets.register("stream", streams.send)
+    batches = Batches(dispatcher, events.acceptor, Random().random)
+    pollers = StreamTriggers(streams, events.bindings, batches)
+    pollers.open()
+    events.drains.append(pollers.drain)
+    stack.push_async_callback(pollers.close)
 
     async def inventory() -> dict[str, Any]:
         return {**await host.inventory(), "scaling": dispatcher.scaling()}

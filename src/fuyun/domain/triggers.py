@@ -50,6 +50,20 @@ class TimerTrigger(Wire, frozen=True, kw_only=True):
     alias: str = ""  # qualifier that serves it; "" is $LATEST
 
 
+class StreamTrigger(Wire, frozen=True, kw_only=True):
+    """Calls the function with records of the stream `name`, in order within each partition."""
+
+    name: str
+    alias: str = ""  # qualifier that serves it; "" is $LATEST
+
+
+class TableTrigger(Wire, frozen=True, kw_only=True):
+    """Calls the function with changes of the table `name`, those of one key in order."""
+
+    name: str
+    alias: str = ""  # qualifier that serves it; "" is $LATEST
+
+
 class Policy(Wire, frozen=True, kw_only=True):
     """How what a source gives reaches the function. A source that hands on events one by one has no batches; one that
     keeps no past has no start position."""
@@ -72,6 +86,8 @@ class Trigger(Wire, frozen=True, kw_only=True):
     name: str = ""
     http: HttpTrigger | None = None
     timer: TimerTrigger | None = None
+    stream: StreamTrigger | None = None
+    table: TableTrigger | None = None
     policy: Policy = Policy()
 
     @property

@@ -7,7 +7,7 @@ reading and committing checks that (`Principal.require`, a function's permission
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -81,6 +81,16 @@ class Streams:
         self._tenants = tenants
         self.arrivals = Arrivals()
         self.tallies: dict[tuple[str, str], StreamTally] = {}
+        self._listeners: list[Callable[[], None]] = []
+
+    def listen(self, call: Callable[[], None]) -> None:
+        """Have `call` called whenever streams, feeds among them, may have come or gone."""
+        self._listeners.append(call)
+
+    def changed(self) -> None:
+        """Streams have come or gone."""
+        for call in self._listeners:
+            call()
 
     # --- streams ---------------------------------------------------------------------------------------------------
 
@@ -100,9 +110,11 @@ class Streams:
         await self._tenants.get_namespace(namespace)
         entry = entry_of(principal, namespace, "stream.put", name, source)
         quotas = self._tenants.quotas(namespace)
-        return await self._store.put(
+        made = await self._store.put(
             namespace, name, spec, quotas, clock.wall_s(), expected_revision=expected_revision, entry=entry
         )
+        self.changed()
+        return made
 
     async def get(self, namespace: str, name: str) -> tuple[Stream, list[Partition]]:
         """NotFound names the nearest stream there is."""
@@ -127,6 +139,7 @@ class Streams:
         await self._store.delete(namespace, name, entry_of(principal, namespace, "stream.delete", name, source))
         self.tallies.pop((namespace, name), None)
         self.arrivals.scatter(namespace, name)
+        self.changed()
 
     # --- records ---------------------------------------------------------------------------------------------------
 
