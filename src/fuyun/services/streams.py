@@ -81,16 +81,17 @@ class Streams:
         self._tenants = tenants
         self.arrivals = Arrivals()
         self.tallies: dict[tuple[str, str], StreamTally] = {}
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[str], None]] = []
 
-    def listen(self, call: Callable[[], None]) -> None:
-        """Have `call` called whenever streams, feeds among them, may have come or gone."""
+    def listen(self, call: Callable[[str], None]) -> None:
+        """Have `call("")` called whenever streams, feeds among them, may have come or gone, and `call(group)` when a
+        group was reset."""
         self._listeners.append(call)
 
-    def changed(self) -> None:
-        """Streams have come or gone."""
+    def changed(self, group: str = "") -> None:
+        """Streams have come or gone, or a group was reset."""
         for call in self._listeners:
-            call()
+            call(group)
 
     # --- streams ---------------------------------------------------------------------------------------------------
 
@@ -285,7 +286,7 @@ class Streams:
         _check_label("group", group)
         entry = entry_of(principal, namespace, "stream.reset", name, source, f"group {group} to {to.where}")
         found = await self._groups.reset(namespace, name, group, to, clock.wall_s(), entry)
-        self.arrivals.scatter(namespace, name)
+        self.changed(group)
         return found
 
     async def list_groups(self, namespace: str, name: str) -> list[GroupState]:

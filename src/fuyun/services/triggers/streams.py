@@ -85,7 +85,7 @@ class StreamTriggers:
     def open(self) -> None:
         """Begin, and follow what is deployed, paused and created from now on."""
         self._bindings.listen(self._notice)
-        self._streams.listen(self._notice)
+        self._streams.listen(self._reset)
         self._notice()
         self._scope.start(self._follow(), "follow")
 
@@ -95,6 +95,12 @@ class StreamTriggers:
         # A trigger begins at its deployment, not when its poller comes to claim.
         self._wanted_s = {key: self._wanted_s.get(key, now_s) for key in known}
         self._changed.set()
+
+    def _reset(self, group: str) -> None:
+        for poller, _ in self._pollers.values():
+            if group and poller.group == group:
+                poller.stop()  # another one claims the partition where the cursor is now
+        self._notice()
 
     async def close(self) -> None:
         """End; what is inside functions is begun anew by the next platform."""
@@ -167,7 +173,7 @@ class _Poller:
         self._stop = asyncio.Event()
         self._reading = False  # and nothing else, so that it may be cancelled
         self._source = (binding.namespace, stream_of(binding))
-        self._group = group_of(binding)
+        self.group = group_of(binding)
         policy = binding.trigger.policy
         self._takes: Callable[[Record], bool] = lambda record: True
         if policy.filter is not None:
@@ -196,7 +202,7 @@ class _Poller:
         """How far it is."""
         age_s = max(0.0, clock.wall_s() - self._next_s) if self._next_s else 0.0
         return PollerGauge(
-            namespace=self._source[0], stream=self._source[1], group=self._group, partition=self._partition,
+            namespace=self._source[0], stream=self._source[1], group=self.group, partition=self._partition,
             lag=self._lag, age_s=age_s,
         )  # fmt: skip
 
@@ -208,15 +214,15 @@ class _Poller:
             self._reading = False
             try:
                 cursor = await self._streams.claim(
-                    *self._source, self._group, self._partition, self._node, self._first()
+                    *self._source, self.group, self._partition, self._node, self._first()
                 )
                 await self._poll(cursor)
             except Conflict as error:  # reset, or taken over: the cursor is claimed anew
-                _log.info("a partition changed hands", group=self._group, partition=self._partition, why=error.detail)
+                _log.info("a partition changed hands", group=self.group, partition=self._partition, why=error.detail)
             except NotFound:
                 return
             except FuyunError as error:
-                _log.warning("a poller cannot go on", group=self._group, partition=self._partition, error=str(error))
+                _log.warning("a poller cannot go on", group=self.group, partition=self._partition, error=str(error))
                 await self.wait(_PATIENCE_S)
 
     def _first(self) -> Position:
@@ -239,7 +245,7 @@ class _Poller:
             if not await self._hand_over([record for record in records if self._takes(record)]):
                 return
             faults.point("streams.before_commit")
-            await self._streams.commit(*self._source, self._group, self._partition, cursor.epoch, following)
+            await self._streams.commit(*self._source, self.group, self._partition, cursor.epoch, following)
             faults.point("streams.after_commit")
             self._lag, self._next_s = max(0, self._lag - (following - offset)), 0.0
             offset = following

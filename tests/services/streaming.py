@@ -1,0 +1,136 @@
+"""Streams, tables and their triggers over the event path in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fuyun.domain.events import Event
+from fuyun.domain.functions import Trigger
+from fuyun.domain.streams import NewRecord, StreamSpec
+from fuyun.domain.tables import Change, TableSpec
+from fuyun.domain.tenants import Namespace, Quotas
+from fuyun.domain.triggers import Policy, StreamTrigger, TableTrigger
+from fuyun.drivers.catalog.tables import namespaces
+from fuyun.drivers.streams.groups import SqlGroups
+from fuyun.drivers.streams.store import SqlStreams
+from fuyun.drivers.tables.store import SqlTables
+from fuyun.services.streams import Streams
+from fuyun.services.tables import Tables
+from fuyun.services.tenants import PLATFORM
+from fuyun.services.triggers.batches import Batches
+from fuyun.services.triggers.streams import StreamTriggers
+from fuyun.testing.hosts import FakeCall
+from tests.services import events
+
+assert namespaces is not None  # its table is one of those that a database in memory has
+
+
+class MemoryTenants:
+    """What streams and tables ask of tenants."""
+
+    def __init__(self, quotas: Quotas | None = None) -> None:
+        self._quotas = quotas or Quotas()
+
+    async def get_namespace(self, name: str) -> Namespace:
+        """Any there may be."""
+        return Namespace(name=name, created_s=0.0)
+
+    def quotas(self, name: str) -> Quotas:
+        """The same for all."""
+        return self._quotas
+
+
+class Streaming:
+    """Streams over the event path; `restart` is what a kill and a new start come to."""
+
+    def __init__(self, e: events.Events) -> None:
+        self.events = e
+        self.seen: list[list[Any]] = []  # what each batch held, as its function got it
+        self.make()
+
+    def make(self) -> None:
+        """The services, over what the database holds."""
+        e, database = self.events, self.events.database
+        tenants: Any = MemoryTenants()
+        stores: Any = database
+        self.streams = Streams(SqlStreams(stores), SqlGroups(stores), tenants)
+        self.tables = Tables(SqlTables(stores), self.streams, tenants)
+        e.targets.register("stream", self.streams.send)
+        self.batches = Batches(e.platform.dispatcher, e.acceptor, e.random.random)
+        self.pollers = StreamTriggers(self.streams, e.bindings, self.batches)
+
+    async def restart(self) -> None:
+        """Begin anew on what is on the disk, whatever is under way."""
+        await self.pollers.close()
+        self.streams.close()
+        await self.events.restart()
+        self.make()
+        self.pollers.open()
+
+    async def create(self, name: str = "s", **spec: Any) -> None:
+        """A stream."""
+        await self.streams.put(PLATFORM, "default", name, StreamSpec(**spec))
+
+    async def create_table(self, name: str = "t", **spec: Any) -> None:
+        """A table."""
+        await self.tables.put(PLATFORM, "default", name, TableSpec(**spec))
+
+    async def deploy(self, name: str = "f", source: str = "s", table: bool = False, **policy: Any) -> None:
+        """A function with a trigger."""
+        kind = {"table": TableTrigger(name=source)} if table else {"stream": StreamTrigger(name=source)}
+        trigger = Trigger(policy=Policy(**policy), **kind)  # type: ignore[arg-type]
+        await self.events.platform.deploy(name, triggers=(trigger,))
+        self.events.bindings.changed()
+
+    async def append(self, *values: Any, key: str = "", name: str = "s") -> None:
+        """One append of a record for each value."""
+        await self.streams.append_new("default", name, [NewRecord(data=value, key=key) for value in values])
+
+    async def write(self, *changes: Change) -> None:
+        """Change the table t."""
+        await self.tables.write("default", "t", changes)
+
+    async def offsets(self, name: str = "s") -> dict[str, list[int]]:
+        """Group -> offsets of its cursors by partition."""
+        found = await self.streams.list_groups("default", name)
+        return {one.group: [cursor.offset for cursor in one.cursors] for one in found}
+
+    def data(self) -> list[list[Any]]:
+        """The data of the records of each batch."""
+        return [[one["data"] for one in batch] for batch in self.seen]
+
+    def record(self, call: FakeCall) -> list[Any]:
+        """Note what a call brings; its records' data."""
+        batch = json.loads(call.body)
+        self.seen.append(batch)
+        return [one["data"] for one in batch]
+
+    def take_all(self, call: FakeCall) -> None:
+        """A handler that takes everything."""
+        self.record(call)
+        call.answer()
+
+
+def event(text: str, **fields: Any) -> Event:
+    """An event for `Streams.send`."""
+    return Event(id=text, source="/x", type="t", time_s=0.0, data=json.dumps(text).encode(), **fields)
+
+
+def play(scene: Callable[[Streaming], Awaitable[None]], seed: int = 1, **options: Any) -> None:
+    """Run a scene in virtual time."""
+
+    async def inner(e: events.Events) -> None:
+        s = Streaming(e)
+        e.handler = s.take_all
+        s.pollers.open()
+        try:
+            await scene(s)
+        finally:
+            await s.pollers.close()
+            s.streams.close()
+            await asyncio.sleep(0)
+
+    events.play(inner, seed, **options)
