@@ -80,7 +80,7 @@ class Streaming:
 
     async def deploy(self, name: str = "f", source: str = "s", table: bool = False, **policy: Any) -> None:
         """A function with a trigger."""
-        kind = {"table": TableTrigger(name=source)} if table else {"stream": StreamTrigger(name=source)}
+        kind = {"table": TableTrigger(table=source)} if table else {"stream": StreamTrigger(stream=source)}
         trigger = Trigger(policy=Policy(**policy), **kind)  # type: ignore[arg-type]
         await self.events.platform.deploy(name, triggers=(trigger,))
         self.events.bindings.changed()

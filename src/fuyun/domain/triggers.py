@@ -51,16 +51,16 @@ class TimerTrigger(Wire, frozen=True, kw_only=True):
 
 
 class StreamTrigger(Wire, frozen=True, kw_only=True):
-    """Calls the function with records of the stream `name`, in order within each partition."""
+    """Calls the function with records of a stream, in order within each partition."""
 
-    name: str
+    stream: str
     alias: str = ""  # qualifier that serves it; "" is $LATEST
 
 
 class TableTrigger(Wire, frozen=True, kw_only=True):
-    """Calls the function with changes of the table `name`, those of one key in order."""
+    """Calls the function with changes of a table, those of one key in order."""
 
-    name: str
+    table: str
     alias: str = ""  # qualifier that serves it; "" is $LATEST
 
 

@@ -129,24 +129,18 @@ async def fill(streams: SqlStreams) -> int:
     raise AssertionError("the disk never filled up")
 
 
-@pytest.mark.parametrize("small_disk", ["2500k"], indirect=True)
+@pytest.mark.parametrize("small_disk", ["1500k"], indirect=True)
 async def test_a_full_disk_refuses_appends_until_there_is_room(small_disk: Path) -> None:
     database = await Database.open(small_disk / "fuyun.db")
     try:
         streams = SqlStreams(database)
-        await streams.put("default", "s", StreamSpec(retention_s=10.0), Quotas(), NOW_S)
+        await streams.put("default", "s", StreamSpec(), Quotas(), NOW_S)
         ballast = small_disk / "ballast"
-        ballast.write_bytes(b"x" * 800_000)
+        ballast.write_bytes(b"x" * 300_000)
         taken = await fill(streams)
         found = await streams.read("default", "s", 0, START, 10**6, 2**40)
         assert [one.offset for one in found.records] == list(range(taken))
         ballast.unlink()
         assert (await streams.append("default", "s", [record("later")], Quotas(), NOW_S))[0].offset == taken
-        removed = 0
-        while some := await streams.trim(NOW_S + 60, 10):  # what is trimmed makes room
-            removed += some
-        assert removed == taken + 1
-        for _ in range(10):
-            await streams.append("default", "s", [record("x" * 20_000)], Quotas(), NOW_S + 60)
     finally:
         await database.close()

@@ -59,9 +59,9 @@ def stream_of(binding: Binding) -> str:
     """The stream that a trigger of a stream or table reads."""
     trigger = binding.trigger
     if trigger.table is not None:
-        return FEED + trigger.table.name
+        return FEED + trigger.table.table
     assert trigger.stream is not None
-    return trigger.stream.name
+    return trigger.stream.stream
 
 
 def group_of(binding: Binding) -> str:
