@@ -16,6 +16,7 @@ from fuyun.transports.api import (
     aliases,
     archives,
     audit,
+    deliveries,
     functions,
     health,
     info,
@@ -28,6 +29,7 @@ from fuyun.transports.api import (
     namespaces,
     node,
     secrets,
+    triggers,
     versions,
 )
 from fuyun.transports.api.calls import Life, Limits, Services
@@ -52,6 +54,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *aliases.ENDPOINTS,
     *invoke.ENDPOINTS,
     *invocations.ENDPOINTS,
+    *deliveries.ENDPOINTS,
+    *triggers.ENDPOINTS,
     *logs.ENDPOINTS,
     *audit.ENDPOINTS,
     *health.ENDPOINTS,

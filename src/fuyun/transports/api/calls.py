@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fuyun.services.oversight import Oversight
     from fuyun.services.records import Records
     from fuyun.services.tenants import Tenants
+    from fuyun.services.triggers.governing import Governing
 
 T = TypeVar("T")
 
@@ -55,6 +56,7 @@ class Services:
     invoker: Invoker
     deferring: Deferring
     oversight: Oversight
+    triggers: Governing
     measures: Measures
     gauges: Callable[[], Gauges]
     plan_of: Callable[[Version], StartPlan]
