@@ -267,7 +267,8 @@ async def _make_services(
         tenants=tenants, functions=functions, deployer=deployer, layers=layers, records=records, invoker=dispatcher,
         deferring=events.deferring, oversight=events.oversight, triggers=events.governing, measures=measures,
         gauges=dispatcher.gauges, plan_of=host.plan_of, inventory=inventory, unready=lambda: "starting",
-        gateway_url=lambda: "", limits=calls.Limits(upload_bytes=settings.upload_bytes, body_idle_s=settings.body_idle_s),
+        gateway_url=lambda: "",
+        limits=calls.Limits(upload_bytes=settings.upload_bytes, body_idle_s=settings.body_idle_s),
     )  # fmt: skip
     return dispatcher, services, events
 

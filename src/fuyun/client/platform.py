@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from fuyun.client.calling import Caller
+from fuyun.client.deliveries import DeliveryCaller
 from fuyun.client.http import Request, path_of
 from fuyun.domain.errors import PlatformError
 from fuyun.domain.functions import Alias, Artifact, Function, FunctionSpec, Version, Weight
@@ -79,7 +79,7 @@ def parse_timing(value: str) -> dict[str, float]:
     return found
 
 
-class Platform(Caller):
+class Platform(DeliveryCaller):
     """A platform reached over its API. `namespace` is where functions are looked for; default: the profile's."""
 
     # --- the platform itself ---------------------------------------------------------------------------------------
