@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,11 +16,8 @@ from fuyun.drivers.catalog.tables import namespaces
 from fuyun.drivers.streams.groups import SqlGroups
 from fuyun.drivers.streams.store import SqlStreams
 from fuyun.drivers.tables.store import SqlTables
-from fuyun.services.streams import Streams
-from fuyun.services.tables import Tables
+from fuyun.services.flows import FlowPath, Flows, FlowStores
 from fuyun.services.tenants import PLATFORM
-from fuyun.services.triggers.batches import Batches
-from fuyun.services.triggers.streams import StreamTriggers
 from fuyun.testing.hosts import FakeCall
 from tests.services import events
 
@@ -42,6 +38,9 @@ class MemoryTenants:
         """The same for all."""
         return self._quotas
 
+    def on_namespace_deleted(self, call: object) -> None:
+        """None is."""
+
 
 class Streaming:
     """Streams over the event path; `restart` is what a kill and a new start come to."""
@@ -53,19 +52,25 @@ class Streaming:
 
     def make(self) -> None:
         """The services, over what the database holds."""
-        e, database = self.events, self.events.database
+        e = self.events
+        database: Any = e.database
         tenants: Any = MemoryTenants()
-        stores: Any = database
-        self.streams = Streams(SqlStreams(stores), SqlGroups(stores), tenants)
-        self.tables = Tables(SqlTables(stores), self.streams, tenants)
-        e.targets.register("stream", self.streams.send)
-        self.batches = Batches(e.platform.dispatcher, e.acceptor, e.random.random)
-        self.pollers = StreamTriggers(self.streams, e.bindings, self.batches)
+        stores = FlowStores(streams=SqlStreams(database), groups=SqlGroups(database), tables=SqlTables(database))
+        path = FlowPath(
+            invoker=e.platform.dispatcher, acceptor=e.acceptor, targets=e.path.targets, bindings=e.path.bindings,
+            random=e.random.random,
+        )  # fmt: skip
+        flows = self.flows = Flows(stores, tenants, path)
+        self.streams, self.tables, self.batches, self.pollers = (
+            flows.streams,
+            flows.tables,
+            flows.batches,
+            flows.triggers,
+        )
 
     async def restart(self) -> None:
         """Begin anew on what is on the disk, whatever is under way."""
-        await self.pollers.close()
-        self.streams.close()
+        await self.flows.close()
         await self.events.restart()
         self.make()
         self.pollers.open()
@@ -83,7 +88,7 @@ class Streaming:
         kind = {"table": TableTrigger(table=source)} if table else {"stream": StreamTrigger(stream=source)}
         trigger = Trigger(policy=Policy(**policy), **kind)  # type: ignore[arg-type]
         await self.events.platform.deploy(name, triggers=(trigger,))
-        self.events.bindings.changed()
+        self.events.path.bindings.changed()
 
     async def append(self, *values: Any, key: str = "", name: str = "s") -> None:
         """One append of a record for each value."""
@@ -129,8 +134,6 @@ def play(scene: Callable[[Streaming], Awaitable[None]], seed: int = 1, **options
         try:
             await scene(s)
         finally:
-            await s.pollers.close()
-            s.streams.close()
-            await asyncio.sleep(0)
+            await s.flows.close()
 
     events.play(inner, seed, **options)

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from fuyun.client.deliveries import DeliveryCaller
 from fuyun.client.documents import Documents
 from fuyun.client.http import Request, path_of
 from fuyun.client.streaming import Streaming
@@ -80,7 +81,7 @@ def parse_timing(value: str) -> dict[str, float]:
     return found
 
 
-class Platform(Streaming, Documents):
+class Platform(DeliveryCaller, Streaming, Documents):
     """A platform reached over its API. `namespace` is where functions are looked for; default: the profile's."""
 
     # --- the platform itself ---------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from fuyun.transports.api import (
     aliases,
     archives,
     audit,
+    deliveries,
     functions,
     groups,
     health,
@@ -31,6 +32,7 @@ from fuyun.transports.api import (
     secrets,
     streams,
     tables,
+    triggers,
     versions,
 )
 from fuyun.transports.api.calls import Life, Limits, Services
@@ -58,6 +60,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *aliases.ENDPOINTS,
     *invoke.ENDPOINTS,
     *invocations.ENDPOINTS,
+    *deliveries.ENDPOINTS,
+    *triggers.ENDPOINTS,
     *logs.ENDPOINTS,
     *audit.ENDPOINTS,
     *health.ENDPOINTS,

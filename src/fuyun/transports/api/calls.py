@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fuyun.ports.instances import StartPlan
     from fuyun.services.deferring import Deferring
     from fuyun.services.deploying import Deployer
+    from fuyun.services.flows import Flows
     from fuyun.services.functions import Functions
     from fuyun.services.gauges import Gauges
     from fuyun.services.invoking import Invoker
@@ -28,9 +29,8 @@ if TYPE_CHECKING:
     from fuyun.services.measures import Measures
     from fuyun.services.oversight import Oversight
     from fuyun.services.records import Records
-    from fuyun.services.streams import Streams
-    from fuyun.services.tables import Tables
     from fuyun.services.tenants import Tenants
+    from fuyun.services.triggers.governing import Governing
 
 T = TypeVar("T")
 
@@ -54,11 +54,11 @@ class Services:
     deployer: Deployer
     layers: Layers
     records: Records
-    streams: Streams
-    tables: Tables
+    flows: Flows
     invoker: Invoker
     deferring: Deferring
     oversight: Oversight
+    triggers: Governing
     measures: Measures
     gauges: Callable[[], Gauges]
     plan_of: Callable[[Version], StartPlan]

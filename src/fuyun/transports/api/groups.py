@@ -49,14 +49,14 @@ class Reset(Wire, frozen=True, kw_only=True):
 
 
 async def _list(call: Call) -> Answer:
-    found = await call.services.streams.list_groups(call.namespace, call.params["stream"])
+    found = await call.services.flows.streams.list_groups(call.namespace, call.params["stream"])
     return Answer([GroupView(group=one.group, cursors=one.cursors, lag=one.lag, age_s=one.age_s) for one in found])
 
 
 async def _claim(call: Call) -> Answer:
     wanted = call.body_as(Claim)
     return Answer(
-        await call.services.streams.claim(
+        await call.services.flows.streams.claim(
             call.namespace, call.params["stream"], call.params["group"], wanted.partition, wanted.owner,
             position_of(wanted.start),
         )
@@ -65,7 +65,7 @@ async def _claim(call: Call) -> Answer:
 
 async def _commit(call: Call) -> Answer:
     wanted = call.body_as(Commit)
-    await call.services.streams.commit(
+    await call.services.flows.streams.commit(
         call.namespace, call.params["stream"], call.params["group"], wanted.partition, wanted.epoch, wanted.offset
     )
     return Answer(status=204)
@@ -74,14 +74,14 @@ async def _commit(call: Call) -> Answer:
 async def _reset(call: Call) -> Answer:
     to = position_of(call.body_as(Reset).to)
     return Answer(
-        await call.services.streams.reset(
+        await call.services.flows.streams.reset(
             call.principal, call.namespace, call.params["stream"], call.params["group"], to, call.source
         )
     )
 
 
 async def _delete(call: Call) -> Answer:
-    await call.services.streams.delete_group(
+    await call.services.flows.streams.delete_group(
         call.principal, call.namespace, call.params["stream"], call.params["group"], call.source
     )
     return Answer(status=204)

@@ -105,13 +105,13 @@ class SnapshotView(Wire, frozen=True, kw_only=True):
 
 async def _list(call: Call) -> Answer:
     query = call.query_as(PageQuery)
-    found = await call.services.streams.list_streams(call.namespace, query.after, query.limit + 1)
+    found = await call.services.flows.streams.list_streams(call.namespace, query.after, query.limit + 1)
     items = found[: query.limit]
     return Answer(Page(items=items, next=items[-1].name if len(found) > len(items) else None))
 
 
 async def _get(call: Call) -> Answer:
-    stream, partitions = await call.services.streams.get(call.namespace, call.params["stream"])
+    stream, partitions = await call.services.flows.streams.get(call.namespace, call.params["stream"])
     headers = {"etag": etag(stream.revision)}
     if not_modified(call.request, stream.revision):
         return Answer(status=304, headers=headers)
@@ -120,7 +120,7 @@ async def _get(call: Call) -> Answer:
 
 async def _revision(call: Call) -> int | None:
     try:
-        stream, _ = await call.services.streams.get(call.namespace, call.params["stream"])
+        stream, _ = await call.services.flows.streams.get(call.namespace, call.params["stream"])
     except NotFound:
         return None
     return stream.revision
@@ -128,20 +128,20 @@ async def _revision(call: Call) -> int | None:
 
 async def _put(call: Call) -> Answer:
     expected = expected_revision(call.request, await _revision(call), "stream")
-    stream = await call.services.streams.put(
+    stream = await call.services.flows.streams.put(
         call.principal, call.namespace, call.params["stream"], call.body_as(StreamSpec), expected, call.source
     )
     return Answer(stream, 200, {"etag": etag(stream.revision)})
 
 
 async def _delete(call: Call) -> Answer:
-    await call.services.streams.delete(call.principal, call.namespace, call.params["stream"], call.source)
+    await call.services.flows.streams.delete(call.principal, call.namespace, call.params["stream"], call.source)
     return Answer(status=204)
 
 
 async def _append(call: Call) -> Answer:
     wanted = call.body_as(Append)
-    made = await call.services.streams.append_new(
+    made = await call.services.flows.streams.append_new(
         call.namespace, call.params["stream"], wanted.records, wanted.producer, wanted.sequence
     )
     return Answer(made)
@@ -151,7 +151,7 @@ async def _read(call: Call) -> Answer | Response:
     query, name = call.query_as(ReadQuery), call.params["stream"]
     at = position_of(query.at)
     if query.follow and wants_lines(call.request) and call.request.method != "HEAD":
-        await call.services.streams.get(call.namespace, name)
+        await call.services.flows.streams.get(call.namespace, name)
         return Lines(call.life, _views(call, name, at), endless=True)
     found = await _awaited(call, query, name, at)
     records = [view_of(record) for record in found.records]
@@ -160,7 +160,7 @@ async def _read(call: Call) -> Answer | Response:
 
 async def _awaited(call: Call, query: ReadQuery, name: str, at: Position) -> Slice:
     """The read, cut short when the API closes."""
-    streams = call.services.streams
+    streams = call.services.flows.streams
     read = streams.read(call.namespace, name, query.partition, at, query.limit, query.wait_s)
     if not query.wait_s:
         return await read
@@ -180,7 +180,7 @@ async def _awaited(call: Call, query: ReadQuery, name: str, at: Position) -> Sli
 
 
 async def _views(call: Call, name: str, at: Position) -> Any:
-    tail = call.services.streams.tail(call.namespace, name, at)
+    tail = call.services.flows.streams.tail(call.namespace, name, at)
     try:
         async for record in tail:
             yield view_of(record)
@@ -190,7 +190,7 @@ async def _views(call: Call, name: str, at: Position) -> Any:
 
 async def _read_key(call: Call) -> Answer:
     query = call.query_as(KeyQuery)
-    streams = call.services.streams
+    streams = call.services.flows.streams
     found = await streams.read_key(call.namespace, call.params["stream"], query.key, query.after, query.limit + 1)
     items = [view_of(record) for record in found[: query.limit]]
     return Answer(Page(items=items, next=str(items[-1].version) if len(found) > len(items) else None))
@@ -199,7 +199,7 @@ async def _read_key(call: Call) -> Answer:
 async def _put_snapshot(call: Call) -> Answer:
     wanted = call.body_as(PutSnapshot)
     data = msgspec.json.encode(wanted.data)
-    made = await call.services.streams.put_snapshot(
+    made = await call.services.flows.streams.put_snapshot(
         call.namespace, call.params["stream"], wanted.key, wanted.version, data
     )
     return Answer(SnapshotView(key=made.key, version=made.version, at_s=made.at_s, data=wanted.data))
@@ -207,7 +207,7 @@ async def _put_snapshot(call: Call) -> Answer:
 
 async def _get_snapshot(call: Call) -> Answer:
     key = call.query_as(SnapshotKey).key
-    found = await call.services.streams.get_snapshot(call.namespace, call.params["stream"], key)
+    found = await call.services.flows.streams.get_snapshot(call.namespace, call.params["stream"], key)
     return Answer(SnapshotView(key=key, version=found.version, at_s=found.at_s, data=msgspec.Raw(found.data)))
 
 

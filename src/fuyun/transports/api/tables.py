@@ -57,13 +57,13 @@ class QueryItems(Wire, frozen=True, kw_only=True):
 
 async def _list(call: Call) -> Answer:
     query = call.query_as(PageQuery)
-    found = await call.services.tables.list_tables(call.namespace, query.after, query.limit + 1)
+    found = await call.services.flows.tables.list_tables(call.namespace, query.after, query.limit + 1)
     items = found[: query.limit]
     return Answer(Page(items=items, next=items[-1].name if len(found) > len(items) else None))
 
 
 async def _get(call: Call) -> Answer:
-    table = await call.services.tables.get(call.namespace, call.params["table"])
+    table = await call.services.flows.tables.get(call.namespace, call.params["table"])
     headers = {"etag": etag(table.revision)}
     if not_modified(call.request, table.revision):
         return Answer(status=304, headers=headers)
@@ -71,7 +71,7 @@ async def _get(call: Call) -> Answer:
 
 
 async def _put(call: Call) -> Answer:
-    tables, name = call.services.tables, call.params["table"]
+    tables, name = call.services.flows.tables, call.params["table"]
     try:
         current: int | None = (await tables.get(call.namespace, name)).revision
     except NotFound:
@@ -82,18 +82,18 @@ async def _put(call: Call) -> Answer:
 
 
 async def _delete(call: Call) -> Answer:
-    await call.services.tables.delete(call.principal, call.namespace, call.params["table"], call.source)
+    await call.services.flows.tables.delete(call.principal, call.namespace, call.params["table"], call.source)
     return Answer(status=204)
 
 
 async def _write(call: Call) -> Answer:
     changes = call.body_as(Write).changes
-    return Answer(await call.services.tables.write(call.namespace, call.params["table"], changes))
+    return Answer(await call.services.flows.tables.write(call.namespace, call.params["table"], changes))
 
 
 async def _read(call: Call) -> Answer:
     keys = call.body_as(ReadItems).keys
-    return Answer(await call.services.tables.find_items(call.namespace, call.params["table"], keys))
+    return Answer(await call.services.flows.tables.find_items(call.namespace, call.params["table"], keys))
 
 
 async def _query(call: Call) -> Answer:
@@ -102,7 +102,7 @@ async def _query(call: Call) -> Answer:
         index=wanted.index, partition=wanted.partition, prefix=wanted.prefix, lower=wanted.lower, upper=wanted.upper,
         descending=wanted.descending, limit=wanted.limit,
     )  # fmt: skip
-    items, following = await call.services.tables.query(
+    items, following = await call.services.flows.tables.query(
         call.namespace, call.params["table"], query, wanted.after, wanted.match
     )
     return Answer(Page(items=items, next=following or None))

@@ -1,0 +1,64 @@
+"""Streams, tables and what they set going, put together: a target for others, and triggers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fuyun.base.tasks import Scope
+from fuyun.ports.streams import GroupStore, StreamStore
+from fuyun.ports.tables import TableStore
+from fuyun.services.accepting import Acceptor
+from fuyun.services.invoking import Invoker
+from fuyun.services.streams import Streams
+from fuyun.services.tables import Tables
+from fuyun.services.targets import Targets
+from fuyun.services.tenants import Tenants
+from fuyun.services.triggers.batches import Batches
+from fuyun.services.triggers.bindings import Bindings
+from fuyun.services.triggers.streams import StreamTriggers
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowStores:
+    """Where everything is kept."""
+
+    streams: StreamStore
+    groups: GroupStore
+    tables: TableStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowPath:
+    """The event path that records go. `random()`: in [0, 1)."""
+
+    invoker: Invoker
+    acceptor: Acceptor
+    targets: Targets
+    bindings: Bindings
+    random: Callable[[], float]
+
+
+class Flows:
+    """One per platform."""
+
+    def __init__(self, stores: FlowStores, tenants: Tenants, path: FlowPath) -> None:
+        self.streams = Streams(stores.streams, stores.groups, tenants)
+        self.tables = Tables(stores.tables, self.streams, tenants)
+        self.batches = Batches(path.invoker, path.acceptor, path.random)
+        self.triggers = StreamTriggers(self.streams, path.bindings, self.batches)
+        path.targets.register("stream", self.streams.send)
+        tenants.on_namespace_deleted(self.streams.forget)
+        tenants.on_namespace_deleted(self.tables.forget)
+
+    def open(self, scope: Scope) -> None:
+        """Begin to remove what has outlived its time, and to call functions. It is to be known by now which triggers
+        are paused."""
+        self.streams.start(scope)
+        self.tables.start(scope)
+        self.triggers.open()
+
+    async def close(self) -> None:
+        """End; whoever waits is answered."""
+        self.streams.close()
+        await self.triggers.close()
