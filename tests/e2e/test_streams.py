@@ -1,0 +1,118 @@
+"""Streams and tables of a running platform: from the command line into functions, through kills."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.running import Platform
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+#: Says what each record holds, a line each.
+TELLER = """
+def handler(events, context):
+    for event in events:
+        data = event["data"]
+        print("seen", data["new"]["n"] if event["type"].startswith("fuyun.table") else data["n"], flush=True)
+        if data.get("n") == "bad":
+            raise ValueError("bad")
+"""
+
+
+def run(platform: Platform, *arguments: str, stdin: bytes = b"") -> str:
+    """A command that succeeds; what it printed."""
+    ran = platform.cli(*arguments, stdin=stdin)
+    assert ran.returncode == 0, ran.stderr.decode()
+    return ran.stdout.decode()
+
+
+def seen(platform: Platform, name: str) -> list[str]:
+    """What the function said, in the order in which it was called."""
+    lines = json.loads(run(platform, "logs", name, "--json"))
+    return [line["text"].split()[1] for line in lines if line["text"].startswith("seen ")]
+
+
+def lag(platform: Platform, stream: str) -> dict[str, int]:
+    """Group -> records before it."""
+    return {one["group"]: one["lag"] for one in json.loads(run(platform, "stream", "groups", stream, "--json"))}
+
+
+def trigger(platform: Platform, name: str, **policy: Any) -> None:
+    """Deploy a function that reads the stream of its own name."""
+    platform.deploy(name, TELLER, triggers=[{"stream": {"stream": name}, "policy": policy}])
+
+
+def test_from_the_command_line_into_a_function(platform: Platform) -> None:
+    run(platform, "stream", "create", "walk", "--partitions", "2")
+    trigger(platform, "walk", batch_size=3)
+    lines = "\n".join(json.dumps({"n": n}) for n in range(10)).encode()
+    placed = run(platform, "stream", "append", "walk", "-", "--lines", "--key", "k", stdin=lines).split()
+    assert [place.partition(":")[2] for place in placed] == [str(n) for n in range(10)]
+    wait_until(lambda: len(seen(platform, "walk")) == 10, "all to be seen", 30)
+    assert seen(platform, "walk") == [str(n) for n in range(10)]
+    wait_until(lambda: lag(platform, "walk") == {"trigger.walk.stream": 0}, "the cursor to follow", 20)
+    run(platform, "stream", "reset", "walk", "trigger.walk.stream", "--from", "8", "--yes")
+    wait_until(lambda: seen(platform, "walk")[10:] == ["8", "9"], "the last two to be played again", 20)
+    metrics = platform.http.get(f"{platform.api}/metrics").text
+    assert 'fuyun_stream_appended_total{namespace="default",stream="walk"} 10.0' in metrics
+    platform.remove("walk")
+    run(platform, "stream", "delete", "walk", "--yes")
+
+
+def test_a_change_of_a_table_reaches_a_function(platform: Platform) -> None:
+    run(platform, "table", "create", "stock", "--key", "sku", "--sort", "shop", "--index", "by-shop=shop,n")
+    platform.deploy("watch", TELLER, triggers=[{"table": {"table": "stock"}}])
+    run(platform, "table", "put", "stock", '[{"sku": "a", "shop": 1, "n": 0}, {"sku": "b", "shop": 1, "n": 7}]')
+    for _ in range(3):
+        run(platform, "table", "item", "update", "stock", "a", "1", "--add", "n=1")
+    refused = platform.cli("table", "put", "stock", '{"sku": "a", "shop": 1}', "--if", '{"exists": false}')
+    assert (refused.returncode, b"there is such an item" in refused.stderr) == (5, True)
+    found = [json.loads(line) for line in run(platform, "table", "query", "stock", "1", "--index", "by-shop").split("\n") if line]
+    assert [item["n"] for item in found] == [3, 7]
+    wait_until(lambda: len(seen(platform, "watch")) == 5, "all changes to be seen", 30)
+    assert [n for n in seen(platform, "watch") if n != "7"] == ["0", "1", "2", "3"]
+    platform.remove("watch")
+    run(platform, "table", "delete", "stock", "--yes")
+
+
+@pytest.mark.parametrize("point", ["streams.after_call:4", "streams.before_commit:4", "streams.after_commit:4"])
+def test_killed_around_a_commit_nothing_is_lost_and_order_is_kept(
+    start_platform: Callable[..., Platform], point: str
+) -> None:
+    """Promise 6: an offset is committed only after its batch was taken; a kill repeats at most that batch."""
+    platform = start_platform(FUYUN_CRASH_AT=point)
+    run(platform, "stream", "create", "kill")
+    trigger(platform, "kill", batch_size=2)
+    lines = "\n".join(json.dumps({"n": n}) for n in range(20)).encode()
+    assert len(run(platform, "stream", "append", "kill", "-", "--lines", stdin=lines).split()) == 20
+    assert platform.process.wait(60) == -signal.SIGKILL
+    platform.settings.pop("FUYUN_CRASH_AT")
+    platform.restart()
+    wait_until(lambda: lag(platform, "kill") == {"trigger.kill.stream": 0}, "all to be taken", 60)
+    wait_until(lambda: "19" in seen(platform, "kill"), "what was said to be kept", 20)
+    numbers = [int(n) for n in seen(platform, "kill")]
+    # Logs of the last calls before the kill may be gone with it; what the cursor passed was told before.
+    again = [n for n in numbers if numbers.count(n) > 1]
+    assert len(set(again)) <= 2, "one batch at most comes twice"
+    firsts = list(dict.fromkeys(numbers))
+    assert firsts == sorted(firsts)
+    assert set(range(20)) - set(numbers) <= set(range(8)), "nothing behind the kill is missing"
+
+
+def test_what_fails_for_good_is_a_dead_letter_and_the_rest_goes_on(platform: Platform) -> None:
+    run(platform, "stream", "create", "mixed")
+    trigger(platform, "mixed", batch_size=1, max_attempts=1)
+    for n in ("1", '"bad"', "2"):
+        run(platform, "stream", "append", "mixed", f'{{"n": {n}}}')
+    wait_until(lambda: "2" in seen(platform, "mixed"), "the last to be seen", 30)
+    dead = json.loads(run(platform, "async", "list", "--state", "failed", "--json"))
+    [letter] = [one for one in dead if one["target"] == "function:mixed"]
+    assert (letter["error"], letter["origin"]) == ("function_raised", "trigger mixed/stream")
+    platform.remove("mixed")
+    run(platform, "stream", "delete", "mixed", "--yes")
