@@ -8,7 +8,7 @@ from typing import Any
 
 from fuyun.base.tasks import Scope
 from fuyun.domain.errors import NotFound
-from fuyun.domain.queues import Message, Outgoing, QueueSpec, Settling, Statistics
+from fuyun.domain.queues import Message, QueueSpec, Settling, Statistics
 from fuyun.domain.tenants import AuditEntry, Quotas
 from fuyun.domain.triggers import Policy, QueueTrigger, TopicTrigger, Trigger
 from fuyun.drivers.catalog import tables as tables  # what the tables of queues refer to
@@ -133,9 +133,16 @@ def run(scene: Callable[[Messages], Awaitable[None]], **options: Any) -> None:
     play(main, **options)
 
 
+def virtual(scene: Callable[[Messages], Awaitable[None]]) -> Callable[[], None]:
+    """A test that runs its scene in virtual time."""
+
+    def test() -> None:
+        run(scene)
+
+    test.__name__, test.__doc__ = scene.__name__, scene.__doc__
+    return test
+
+
 def numbered(count: int, prefix: str = "m") -> Sequence[str]:
     """That many ids."""
     return [f"{prefix}{number}" for number in range(count)]
-
-
-__all__ = ["Messages", "Outgoing", "ids_of", "numbered", "run"]
