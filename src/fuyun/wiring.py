@@ -316,7 +316,7 @@ async def _make_services(
 
     services = calls.Services(
         tenants=tenants, functions=functions, deployer=deployer, layers=layers, records=records, invoker=dispatcher,
-        queues=messaging.queues, topics=messaging.topics,
+        queues=messaging.queues, topics=messaging.topics, progress=lambda: messaging.triggers.progress,
         deferring=events.deferring, oversight=oversight, measures=measures, gauges=dispatcher.gauges,
         plan_of=host.plan_of, inventory=inventory,
         unready=lambda: "starting", gateway_url=lambda: "",

@@ -66,6 +66,7 @@ class Served:
     invoker: MemoryInvoker
     host: MemoryHost
     measures: Measures
+    queues: Queues
     server: ApiServer
     gauges: Gauges = field(default_factory=Gauges)
     unready: str = ""
@@ -162,6 +163,7 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
                 invoker=invoker,
                 host=host,
                 measures=measures,
+                queues=queues,
                 server=server,
             )
         )

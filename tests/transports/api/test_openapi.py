@@ -50,6 +50,9 @@ PRESENT = {
     "secret": "s1",
     "layer": "fonts",
     "number": "1",
+    "queue": "orders",
+    "topic": "prices",
+    "subscription": "audit",
 }
 
 
@@ -104,6 +107,12 @@ async def furnish(api: Served) -> None:
     assert (await api.deploy("hello", alias="live")).status_code == 200
     await api.http.put("/v1/namespaces/default/secrets/s1", json={"value": "v"})
     assert (await api.publish_layer("fonts", {"a.txt": "a"})).status_code == 200
+    base = "/v1/namespaces/default"
+    for path, body in (
+        ("queues/orders", {}), ("topics/prices", {}), ("topics/prices/subscriptions/audit", {"target": "queue:orders"}),
+    ):  # fmt: skip
+        assert (await api.http.put(f"{base}/{path}", json=body)).status_code == 200
+    assert (await api.http.post(f"{base}/queues/orders/messages", json={"messages": [{"data": 1}]})).status_code == 200
 
 
 @pytest.mark.timeout(300)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fuyun.services.records import Records
     from fuyun.services.tenants import Tenants
     from fuyun.services.topics import Topics
+    from fuyun.services.triggers.queuebatch import Progress
 
 T = TypeVar("T")
 
@@ -64,6 +65,7 @@ class Services:
     plan_of: Callable[[Version], StartPlan]
     inventory: Callable[[], Awaitable[dict[str, Any]]]
     unready: Callable[[], str]
+    progress: Callable[[], Mapping[tuple[str, str, str], Progress]] = dict  # of queues' triggers
     node: str = "local"
     gateway_url: Callable[[], str] = lambda: ""
     limits: Limits = Limits()
