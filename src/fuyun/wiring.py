@@ -33,7 +33,6 @@ from fuyun.drivers.builds.uv import UvBuilder, UvOptions
 from fuyun.drivers.catalog.functions import SqlCatalog
 from fuyun.drivers.catalog.layers import SqlLayers
 from fuyun.drivers.catalog.tenants import SqlTenants
-from fuyun.drivers.deliveries.sql import SqlDeliveries
 from fuyun.drivers.instances import memory
 from fuyun.drivers.instances.host import HostOptions, LocalHost
 from fuyun.drivers.instances.interpreters import Interpreter, Interpreters
@@ -42,12 +41,10 @@ from fuyun.drivers.queues.store import SqlQueues
 from fuyun.drivers.queues.topics import SqlTopics
 from fuyun.drivers.records.folder import FolderRecords
 from fuyun.drivers.sql.sqlite import Database
+from fuyun.eventpath import EventPath, Surroundings
 from fuyun.services import calendar
-from fuyun.services.accepting import Acceptor
 from fuyun.services.collecting import Collector
 from fuyun.services.credentials import Credentials
-from fuyun.services.deferring import Deferring
-from fuyun.services.deliveries import Deliverer
 from fuyun.services.deploying import Deployer, DeployParts
 from fuyun.services.dispatching import Dispatcher
 from fuyun.services.environments import environment_of
@@ -56,16 +53,12 @@ from fuyun.services.gauges import StartBudget
 from fuyun.services.layers import Layers
 from fuyun.services.measures import Measures
 from fuyun.services.messaging import Messaging
-from fuyun.services.messaging import Path as EventPath
-from fuyun.services.oversight import Oversight
+from fuyun.services.messaging import Path as MessagePath
 from fuyun.services.records import Records
-from fuyun.services.relay import Relay
 from fuyun.services.routes import RouteTable
 from fuyun.services.sealing import load_key
 from fuyun.services.storage import Storage
-from fuyun.services.targets import FunctionTarget, Targets
 from fuyun.services.tenants import Tenants
-from fuyun.services.triggers.bindings import Bindings
 from fuyun.settings import Settings
 from fuyun.transports.api import calls
 from fuyun.transports.api.app import create_app
@@ -219,47 +212,9 @@ async def _open_drivers(settings: Settings, stack: AsyncExitStack) -> _Drivers:
     )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Events:
-    """Everything asynchronous."""
-
-    store: SqlDeliveries
-    acceptor: Acceptor
-    deferring: Deferring
-    targets: Targets
-    deliverer: Deliverer
-    relay: Relay
-    bindings: Bindings
-
-
-def _make_events(
-    drivers: _Drivers, tenants: Tenants, dispatcher: Dispatcher, table: RouteTable, scope: Scope
-) -> _Events:
-    """The event path. Other services register targets and matchers; `_open_events` sets it going."""
-    store = SqlDeliveries(drivers.database)
-    acceptor = Acceptor(store, lambda namespace: tenants.quotas(namespace).deliveries)
-    targets = Targets()
-    targets.register("function", FunctionTarget(dispatcher, acceptor).send)
-    relay = Relay(store, acceptor, dispatcher)
-    drivers.database.on_emit(relay.wake)
-    return _Events(
-        store=store, acceptor=acceptor, deferring=Deferring(dispatcher, acceptor, scope, "api"), targets=targets,
-        deliverer=Deliverer(store, acceptor, dispatcher, targets, Random().random), relay=relay,
-        bindings=Bindings(table),
-    )  # fmt: skip
-
-
-async def _open_events(events: _Events, stack: AsyncExitStack) -> None:
-    await events.deliverer.open()
-    stack.push_async_callback(events.acceptor.close)
-    stack.push_async_callback(events.deliverer.close)
-    events.relay.open()
-    stack.push_async_callback(events.relay.close)
-
-
 async def _make_services(
     settings: Settings, drivers: _Drivers, tenants: Tenants, scope: Scope, stack: AsyncExitStack
-) -> tuple[Dispatcher, calls.Services, _Events, Messaging]:
+) -> tuple[Dispatcher, calls.Services, EventPath, Messaging]:
     """The services; what the transports know themselves is filled in by `_build`."""
     catalog, blobs, store, host = drivers.catalog, drivers.blobs, drivers.store, drivers.host
 
@@ -273,18 +228,28 @@ async def _make_services(
         queue_length=settings.queue_length, queue_wait_s=settings.queue_wait_s,
     )  # fmt: skip
     key = await asyncio.to_thread(load_key, settings.data_path / "secret.key", False)
-    events = _make_events(drivers, tenants, dispatcher, table, scope)
+    events = EventPath.build(
+        Surroundings(
+            database=drivers.database, invoker=dispatcher, table=table, scope=scope,
+            most_of=lambda namespace: tenants.quotas(namespace).deliveries, random=Random().random,
+            retention_s=settings.delivery_retention_s, dead_letter_s=settings.dead_letter_s,
+        )
+    )  # fmt: skip
+    path = MessagePath(
+        invoker=dispatcher, acceptor=events.acceptor, targets=events.targets, relay=events.relay,
+        bindings=events.bindings, random=Random().random,
+    )  # fmt: skip
+    messaging = Messaging(SqlQueues(drivers.database), SqlTopics(drivers.database), tenants, path)
     inward = Inward(dispatcher, Credentials(key, settings.credential_s), deferring=events.deferring)
     host.attend_by(inward)
     stack.push_async_callback(inward.close)
     await dispatcher.open()
     calendar.start(scope, dispatcher.provision)
-    oversight = Oversight(events.store, events.deliverer, settings.delivery_retention_s, settings.dead_letter_s)
-    oversight.start_pruning(scope)
+    events.oversight.start_pruning(scope)
 
     async def reload(namespace: str, function: str) -> None:
         await dispatcher.reload(namespace, function)
-        events.bindings.changed()
+        await events.changed()
 
     functions = Functions(catalog, tenants, reload, host.forget)
     storage = Storage(catalog, drivers.layers, tenants)
@@ -301,14 +266,11 @@ async def _make_services(
     records = Records(store, settings.retention_s)
     records.start_pruning(scope)
     tenants.on_namespace_deleted(records.forget)
+    tenants.on_namespace_deleted(events.oversight.forget)
     Collector(catalog, drivers.layers, blobs).start(scope)
-    path = EventPath(
-        invoker=dispatcher, acceptor=events.acceptor, targets=events.targets, relay=events.relay,
-        bindings=events.bindings, random=Random().random,
-    )  # fmt: skip
-    messaging = Messaging(SqlQueues(drivers.database), SqlTopics(drivers.database), tenants, path)
     await messaging.open(scope)
-    await _open_events(events, stack)
+    await events.open(stack)
+    messaging.begin()
     stack.push_async_callback(messaging.close)
 
     async def inventory() -> dict[str, Any]:
@@ -317,10 +279,9 @@ async def _make_services(
     services = calls.Services(
         tenants=tenants, functions=functions, deployer=deployer, layers=layers, records=records, invoker=dispatcher,
         queues=messaging.queues, topics=messaging.topics, progress=lambda: messaging.triggers.progress,
-        deferring=events.deferring, oversight=oversight, measures=measures, gauges=dispatcher.gauges,
-        plan_of=host.plan_of, inventory=inventory,
-        unready=lambda: "starting", gateway_url=lambda: "",
-        limits=calls.Limits(upload_bytes=settings.upload_bytes, body_idle_s=settings.body_idle_s),
+        deferring=events.deferring, oversight=events.oversight, triggers=events.governing, measures=measures,
+        gauges=dispatcher.gauges, plan_of=host.plan_of, inventory=inventory, unready=lambda: "starting",
+        gateway_url=lambda: "", limits=calls.Limits(upload_bytes=settings.upload_bytes, body_idle_s=settings.body_idle_s),
     )  # fmt: skip
     return dispatcher, services, events, messaging
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 from fuyun.base import ids
@@ -13,16 +14,9 @@ from fuyun.base.tasks import Scope
 from fuyun.domain.deliveries import Delivery, Order, Parcel
 from fuyun.domain.events import Event, Target
 from fuyun.drivers.deliveries.sql import SqlDeliveries
-from fuyun.drivers.deliveries.triggers import SqlTriggers
 from fuyun.drivers.sql.outbox import emit
+from fuyun.eventpath import EventPath, Surroundings
 from fuyun.ports.deliveries import DeliveryQuery
-from fuyun.services.accepting import Acceptor
-from fuyun.services.deferring import Deferring
-from fuyun.services.deliveries import Deliverer
-from fuyun.services.oversight import Oversight
-from fuyun.services.relay import Relay
-from fuyun.services.targets import FunctionTarget, Targets
-from fuyun.services.triggers.bindings import Bindings
 from fuyun.testing import times
 from fuyun.testing.databases import InlineDatabase
 from fuyun.testing.hosts import FakeCall
@@ -49,20 +43,17 @@ class Events:
 
     def _make(self) -> None:
         database: Any = self.database
-        dispatcher = self.platform.dispatcher
-        self.store = SqlDeliveries(database)
-        self.triggers = SqlTriggers(database)
-        self.acceptor = Acceptor(self.store, lambda namespace: self.platform.quotas[namespace].deliveries)
-        self.targets = Targets()
-        self.targets.register("function", FunctionTarget(dispatcher, self.acceptor).send)
-        self.targets.register("queue", self._send)
-        self.relay = Relay(self.store, self.acceptor, dispatcher)
-        database.on_emit(self.relay.wake)
-        self.deliverer = Deliverer(self.store, self.acceptor, dispatcher, self.targets, self.random.random)
-        self.oversight = Oversight(self.store, self.deliverer, 86400.0, 14 * 86400.0)
-        self.bindings = Bindings(dispatcher._table)
         self.scope = Scope("events", self.failed.append)
-        self.deferring = Deferring(dispatcher, self.acceptor, self.scope, "test")
+        path = self.path = EventPath.build(
+            Surroundings(
+                database=database, invoker=self.platform.dispatcher, table=self.platform.dispatcher._table,
+                scope=self.scope, most_of=lambda namespace: self.platform.quotas[namespace].deliveries,
+                random=self.random.random, retention_s=86400.0, dead_letter_s=14 * 86400.0,
+            )
+        )  # fmt: skip
+        path.targets.register("queue", self._send)
+        self.store, self.acceptor, self.relay = SqlDeliveries(database), path.acceptor, path.relay
+        self.deliverer, self.oversight, self.deferring = path.deliverer, path.oversight, path.deferring
 
     async def _send(self, namespace: str, name: str, qualifier: str, events: Sequence[Event]) -> None:
         if self.sending is not None:
@@ -71,15 +62,13 @@ class Events:
 
     async def open(self) -> None:
         """Begin."""
-        await self.deliverer.open()
-        self.relay.open()
+        self._stack = AsyncExitStack()
+        await self.path.open(self._stack)
 
     async def close(self) -> None:
         """End at once, whatever is under way."""
-        await self.relay.close()
-        await self.deliverer.close()
+        await self._stack.aclose()
         await self.scope.close()
-        await self.acceptor.close()
 
     async def restart(self) -> None:
         """Begin anew on what is on the disk."""

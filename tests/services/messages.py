@@ -67,6 +67,7 @@ class Messages:
 
     async def open(self) -> None:
         await self.made.open(self.scope)
+        self.made.begin()
 
     async def close(self) -> None:
         await self.made.close()

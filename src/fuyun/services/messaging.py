@@ -53,9 +53,12 @@ class Messaging:
         path.relay.register("topic", matcher_of(path.bindings))
 
     async def open(self, scope: Scope) -> None:
-        """Begin. The relay is to be opened after it, so that it knows the subscriptions."""
+        """Read what there is, so that the relay may begin."""
         self.queues.start(scope)
         await self.topics.open()
+
+    def begin(self) -> None:
+        """Let triggers take messages. It is known by now which of them are paused."""
         self.triggers.open()
 
     async def close(self) -> None:

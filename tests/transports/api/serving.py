@@ -22,27 +22,22 @@ from fuyun.drivers.builds.npm import NpmBuilder, NpmOptions
 from fuyun.drivers.catalog.functions import SqlCatalog
 from fuyun.drivers.catalog.layers import SqlLayers
 from fuyun.drivers.catalog.tenants import SqlTenants
-from fuyun.drivers.deliveries.sql import SqlDeliveries
 from fuyun.drivers.instances.interpreters import Interpreters
 from fuyun.drivers.instances.nodes import Nodes
 from fuyun.drivers.queues.store import SqlQueues
 from fuyun.drivers.queues.topics import SqlTopics
 from fuyun.drivers.records.folder import FolderRecords
 from fuyun.drivers.sql.sqlite import Database
-from fuyun.services.accepting import Acceptor
-from fuyun.services.deferring import Deferring
-from fuyun.services.deliveries import Deliverer
+from fuyun.eventpath import EventPath, Surroundings
 from fuyun.services.deploying import Deployer, DeployParts
 from fuyun.services.functions import Functions
 from fuyun.services.gauges import Gauges
 from fuyun.services.layers import Layers
 from fuyun.services.measures import Measures
-from fuyun.services.oversight import Oversight
 from fuyun.services.queues import Queues
 from fuyun.services.records import Records
 from fuyun.services.routes import RouteTable
 from fuyun.services.storage import Storage
-from fuyun.services.targets import Targets
 from fuyun.services.tenants import PLATFORM, Tenants
 from fuyun.services.topics import Topics
 from fuyun.transports.api.app import Limits, Services, create_app
@@ -118,28 +113,35 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         nodes = Nodes(Interpreters().newest)
         packages = NpmBuilder(blobs, ProcessRunner(), nodes.get, root / "npm", NpmOptions(args=("--offline",), env={}))
         stack.push_async_callback(packages.close)
+        scope = await stack.enter_async_context(Scope("served", lambda error: None))
+        events = EventPath.build(
+            Surroundings(
+                database=database, invoker=invoker, table=table, scope=scope, random=lambda: 0.5, retention_s=3600.0,
+                most_of=lambda namespace: tenants.quotas(namespace).deliveries, dead_letter_s=3600.0,
+            )
+        )  # fmt: skip
+        await events.open(stack)
+
+        async def reload(namespace: str, function: str) -> None:
+            await table.load(namespace, function)
+            await events.changed()
+
         parts = DeployParts(
             java=JarBuilder(blobs, ProcessRunner(), root / "java"),
             images=ImageBuilder(blobs, ProcessRunner(), root / "images"),
             packages=packages, catalog=catalog, blobs=blobs, host=host, tenants=tenants,
             builder=MemoryBuilder(blobs, root / "scratch"),
             modules=ModuleBuilder(blobs, ProcessRunner(), Interpreters().by_path, root / "modules"),
-            interpreter_of=lambda runtime: Path(sys.executable), on_change=table.load, layers=layers, storage=storage,
+            interpreter_of=lambda runtime: Path(sys.executable), on_change=reload, layers=layers, storage=storage,
             record=store.append_nowait,
         )  # fmt: skip
         queues = Queues(SqlQueues(database), tenants)
-        scope = await stack.enter_async_context(Scope("served", lambda error: None))
-        deliveries = SqlDeliveries(database)
-        acceptor = Acceptor(deliveries, lambda namespace: tenants.quotas(namespace).deliveries)
-        deliverer = Deliverer(deliveries, acceptor, invoker, Targets(), lambda: 0.5)
-        stack.push_async_callback(acceptor.close)
         holder: list[Served] = []
         services = Services(
             tenants=tenants, records=Records(store, 3600.0), layers=layers, deployer=Deployer(parts),
-            functions=Functions(catalog, tenants, table.load, host.forget),
-            queues=queues, topics=Topics(SqlTopics(database), queues, tenants), invoker=invoker,
-             measures=measures, deferring=Deferring(invoker, acceptor, scope, "api"),
-            oversight=Oversight(deliveries, deliverer, 3600.0, 3600.0),
+            functions=Functions(catalog, tenants, reload, host.forget),
+            invoker=invoker, measures=measures, deferring=events.deferring, oversight=events.oversight,
+            triggers=events.governing, queues=queues, topics=Topics(SqlTopics(database), queues, tenants),
             gauges=lambda: holder[0].gauges,
             plan_of=host.plan_of,
             inventory=host.inventory,

@@ -16,6 +16,7 @@ from fuyun.transports.api import (
     aliases,
     archives,
     audit,
+    deliveries,
     functions,
     health,
     info,
@@ -30,6 +31,7 @@ from fuyun.transports.api import (
     queues,
     secrets,
     topics,
+    triggers,
     versions,
 )
 from fuyun.transports.api.calls import Life, Limits, Services
@@ -55,6 +57,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *aliases.ENDPOINTS,
     *invoke.ENDPOINTS,
     *invocations.ENDPOINTS,
+    *deliveries.ENDPOINTS,
+    *triggers.ENDPOINTS,
     *logs.ENDPOINTS,
     *queues.ENDPOINTS,
     *topics.ENDPOINTS,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fuyun.services.records import Records
     from fuyun.services.tenants import Tenants
     from fuyun.services.topics import Topics
+    from fuyun.services.triggers.governing import Governing
     from fuyun.services.triggers.queuebatch import Progress
 
 T = TypeVar("T")
@@ -60,6 +61,7 @@ class Services:
     invoker: Invoker
     deferring: Deferring
     oversight: Oversight
+    triggers: Governing
     measures: Measures
     gauges: Callable[[], Gauges]
     plan_of: Callable[[Version], StartPlan]

@@ -79,6 +79,8 @@ PATH_PARAMS = {
     "invocation": PathParam(
         r"[0-9a-f]{32}", "the id of an invocation, 32 hex digits", "0199f2c81b7a5d0f3c6b9e21a4000001"
     ),
+    "delivery": PathParam(r"[0-9a-f]{32}", "the id of a delivery, 32 hex digits", "0199f2c81b7a5d0f3c6b9e21a4000002"),
+    "trigger": PathParam(_NAME, "a trigger: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "timer"),
 }
 
 
