@@ -240,7 +240,9 @@ async def _make_services(
         bindings=events.bindings, random=Random().random,
     )  # fmt: skip
     messaging = Messaging(SqlQueues(drivers.database), SqlTopics(drivers.database), tenants, path)
-    inward = Inward(dispatcher, Credentials(key, settings.credential_s), deferring=events.deferring)
+    inward = Inward(
+        dispatcher, Credentials(key, settings.credential_s), deferring=events.deferring, offers=messaging.offers
+    )
     host.attend_by(inward)
     stack.push_async_callback(inward.close)
     await dispatcher.open()

@@ -18,7 +18,7 @@ from fuyun.domain.functions import (
     WarmUp,
 )
 from fuyun.domain.runtimes import RUNTIMES
-from fuyun.domain.triggers import Policy, TimerTrigger
+from fuyun.domain.triggers import Policy, QueueTrigger, TimerTrigger, TopicTrigger
 
 Kind = Literal[
     "text", "flag", "size", "duration", "integer", "number", "names", "mapping", "choice", "folder", "requirements",
@@ -79,10 +79,22 @@ TIMER_FIELDS = (
     Field("alias", "text", "version or alias that serves it; default $LATEST"),
 )  # fmt: skip
 
+QUEUE_FIELDS = (
+    Field("queue", "text", "the queue whose messages it gets, as a JSON array of events", required=True),
+    Field("alias", "text", "version or alias that serves it; default $LATEST"),
+)
+
+TOPIC_FIELDS = (
+    Field("topic", "text", "the topic whose events it gets, one by one", required=True),
+    Field("alias", "text", "version or alias that serves it; default $LATEST"),
+)
+
 #: Trigger kinds by name.
 TRIGGERS = (
     Field("http", "object", "binds a path of the gateway to the function", fields=HTTP_FIELDS),
     Field("timer", "object", "calls the function at times", fields=TIMER_FIELDS),
+    Field("queue", "object", "calls the function with messages of a queue", fields=QUEUE_FIELDS),
+    Field("topic", "object", "calls the function with what is published to a topic", fields=TOPIC_FIELDS),
 )
 
 #: What every trigger may have beside its kind.
@@ -114,6 +126,8 @@ NETWORK_FIELDS = (
 
 PERMISSION_FIELDS = (
     Field("invoke", "names", "functions of the same namespace that it may call, by name; `*` for all"),
+    Field("queues", "names", "queues that it may send to and receive from, by name; `*` for all"),
+    Field("topics", "names", "topics that it may publish to, by name; `*` for all"),
 )
 
 HOOK_FIELDS = (
@@ -325,6 +339,8 @@ STRUCTS = {
     FUNCTION_FIELDS: FunctionSpec,
     HTTP_FIELDS: HttpTrigger,
     TIMER_FIELDS: TimerTrigger,
+    QUEUE_FIELDS: QueueTrigger,
+    TOPIC_FIELDS: TopicTrigger,
     POLICY_FIELDS: Policy,
     ASYNC_FIELDS: Asynchronous,
     CORS_FIELDS: Cors,

@@ -15,7 +15,7 @@ from fuyun.domain.events import target_of
 from fuyun.domain.filters import read_filter
 from fuyun.domain.names import check_name, check_qualifier
 from fuyun.domain.schedules import check_schedule, check_timezone
-from fuyun.domain.triggers import KINDS, HttpTrigger, Policy, TimerTrigger, Trigger, named
+from fuyun.domain.triggers import KINDS, HttpTrigger, Policy, QueueTrigger, TimerTrigger, TopicTrigger, Trigger, named
 
 _PATH = re.compile(r"/[^\s?#\x00-\x1f\x7f]*")
 _METHOD = re.compile(r"[A-Za-z]{1,20}")
@@ -140,4 +140,16 @@ def _check_timer(path: str, timer: TimerTrigger) -> None:
     _check_alias(f"{path}.alias", timer.alias)
 
 
-_CHECKS: dict[str, Callable[[str, Any], None]] = {"http": _check_http, "timer": _check_timer}
+def _check_queue(path: str, trigger: QueueTrigger) -> None:
+    _checked(f"{path}.queue", lambda name: check_name("queue", name), trigger.queue)
+    _check_alias(f"{path}.alias", trigger.alias)
+
+
+def _check_topic(path: str, trigger: TopicTrigger) -> None:
+    _checked(f"{path}.topic", lambda name: check_name("topic", name), trigger.topic)
+    _check_alias(f"{path}.alias", trigger.alias)
+
+
+_CHECKS: dict[str, Callable[[str, Any], None]] = {
+    "http": _check_http, "timer": _check_timer, "queue": _check_queue, "topic": _check_topic,
+}  # fmt: skip

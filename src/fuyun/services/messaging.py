@@ -10,6 +10,8 @@ from fuyun.ports.queues import QueueStore
 from fuyun.ports.topics import TopicStore
 from fuyun.services.accepting import Acceptor
 from fuyun.services.invoking import Invoker
+from fuyun.services.messageoffers import QueueOffer, TopicOffer
+from fuyun.services.offers import Offer
 from fuyun.services.queues import Queues
 from fuyun.services.relay import Relay
 from fuyun.services.targets import Targets
@@ -45,6 +47,7 @@ class Messaging:
                 targets=path.targets, random=path.random,
             )
         )  # fmt: skip
+        self.offers: dict[str, Offer] = {"queues": QueueOffer(self.queues), "topics": TopicOffer(self.topics)}
         tenants.on_namespace_deleted(self.queues.forget)
         tenants.on_namespace_deleted(self.topics.forget)
         path.targets.register("queue", self.queues.take)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
@@ -15,16 +15,23 @@ from fuyun.domain.errors import (
     QuotaExceeded,
     StorageFull,
 )
-from fuyun.domain.events import structured
 from fuyun.domain.functions import Wire
+from fuyun.domain.messages import (
+    Acknowledge,
+    Extend,
+    NewMessages,
+    Receive,
+    ReceivedMessages,
+    SentMessages,
+    SettledMessages,
+    shown,
+)
 from fuyun.domain.queues import (
     MOST_BATCH,
-    Message,
     NewMessage,
     Outgoing,
     Queue,
     QueueSpec,
-    Sent,
     Settling,
     Statistics,
     outgoing_of,
@@ -36,9 +43,6 @@ from fuyun.transports.api.table import Endpoint, Success, in_namespace
 
 _QUEUE = "/v1/namespaces/{namespace}/queues/{queue}"
 
-Batch = Annotated[list[NewMessage], msgspec.Meta(min_length=1, max_length=MOST_BATCH)]
-Receipts = Annotated[list[str], msgspec.Meta(min_length=1, max_length=MOST_BATCH)]
-
 
 class QueueReport(Wire, frozen=True, kw_only=True):
     """A queue and what its messages wait for."""
@@ -47,69 +51,10 @@ class QueueReport(Wire, frozen=True, kw_only=True):
     statistics: Statistics
 
 
-class NewMessages(Wire, frozen=True, kw_only=True):
-    """Messages to send, all or none."""
-
-    messages: Batch
-
-
-class SentMessages(Wire, frozen=True, kw_only=True):
-    """What became of each."""
-
-    sent: list[Sent]
-
-
-class Receive(Wire, frozen=True, kw_only=True):
-    """How many to take out, how long to wait for the first, and for how long to have them (null: the queue's own)."""
-
-    max: int = 1
-    wait_s: float = 0.0
-    visibility_s: float | None = None
-
-
-class ReceivedMessage(Wire, frozen=True, kw_only=True):
-    """A message: its CloudEvent, and the receipt to acknowledge it with ("" when it was only looked at). `origin` is
-    the queue it was given up in."""
-
-    event: dict[str, Any]
-    receipt: str
-    group: str
-    sent_s: float
-    receives: int
-    origin: str
-    lease_until_s: float
-
-
-class ReceivedMessages(Wire, frozen=True, kw_only=True):
-    """What there was."""
-
-    messages: list[ReceivedMessage]
-
-
 class PeekQuery(Wire, frozen=True, kw_only=True):
     """How many to look at."""
 
     limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_BATCH, description="messages at most")] = 10
-
-
-class Acknowledge(Wire, frozen=True, kw_only=True):
-    """Receipts of messages that are done."""
-
-    receipts: Receipts
-
-
-class Extend(Wire, frozen=True, kw_only=True):
-    """Receipts of messages to keep for so many seconds from now; 0 returns them."""
-
-    receipts: Receipts
-    visibility_s: float
-
-
-class SettledMessages(Wire, frozen=True, kw_only=True):
-    """For how many it was done, and why not for the others."""
-
-    done: int
-    refused: dict[str, str]
 
 
 class Redrive(Wire, frozen=True, kw_only=True):
@@ -129,14 +74,6 @@ def outgoing(call: Call, kind: str, name: str, messages: list[NewMessage]) -> li
     now_s = clock.wall_s()
     source = f"/{call.namespace}/{kind}/{name}"
     return [outgoing_of(message, source, ids.new_id(now_s), now_s) for message in messages]
-
-
-def _shown(message: Message) -> dict[str, Any]:
-    return {
-        "event": msgspec.Raw(structured(message.event)), "receipt": message.receipt, "group": message.group,
-        "sent_s": message.sent_s, "receives": message.receives, "origin": message.origin,
-        "lease_until_s": message.lease_until_s,
-    }  # fmt: skip
 
 
 async def _list(call: Call) -> Answer:
@@ -194,12 +131,12 @@ async def _receive(call: Call) -> Answer:
     finally:
         call.life.streams.discard(end)
         end()
-    return Answer({"messages": [_shown(message) for message in found]})
+    return Answer({"messages": [shown(message) for message in found]})
 
 
 async def _peek(call: Call) -> Answer:
     found = await call.services.queues.peek(call.namespace, call.params["queue"], call.query_as(PeekQuery).limit)
-    return Answer({"messages": [_shown(message) for message in found]})
+    return Answer({"messages": [shown(message) for message in found]})
 
 
 async def _acknowledge(call: Call) -> Answer:

@@ -8,9 +8,10 @@ import msgspec
 
 from fuyun.domain.errors import NotFound, PayloadTooLarge, QuotaExceeded, StorageFull
 from fuyun.domain.functions import Wire
+from fuyun.domain.messages import NewMessages
 from fuyun.domain.topics import Published, Subscription, SubscriptionSpec, Topic
 from fuyun.transports.api.calls import Answer, Call, Page, PageQuery, paged
-from fuyun.transports.api.queues import NewMessages, outgoing
+from fuyun.transports.api.queues import outgoing
 from fuyun.transports.api.table import Endpoint, Success, in_namespace
 
 _TOPIC = "/v1/namespaces/{namespace}/topics/{topic}"
