@@ -37,6 +37,8 @@ from fuyun.drivers.instances import memory
 from fuyun.drivers.instances.host import HostOptions, LocalHost
 from fuyun.drivers.instances.interpreters import Interpreter, Interpreters
 from fuyun.drivers.instances.nodes import Nodes
+from fuyun.drivers.queues.store import SqlQueues
+from fuyun.drivers.queues.topics import SqlTopics
 from fuyun.drivers.records.folder import FolderRecords
 from fuyun.drivers.sql.sqlite import Database
 from fuyun.drivers.streams.groups import SqlGroups
@@ -49,11 +51,13 @@ from fuyun.services.credentials import Credentials
 from fuyun.services.deploying import Deployer, DeployParts
 from fuyun.services.dispatching import Dispatcher
 from fuyun.services.environments import environment_of
-from fuyun.services.flows import FlowPath, Flows, FlowStores
+from fuyun.services.flows import Flows, FlowStores
 from fuyun.services.functions import Functions
 from fuyun.services.gauges import StartBudget
 from fuyun.services.layers import Layers
 from fuyun.services.measures import Measures
+from fuyun.services.messaging import Messaging
+from fuyun.services.messaging import Path as MessagePath
 from fuyun.services.records import Records
 from fuyun.services.routes import RouteTable
 from fuyun.services.sealing import load_key
@@ -137,7 +141,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
     drivers = await _open_drivers(settings, stack)
     tenants = await Tenants.open(SqlTenants(drivers.database), data / "secret.key")
     admin_key = await tenants.bootstrap("fuyun up")
-    dispatcher, services, events = await _make_services(settings, drivers, tenants, scope, stack)
+    dispatcher, services, events, messaging = await _make_services(settings, drivers, tenants, scope, stack)
 
     # transports
     state = {"unready": "starting", "gateway": ""}
@@ -161,8 +165,8 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
 
     async def drain() -> None:
         state["unready"] = "the platform is going down"
-        drains = (gateway.drain, events.deliverer.drain, services.flows.triggers.drain)
-        await asyncio.gather(*(one(settings.drain_s) for one in drains))
+        parts = (gateway, events.deliverer, messaging.triggers, services.flows.triggers)
+        await asyncio.gather(*(part.drain(settings.drain_s) for part in parts))
         await dispatcher.close(settings.drain_s)
 
     stack.push_async_callback(drain)
@@ -214,7 +218,7 @@ async def _open_drivers(settings: Settings, stack: AsyncExitStack) -> _Drivers:
 
 async def _make_services(
     settings: Settings, drivers: _Drivers, tenants: Tenants, scope: Scope, stack: AsyncExitStack
-) -> tuple[Dispatcher, calls.Services, EventPath]:
+) -> tuple[Dispatcher, calls.Services, EventPath, Messaging]:
     """The services; what the transports know themselves is filled in by `_build`."""
     catalog, blobs, store, host = drivers.catalog, drivers.blobs, drivers.store, drivers.host
 
@@ -235,8 +239,19 @@ async def _make_services(
             retention_s=settings.delivery_retention_s, dead_letter_s=settings.dead_letter_s,
         )
     )  # fmt: skip
-    flows = _make_flows(drivers, tenants, events, dispatcher)
-    inward = Inward(dispatcher, Credentials(key, settings.credential_s), deferring=events.deferring)
+    path = MessagePath(
+        invoker=dispatcher, acceptor=events.acceptor, targets=events.targets, relay=events.relay,
+        bindings=events.bindings, random=Random().random,
+    )  # fmt: skip
+    database = drivers.database
+    messaging = Messaging(SqlQueues(database), SqlTopics(database), tenants, path)
+    flows = Flows(
+        FlowStores(streams=SqlStreams(database), groups=SqlGroups(database), tables=SqlTables(database)), tenants, path
+    )
+    inward = Inward(
+        dispatcher, Credentials(key, settings.credential_s), deferring=events.deferring,
+        offers={**messaging.offers, **flows.offers},
+    )  # fmt: skip
     host.attend_by(inward)
     stack.push_async_callback(inward.close)
     await dispatcher.open()
@@ -264,31 +279,25 @@ async def _make_services(
     tenants.on_namespace_deleted(records.forget)
     tenants.on_namespace_deleted(events.oversight.forget)
     Collector(catalog, drivers.layers, blobs).start(scope)
+    await messaging.open(scope)
     await events.open(stack)
     flows.open(scope)
     stack.push_async_callback(flows.close)
+    messaging.begin()
+    stack.push_async_callback(messaging.close)
 
     async def inventory() -> dict[str, Any]:
         return {**await host.inventory(), "scaling": dispatcher.scaling()}
 
     services = calls.Services(
         tenants=tenants, functions=functions, deployer=deployer, layers=layers, records=records, invoker=dispatcher,
-        flows=flows, deferring=events.deferring, oversight=events.oversight, triggers=events.governing,
-        measures=measures, gauges=dispatcher.gauges, plan_of=host.plan_of, inventory=inventory,
-        unready=lambda: "starting", gateway_url=lambda: "",
+        flows=flows, queues=messaging.queues, topics=messaging.topics, progress=lambda: messaging.triggers.progress,
+        deferring=events.deferring, oversight=events.oversight, triggers=events.governing, measures=measures,
+        gauges=dispatcher.gauges, plan_of=host.plan_of, inventory=inventory, unready=lambda: "starting",
+        gateway_url=lambda: "",
         limits=calls.Limits(upload_bytes=settings.upload_bytes, body_idle_s=settings.body_idle_s),
     )  # fmt: skip
-    return dispatcher, services, events
-
-
-def _make_flows(drivers: _Drivers, tenants: Tenants, events: EventPath, dispatcher: Dispatcher) -> Flows:
-    database = drivers.database
-    stores = FlowStores(streams=SqlStreams(database), groups=SqlGroups(database), tables=SqlTables(database))
-    path = FlowPath(
-        invoker=dispatcher, acceptor=events.acceptor, targets=events.targets, bindings=events.bindings,
-        random=Random().random,
-    )  # fmt: skip
-    return Flows(stores, tenants, path)
+    return dispatcher, services, events, messaging
 
 
 async def _open_host(host: LocalHost, interpreters: Interpreters) -> list[str]:

@@ -73,7 +73,8 @@ def test_a_change_of_a_table_reaches_a_function(platform: Platform) -> None:
         run(platform, "table", "item", "update", "stock", "a", "1", "--add", "n=1")
     refused = platform.cli("table", "put", "stock", '{"sku": "a", "shop": 1}', "--if", '{"exists": false}')
     assert (refused.returncode, b"there is such an item" in refused.stderr) == (5, True)
-    found = [json.loads(line) for line in run(platform, "table", "query", "stock", "1", "--index", "by-shop").split("\n") if line]
+    lines = run(platform, "table", "query", "stock", "1", "--index", "by-shop").splitlines()
+    found = [json.loads(line) for line in lines]
     assert [item["n"] for item in found] == [3, 7]
     wait_until(lambda: len(seen(platform, "watch")) == 5, "all changes to be seen", 30)
     assert [n for n in seen(platform, "watch") if n != "7"] == ["0", "1", "2", "3"]

@@ -16,7 +16,8 @@ from fuyun.drivers.catalog.tables import namespaces
 from fuyun.drivers.streams.groups import SqlGroups
 from fuyun.drivers.streams.store import SqlStreams
 from fuyun.drivers.tables.store import SqlTables
-from fuyun.services.flows import FlowPath, Flows, FlowStores
+from fuyun.services.flows import Flows, FlowStores
+from fuyun.services.messaging import Path
 from fuyun.services.tenants import PLATFORM
 from fuyun.testing.hosts import FakeCall
 from tests.services import events
@@ -56,9 +57,9 @@ class Streaming:
         database: Any = e.database
         tenants: Any = MemoryTenants()
         stores = FlowStores(streams=SqlStreams(database), groups=SqlGroups(database), tables=SqlTables(database))
-        path = FlowPath(
-            invoker=e.platform.dispatcher, acceptor=e.acceptor, targets=e.path.targets, bindings=e.path.bindings,
-            random=e.random.random,
+        path = Path(
+            invoker=e.platform.dispatcher, acceptor=e.acceptor, targets=e.path.targets, relay=e.relay,
+            bindings=e.path.bindings, random=e.random.random,
         )  # fmt: skip
         flows = self.flows = Flows(stores, tenants, path)
         self.streams, self.tables, self.batches, self.pollers = (

@@ -16,6 +16,7 @@ NOUNS = {
     "init": "init", "deploy": "deploy", "remove": "remove", "invoke": "invoke", "logs": "logs",
     "stream": "stream", "table": "table",
     "async": "asynchronous", "event": "asynchronous", "trigger": "trigger",
+    "queue": "queue", "topic": "topic",
     "fn": "fn", "alias": "alias", "rollback": "alias", "layer": "layer",
     "namespace": "namespace", "key": "key", "secret": "secret", "audit": "audit",
     "config": "config", "completion": "completion",

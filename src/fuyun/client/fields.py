@@ -18,7 +18,7 @@ from fuyun.domain.functions import (
     WarmUp,
 )
 from fuyun.domain.runtimes import RUNTIMES
-from fuyun.domain.triggers import Policy, StreamTrigger, TableTrigger, TimerTrigger
+from fuyun.domain.triggers import Policy, QueueTrigger, StreamTrigger, TableTrigger, TimerTrigger, TopicTrigger
 
 Kind = Literal[
     "text", "flag", "size", "duration", "integer", "number", "names", "mapping", "choice", "folder", "requirements",
@@ -89,12 +89,24 @@ TABLE_FIELDS = (
     Field("alias", "text", "version or alias that serves it; default $LATEST"),
 )
 
+QUEUE_FIELDS = (
+    Field("queue", "text", "the queue whose messages it gets, as a JSON array of events", required=True),
+    Field("alias", "text", "version or alias that serves it; default $LATEST"),
+)
+
+TOPIC_FIELDS = (
+    Field("topic", "text", "the topic whose events it gets, one by one", required=True),
+    Field("alias", "text", "version or alias that serves it; default $LATEST"),
+)
+
 #: Trigger kinds by name.
 TRIGGERS = (
     Field("http", "object", "binds a path of the gateway to the function", fields=HTTP_FIELDS),
     Field("timer", "object", "calls the function at times", fields=TIMER_FIELDS),
     Field("stream", "object", "calls the function with records of a stream", fields=STREAM_FIELDS),
     Field("table", "object", "calls the function with changes of a table", fields=TABLE_FIELDS),
+    Field("queue", "object", "calls the function with messages of a queue", fields=QUEUE_FIELDS),
+    Field("topic", "object", "calls the function with what is published to a topic", fields=TOPIC_FIELDS),
 )
 
 #: What every trigger may have beside its kind.
@@ -126,6 +138,10 @@ NETWORK_FIELDS = (
 
 PERMISSION_FIELDS = (
     Field("invoke", "names", "functions of the same namespace that it may call, by name; `*` for all"),
+    Field("queues", "names", "queues that it may send to and receive from, by name; `*` for all"),
+    Field("topics", "names", "topics that it may publish to, by name; `*` for all"),
+    Field("streams", "names", "streams that it may append to and read, by name; `*` for all"),
+    Field("tables", "names", "tables that it may read and change, by name; `*` for all"),
 )
 
 HOOK_FIELDS = (
@@ -339,6 +355,8 @@ STRUCTS = {
     TIMER_FIELDS: TimerTrigger,
     STREAM_FIELDS: StreamTrigger,
     TABLE_FIELDS: TableTrigger,
+    QUEUE_FIELDS: QueueTrigger,
+    TOPIC_FIELDS: TopicTrigger,
     POLICY_FIELDS: Policy,
     ASYNC_FIELDS: Asynchronous,
     CORS_FIELDS: Cors,

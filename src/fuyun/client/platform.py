@@ -19,6 +19,7 @@ import msgspec
 from fuyun.client.deliveries import DeliveryCaller
 from fuyun.client.documents import Documents
 from fuyun.client.http import Request, path_of
+from fuyun.client.messaging import Messaging
 from fuyun.client.streaming import Streaming
 from fuyun.domain.errors import PlatformError
 from fuyun.domain.functions import Alias, Artifact, Function, FunctionSpec, Version, Weight
@@ -81,7 +82,7 @@ def parse_timing(value: str) -> dict[str, float]:
     return found
 
 
-class Platform(DeliveryCaller, Streaming, Documents):
+class Platform(DeliveryCaller, Messaging, Streaming, Documents):
     """A platform reached over its API. `namespace` is where functions are looked for; default: the profile's."""
 
     # --- the platform itself ---------------------------------------------------------------------------------------

@@ -144,24 +144,21 @@ def _check_network(spec: FunctionSpec) -> None:
 
 
 def _check_permissions(spec: FunctionSpec) -> None:
-    names = spec.permissions.invoke
-    _require(
-        len(names) <= MOST_NAMED,
-        "permissions.invoke",
-        f"{len(names)} names",
-        f"name up to {MOST_NAMED}, or write ['*']",
-    )
-    for index, name in enumerate(names):
-        path = f"permissions.invoke[{index}]"
-        try:
-            check_name("function", name if name != "*" else "all")
-        except BadRequest as exc:
-            hint = "write the name of a function of the same namespace, without a version, or '*' for all"
-            raise BadRequest(f"{path}: {exc.detail}", hint=hint, path=path) from exc
-    _require(
-        not names or spec.runtime not in MODULES, "permissions.invoke", f"runtime {spec.runtime} has no sockets",
-        "leave it out, or use another runtime",
-    )  # fmt: skip
+    kinds = {"invoke": "function", "queues": "queue", "topics": "topic", "streams": "stream", "tables": "table"}
+    for field, kind in kinds.items():
+        names, where = getattr(spec.permissions, field), f"permissions.{field}"
+        _require(len(names) <= MOST_NAMED, where, f"{len(names)} names", f"name up to {MOST_NAMED}, or write ['*']")
+        for index, name in enumerate(names):
+            path = f"{where}[{index}]"
+            try:
+                check_name(kind, name if name != "*" else "all")
+            except BadRequest as exc:
+                hint = f"write the name of a {kind} of the same namespace, without a version, or '*' for all"
+                raise BadRequest(f"{path}: {exc.detail}", hint=hint, path=path) from exc
+        _require(
+            not names or spec.runtime not in MODULES, where, f"runtime {spec.runtime} has no sockets",
+            "leave it out, or use another runtime",
+        )  # fmt: skip
 
 
 def _check_callables(spec: FunctionSpec) -> None:
@@ -265,7 +262,7 @@ def _check_server(spec: FunctionSpec) -> None:
         "env.PORT", f"{port!r} is no port a program without rights can listen on", "use 1024 to 65535, or leave it out",
     )  # fmt: skip
     _require(
-        not spec.permissions.invoke or int(port) != ADDRESS_PORT,
+        not spec.permissions.any or int(port) != ADDRESS_PORT,
         "env.PORT", f"{port} is the platform's where a function has permissions", "use another one",
     )  # fmt: skip
     _require("PORT" not in spec.secrets, "env.PORT", "the port cannot be a secret", "write it in env, or leave it out")

@@ -30,6 +30,10 @@ class Quotas(Wire, frozen=True, kw_only=True):
     stream_bytes: int = 10 * 2**30  # records kept, change feeds of tables included
     tables: int = 100
     table_bytes: int = 10 * 2**30  # items
+    queues: int = 1000
+    queue_messages: int = 1_000_000  # in all queues together
+    queue_bytes: int = 4 * 2**30  # of those messages
+    topics: int = 1000
     deliveries: int = 1_000_000  # asynchronous invocations and events that wait
 
 

@@ -15,7 +15,18 @@ from fuyun.domain.events import target_of
 from fuyun.domain.filters import read_filter
 from fuyun.domain.names import check_name, check_qualifier
 from fuyun.domain.schedules import check_schedule, check_timezone
-from fuyun.domain.triggers import KINDS, HttpTrigger, Policy, StreamTrigger, TableTrigger, TimerTrigger, Trigger, named
+from fuyun.domain.triggers import (
+    KINDS,
+    HttpTrigger,
+    Policy,
+    QueueTrigger,
+    StreamTrigger,
+    TableTrigger,
+    TimerTrigger,
+    TopicTrigger,
+    Trigger,
+    named,
+)
 
 _PATH = re.compile(r"/[^\s?#\x00-\x1f\x7f]*")
 _METHOD = re.compile(r"[A-Za-z]{1,20}")
@@ -140,12 +151,13 @@ def _check_timer(path: str, timer: TimerTrigger) -> None:
     _check_alias(f"{path}.alias", timer.alias)
 
 
-def _check_source(path: str, source: StreamTrigger | TableTrigger) -> None:
+def _check_source(path: str, source: QueueTrigger | TopicTrigger | StreamTrigger | TableTrigger) -> None:
     kind = path.rpartition(".")[2]
     _checked(f"{path}.{kind}", lambda name: check_name(kind, name), getattr(source, kind))
     _check_alias(f"{path}.alias", source.alias)
 
 
 _CHECKS: dict[str, Callable[[str, Any], None]] = {
-    "http": _check_http, "timer": _check_timer, "stream": _check_source, "table": _check_source,
+    "http": _check_http, "timer": _check_timer, "queue": _check_source, "topic": _check_source,
+    "stream": _check_source, "table": _check_source,
 }  # fmt: skip

@@ -64,6 +64,21 @@ class TableTrigger(Wire, frozen=True, kw_only=True):
     alias: str = ""  # qualifier that serves it; "" is $LATEST
 
 
+class QueueTrigger(Wire, frozen=True, kw_only=True):
+    """Calls the function with batches of a queue's messages, a JSON array of events, and acknowledges what it has done
+    with. Messages of one group come one after the other."""
+
+    queue: str
+    alias: str = ""  # qualifier that serves it; "" is $LATEST
+
+
+class TopicTrigger(Wire, frozen=True, kw_only=True):
+    """Calls the function with each event that is published to a topic."""
+
+    topic: str
+    alias: str = ""  # qualifier that serves it; "" is $LATEST
+
+
 class Policy(Wire, frozen=True, kw_only=True):
     """How what a source gives reaches the function. A source that hands on events one by one has no batches; one that
     keeps no past has no start position."""
@@ -88,6 +103,8 @@ class Trigger(Wire, frozen=True, kw_only=True):
     timer: TimerTrigger | None = None
     stream: StreamTrigger | None = None
     table: TableTrigger | None = None
+    queue: QueueTrigger | None = None
+    topic: TopicTrigger | None = None
     policy: Policy = Policy()
 
     @property

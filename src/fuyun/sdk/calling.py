@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _LEAST_S = 30.0
 #: How long a call may take when neither the caller nor the invocation's deadline says.
 _LONGEST_S = 900.0
+#: How long another service may take to answer, besides what it was asked to wait.
+_SERVICE_S = 30.0
 #: Renewed credentials, by the one that came with the invocation.
 _renewed: dict[str, str] = {}
 _MOST_RENEWED = 64
@@ -63,7 +65,9 @@ def credential() -> str:
     given = current_context().credential
     if not given:
         raise CallRefused(
-            "this function has no permissions", code="forbidden", hint="name functions in permissions.invoke and deploy"
+            "this function has no permissions",
+            code="forbidden",
+            hint="name what it may use under permissions and deploy",
         )
     token = _renewed.get(given, given)
     if _left_s(token) >= _LEAST_S:
@@ -106,6 +110,16 @@ def call(
     named = {"Fuyun-Idempotency-Key": idempotency_key, "Fuyun-Delay": delay}
     headers = {"Fuyun-Invocation-Type": "async", **{name: value for name, value in named.items() if value}}
     return _exchange(path, token, body, max(0.001, wait_s), parsed=True, headers=headers)["id"]
+
+
+def ask(word: str, name: str, verb: str, body: Any, *, wait_s: float = 0.0) -> Any:
+    """Ask another service of the platform (`queues`, `topics`) about `name`; what it answers. CallError; ValueError for
+    a body that is no JSON."""
+    context = current_context()
+    token = credential()
+    data = json.dumps(body, allow_nan=False).encode()
+    path = f"/{word}/{quote(context.namespace)}/{quote(name, safe='')}/{verb}"
+    return _exchange(path, token, data, wait_s + _SERVICE_S, parsed=True)
 
 
 def _left_s(token: str) -> float:

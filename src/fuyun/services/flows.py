@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from fuyun.base.tasks import Scope
 from fuyun.ports.streams import GroupStore, StreamStore
 from fuyun.ports.tables import TableStore
-from fuyun.services.accepting import Acceptor
-from fuyun.services.invoking import Invoker
+from fuyun.services.flowoffers import StreamOffer, TableOffer
+from fuyun.services.messaging import Path
+from fuyun.services.offers import Offer
 from fuyun.services.streams import Streams
 from fuyun.services.tables import Tables
-from fuyun.services.targets import Targets
 from fuyun.services.tenants import Tenants
 from fuyun.services.triggers.batches import Batches
-from fuyun.services.triggers.bindings import Bindings
 from fuyun.services.triggers.streams import StreamTriggers
 
 
@@ -28,25 +26,15 @@ class FlowStores:
     tables: TableStore
 
 
-@dataclass(frozen=True, kw_only=True)
-class FlowPath:
-    """The event path that records go. `random()`: in [0, 1)."""
-
-    invoker: Invoker
-    acceptor: Acceptor
-    targets: Targets
-    bindings: Bindings
-    random: Callable[[], float]
-
-
 class Flows:
     """One per platform."""
 
-    def __init__(self, stores: FlowStores, tenants: Tenants, path: FlowPath) -> None:
+    def __init__(self, stores: FlowStores, tenants: Tenants, path: Path) -> None:
         self.streams = Streams(stores.streams, stores.groups, tenants)
         self.tables = Tables(stores.tables, self.streams, tenants)
         self.batches = Batches(path.invoker, path.acceptor, path.random)
         self.triggers = StreamTriggers(self.streams, path.bindings, self.batches)
+        self.offers: dict[str, Offer] = {"streams": StreamOffer(self.streams), "tables": TableOffer(self.tables)}
         path.targets.register("stream", self.streams.send)
         tenants.on_namespace_deleted(self.streams.forget)
         tenants.on_namespace_deleted(self.tables.forget)

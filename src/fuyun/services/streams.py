@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -192,19 +193,23 @@ class Streams:
         at: Position = START,
         limit: int = 100,
         wait_s: float = 0.0,
+        left: asyncio.Future[Any] | None = None,
     ) -> Slice:
-        """Records of a partition from `at` on; waits up to `wait_s` for the first one. NotFound, BadRequest."""
+        """Records of a partition from `at` on; waits up to `wait_s` for the first one, or until `left` is done.
+        NotFound, BadRequest."""
         if not 1 <= limit <= MOST_RECORDS:
             raise BadRequest(f"limit is {limit}", hint=f"use 1 to {MOST_RECORDS}", path="limit")
         if not 0 <= wait_s <= MOST_WAIT_S:
             raise BadRequest(f"wait_s is {wait_s:g}", hint=f"use 0 to {MOST_WAIT_S:g}", path="wait_s")
         deadline_s = clock.mono_s() + wait_s
         with self.arrivals.watch(namespace, name, (partition,)) as arrived:
+            if left is not None:
+                left.add_done_callback(lambda _: arrived.set())
             while True:
                 arrived.clear()
                 found = await self._store.read(namespace, name, partition, at, limit, READ_BYTES)
                 left_s = deadline_s - clock.mono_s()
-                if found.records or left_s <= 0 or self.arrivals.closed:
+                if found.records or left_s <= 0 or self.arrivals.closed or (left is not None and left.done()):
                     if found.records:
                         self._tally(namespace, name).read += len(found.records)
                     return found

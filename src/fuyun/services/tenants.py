@@ -271,6 +271,10 @@ class Tenants:
         """Entries with an id greater than `after`, oldest first; `*` for all namespaces."""
         return await self._store.audit(None, namespace, after, limit)
 
+    async def note(self, entry: AuditEntry) -> None:
+        """Append an entry for a change that took more than one transaction."""
+        await self._store.audit(entry)
+
 
 def _principal(key: Key) -> Principal:
     return Principal(key_id=key.id, namespace=key.namespace, role=key.role)

@@ -55,6 +55,9 @@ PRESENT = {
     "table": "orders",
     "trigger": "timer",
     "delivery": "0" * 32,  # `furnish` puts the one that it made here
+    "queue": "orders",
+    "topic": "prices",
+    "subscription": "audit",
 }
 
 
@@ -124,6 +127,12 @@ async def furnish(api: Served) -> None:
     assert (await api.http.put(table, json={})).status_code == 200
     assert (await api.http.post(f"{table}/write", json={"changes": [{"put": {"id": "a"}}]})).status_code == 200
     assert (await api.http.post(f"{stream}/groups/billing/claim", json={})).status_code == 200
+    base = "/v1/namespaces/default"
+    for path, body in (
+        ("queues/orders", {}), ("topics/prices", {}), ("topics/prices/subscriptions/audit", {"target": "queue:orders"}),
+    ):  # fmt: skip
+        assert (await api.http.put(f"{base}/{path}", json=body)).status_code == 200
+    assert (await api.http.post(f"{base}/queues/orders/messages", json={"messages": [{"data": 1}]})).status_code == 200
 
 
 @pytest.mark.timeout(300)

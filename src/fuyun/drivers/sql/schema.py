@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 #: The newest revision in `migrations/versions` (a test compares them). Knowing it here spares the usual start Alembic.
 HEAD = "r0008"
 #: Revisions this program can migrate from.
-KNOWN = frozenset({"r0001", "r0002", "r0003", "r0004", "r0007", HEAD})
+KNOWN = frozenset({"r0001", "r0002", "r0003", "r0004", "r0006", "r0007", HEAD})
 
 SCRIPTS = Path(__file__).with_name("migrations")
 

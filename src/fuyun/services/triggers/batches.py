@@ -6,12 +6,13 @@ What is delivered comes to an end here: every record was taken by the function, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
 from fuyun.base import clock, faults, ids
 from fuyun.decide import retries
+from fuyun.decide.batches import named_failures
 from fuyun.domain.deliveries import Order, Parcel
 from fuyun.domain.errors import FunctionError, FuyunError, LoopDetected
 from fuyun.domain.events import MOST_HOPS, Event, target_of
@@ -37,12 +38,6 @@ class Turn(Protocol):
     async def wait(self, seconds: float) -> bool:
         """Until then; False when it is stopped before."""
         ...
-
-
-class _Responded(msgspec.Struct):
-    """What a function may say of the records of its batch: the first that is named and those behind it come again."""
-
-    batchItemFailures: list[dict[str, Any]] = []  # noqa: N815 (as AWS Lambda calls it)
 
 
 class Batches:
@@ -179,13 +174,10 @@ def _judge(outcome: Outcome, records: list[Record]) -> tuple[FuyunError | None, 
     """What went wrong, and the records that are still to be handed over."""
     if outcome.error is not None:
         return outcome.error, records
-    try:
-        failures = msgspec.json.decode(outcome.body, type=_Responded).batchItemFailures
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None, []
-    if not failures:
-        return None, []
-    named = {str(failure.get("itemIdentifier", "")) for failure in failures}
+    ids = {one.event.id for one in records} | {sequence_of(one) for one in records}
+    named = named_failures(outcome.body, ids)
     failed = [place for place, one in enumerate(records) if one.event.id in named or sequence_of(one) in named]
-    error = FunctionError(f"the function took {failed[0] if failed else 0} of {len(records)} records")
-    return error, records[failed[0] if failed else 0 :]
+    if not failed:
+        return None, []
+    error = FunctionError(f"the function took {failed[0]} of {len(records)} records, its answer says")
+    return error, records[failed[0] :]

@@ -29,14 +29,17 @@ from fuyun.transports.api import (
     metrics,
     namespaces,
     node,
+    queues,
     secrets,
     streams,
     tables,
+    topics,
     triggers,
     versions,
 )
 from fuyun.transports.api.calls import Life, Limits, Services
 from fuyun.transports.api.dispatch import Envelope, PathApp, no_route
+from fuyun.transports.api.queuemetrics import QueueCollector
 from fuyun.transports.api.table import Endpoint
 
 __all__ = ["ENDPOINTS", "Limits", "Services", "create_app"]
@@ -63,6 +66,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *deliveries.ENDPOINTS,
     *triggers.ENDPOINTS,
     *logs.ENDPOINTS,
+    *queues.ENDPOINTS,
+    *topics.ENDPOINTS,
     *audit.ENDPOINTS,
     *health.ENDPOINTS,
     *metrics.ENDPOINTS,
@@ -73,6 +78,7 @@ def create_app(services: Services) -> Starlette:
     """The application over `services`. Serve it with `server.ApiServer`."""
     scope = Scope("api-work", lambda exc: log.error("background work of the API failed", exc_info=exc))
     life = Life(scope, metrics.registry_of(services.measures, services.gauges))
+    life.registry.register(QueueCollector(services.queues, services.progress))
     app = Starlette(routes=_routes(services, life), middleware=[Middleware(Envelope)])
     app.router.redirect_slashes = False
     app.router.default = _nothing_here

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import msgspec
 
 from fuyun.domain.errors import Conflict, NotFound, StorageFull
-from fuyun.domain.functions import Wire
-from fuyun.domain.streams import MOST_PARTITIONS, Cursor, position_of
+from fuyun.domain.flows import Claim, Commit, From
+from fuyun.domain.streams import Cursor, position_of
+from fuyun.domain.wire import Wire
 from fuyun.transports.api.calls import Answer, Call
-from fuyun.transports.api.streams import STREAM, From, Label
+from fuyun.transports.api.streams import STREAM
 from fuyun.transports.api.table import Endpoint, Success, in_namespace
 
 _GROUP = STREAM + "/groups/{group}"
-Number = Annotated[int, msgspec.Meta(ge=0, lt=MOST_PARTITIONS)]
 
 
 class GroupView(Wire, frozen=True, kw_only=True):
@@ -24,22 +22,6 @@ class GroupView(Wire, frozen=True, kw_only=True):
     cursors: list[Cursor]
     lag: int
     age_s: float
-
-
-class Claim(Wire, frozen=True, kw_only=True):
-    """Which partition is taken over, by whom; a cursor that is new begins at `from`."""
-
-    partition: Number = 0
-    owner: Label = ""
-    start: From = msgspec.field(default="start", name="from")
-
-
-class Commit(Wire, frozen=True, kw_only=True):
-    """The next offset to read, and the epoch of the claim."""
-
-    partition: Number = 0
-    epoch: Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
-    offset: Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
 
 class Reset(Wire, frozen=True, kw_only=True):

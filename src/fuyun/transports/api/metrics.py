@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, GCCollector, ProcessCollector, generate_latest
@@ -11,6 +12,7 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 import fuyun
+from fuyun.domain.errors import Unavailable
 from fuyun.services.gauges import Gauges, StartBudget, merged
 from fuyun.services.measures import BUCKETS_S, Durations, Measures, Tally
 from fuyun.transports.api.calls import Call
@@ -153,6 +155,8 @@ def registry_of(measures: Measures, gauges: Callable[[], Gauges]) -> CollectorRe
 
 
 async def _scrape(call: Call) -> Response:
+    with contextlib.suppress(Unavailable):  # while the store goes down: what was known last
+        await call.services.queues.refresh()
     return Response(generate_latest(call.life.registry), media_type=None, headers={"content-type": CONTENT_TYPE_LATEST})
 
 
