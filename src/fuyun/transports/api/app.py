@@ -39,6 +39,7 @@ from fuyun.transports.api import (
 )
 from fuyun.transports.api.calls import Life, Limits, Services
 from fuyun.transports.api.dispatch import Envelope, PathApp, no_route
+from fuyun.transports.api.flowmetrics import FlowCollector
 from fuyun.transports.api.queuemetrics import QueueCollector
 from fuyun.transports.api.table import Endpoint
 
@@ -79,6 +80,7 @@ def create_app(services: Services) -> Starlette:
     scope = Scope("api-work", lambda exc: log.error("background work of the API failed", exc_info=exc))
     life = Life(scope, metrics.registry_of(services.measures, services.gauges))
     life.registry.register(QueueCollector(services.queues, services.progress))
+    life.registry.register(FlowCollector(services.flows))
     app = Starlette(routes=_routes(services, life), middleware=[Middleware(Envelope)])
     app.router.redirect_slashes = False
     app.router.default = _nothing_here
