@@ -48,5 +48,5 @@ class Flows:
 
     async def close(self) -> None:
         """End; whoever waits is answered."""
-        self.streams.close()
         await self.triggers.close()
+        await self.streams.close()

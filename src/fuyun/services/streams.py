@@ -42,6 +42,7 @@ from fuyun.domain.streams import (
 )
 from fuyun.domain.tenants import Principal
 from fuyun.ports.streams import GroupStore, StreamStore
+from fuyun.services.appending import Joining
 from fuyun.services.arrivals import Arrivals
 from fuyun.services.tenants import Tenants, entry_of
 
@@ -81,6 +82,8 @@ class Streams:
         self._groups = groups
         self._tenants = tenants
         self.arrivals = Arrivals()
+        self._joining = Joining(self._write)
+        self._specs: dict[tuple[str, str], StreamSpec] = {}
         self.tallies: dict[tuple[str, str], StreamTally] = {}
         self._listeners: list[Callable[[str], None]] = []
 
@@ -91,6 +94,7 @@ class Streams:
 
     def changed(self, group: str = "") -> None:
         """Streams have come or gone, or a group was reset."""
+        self._specs.clear()
         for call in self._listeners:
             call(group)
 
@@ -162,17 +166,36 @@ class Streams:
         if producer and not 1 <= sequence < 2**53:
             raise BadRequest(f"sequence is {sequence}", hint="count a producer's appends from 1", path="sequence")
         _check_label("producer", producer)
-        stream, _ = await self.get(namespace, name)
-        check_appending(stream.spec, tuple(records))
-        made = await self._store.append(
-            namespace, name, records, self._tenants.quotas(namespace), clock.wall_s(), producer=producer,
-            sequence=sequence,
-        )  # fmt: skip
+        spec = await self._spec(namespace, name)
+        check_appending(spec, tuple(records))
+        try:
+            if producer or spec.versioned:
+                made = await self._write(namespace, name, records, producer, sequence)
+            else:
+                made = await self._joining.append(namespace, name, records)
+        except NotFound:
+            self._specs.pop((namespace, name), None)
+            raise
         tally = self._tally(namespace, name)
         tally.appended += len(records)
         tally.appended_bytes += sum(len(record.event.data) for record in records)
         self.grown(namespace, name, [one.partition for one in made])
         return made
+
+    async def _write(
+        self, namespace: str, name: str, records: Sequence[Appending], producer: str = "", sequence: int = 0
+    ) -> list[Appended]:
+        quotas = self._tenants.quotas(namespace)
+        return await self._store.append(
+            namespace, name, records, quotas, clock.wall_s(), producer=producer, sequence=sequence
+        )
+
+    async def _spec(self, namespace: str, name: str) -> StreamSpec:
+        """What an append is checked against: what of it matters never changes."""
+        found = self._specs.get((namespace, name))
+        if found is None:
+            found = self._specs[namespace, name] = (await self.get(namespace, name))[0].spec
+        return found
 
     async def send(self, namespace: str, name: str, qualifier: str, events: Sequence[Event]) -> None:
         """Append events whose target is the stream; a subject is their key. See `services.targets.Sender`."""
@@ -346,11 +369,13 @@ class Streams:
     async def forget(self, namespace: str) -> None:
         """A namespace was deleted."""
         self.tallies = {key: tally for key, tally in self.tallies.items() if key[0] != namespace}
+        self._specs.clear()
         self.arrivals.scatter(namespace)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Answer whoever waits."""
         self.arrivals.close()
+        await self._joining.close()
 
     def _tally(self, namespace: str, name: str) -> StreamTally:
         return self.tallies.setdefault((namespace, name), StreamTally())
