@@ -147,3 +147,15 @@ def virtual(scene: Callable[[Messages], Awaitable[None]]) -> Callable[[], None]:
 def numbered(count: int, prefix: str = "m") -> Sequence[str]:
     """That many ids."""
     return [f"{prefix}{number}" for number in range(count)]
+
+
+def record(m: Messages) -> list[list[str]]:
+    """Answer every call; the ids of each."""
+    seen: list[list[str]] = []
+
+    def handler(call: FakeCall) -> None:
+        seen.append(ids_of(call))
+        call.answer(None)
+
+    m.e.handler = handler
+    return seen

@@ -24,8 +24,6 @@ from fuyun.drivers.catalog.layers import SqlLayers
 from fuyun.drivers.catalog.tenants import SqlTenants
 from fuyun.drivers.instances.interpreters import Interpreters
 from fuyun.drivers.instances.nodes import Nodes
-from fuyun.drivers.queues.store import SqlQueues
-from fuyun.drivers.queues.topics import SqlTopics
 from fuyun.drivers.records.folder import FolderRecords
 from fuyun.drivers.sql.sqlite import Database
 from fuyun.eventpath import EventPath, Surroundings
@@ -39,7 +37,6 @@ from fuyun.services.records import Records
 from fuyun.services.routes import RouteTable
 from fuyun.services.storage import Storage
 from fuyun.services.tenants import PLATFORM, Tenants
-from fuyun.services.topics import Topics
 from fuyun.transports.api.app import Limits, Services, create_app
 from fuyun.transports.api.server import ApiServer
 from tests.running import archive
@@ -116,11 +113,11 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         scope = await stack.enter_async_context(Scope("served", lambda error: None))
         events = EventPath.build(
             Surroundings(
-                database=database, invoker=invoker, table=table, scope=scope, random=lambda: 0.5, retention_s=3600.0,
+                database=database, invoker=invoker, table=table, scope=scope, tenants=tenants, random=lambda: 0.5, retention_s=3600.0,
                 most_of=lambda namespace: tenants.quotas(namespace).deliveries, dead_letter_s=3600.0,
             )
         )  # fmt: skip
-        await events.open(stack)
+        await events.open(stack, scope)
 
         async def reload(namespace: str, function: str) -> None:
             await table.load(namespace, function)
@@ -135,13 +132,12 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
             interpreter_of=lambda runtime: Path(sys.executable), on_change=reload, layers=layers, storage=storage,
             record=store.append_nowait,
         )  # fmt: skip
-        queues = Queues(SqlQueues(database), tenants)
         holder: list[Served] = []
         services = Services(
             tenants=tenants, records=Records(store, 3600.0), layers=layers, deployer=Deployer(parts),
             functions=Functions(catalog, tenants, reload, host.forget),
             invoker=invoker, measures=measures, deferring=events.deferring, oversight=events.oversight,
-            triggers=events.governing, queues=queues, topics=Topics(SqlTopics(database), queues, tenants),
+            triggers=events.governing, messaging=events.messaging,
             gauges=lambda: holder[0].gauges,
             plan_of=host.plan_of,
             inventory=host.inventory,
@@ -165,7 +161,7 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
                 invoker=invoker,
                 host=host,
                 measures=measures,
-                queues=queues,
+                queues=events.messaging.queues,
                 server=server,
             )
         )
