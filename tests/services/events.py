@@ -35,6 +35,7 @@ class Events:
         self.failed: list[BaseException] = []
         self.handler: Callable[[FakeCall], None] | None = answer_all  # None leaves calls inside
         platform.host.on_call = self._call
+        self.scope_of_test = Scope("test", self.failed.append)
         self._make()
 
     def _call(self, call: FakeCall) -> None:
@@ -116,6 +117,7 @@ def play(scene: Callable[[Events], Awaitable[None]], seed: int = 1, **options: A
         try:
             await scene(events)
         finally:
+            await events.scope_of_test.close()
             await events.close()
             await platform.dispatcher.close(5.0)
             events.database.close()

@@ -55,6 +55,7 @@ def quota(
     instances: Annotated[int | None, typer.Option(help="Instances at once.")] = None,
     memory: Annotated[str, typer.Option(help="Memory limits of running instances together, such as 8GiB.")] = "",
     storage: Annotated[str, typer.Option(help="Code and layers, such as 10GiB.")] = "",
+    deliveries: Annotated[int | None, typer.Option(help="Asynchronous invocations and events that wait.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Show a namespace's quotas, or change those given."""
@@ -64,7 +65,12 @@ def quota(
 
     changes: dict[str, int] = {
         key: value
-        for key, value in (("functions", functions), ("concurrency", concurrency), ("instances", instances))
+        for key, value in (
+            ("functions", functions),
+            ("concurrency", concurrency),
+            ("instances", instances),
+            ("deliveries", deliveries),
+        )
         if value is not None
     }
     try:
@@ -88,6 +94,7 @@ def quota(
             ("instances", str(quotas.instances)),
             ("memory", format_size(quotas.memory_bytes)),
             ("storage", format_size(quotas.storage_bytes)),
+            ("deliveries", str(quotas.deliveries)),
         ]
     )
 
