@@ -72,7 +72,13 @@ class EventPath:
         governing = Governing(bindings, states)
         governing.register("timer", timers.times)
         path = Path(
-            invoker=on.invoker, acceptor=acceptor, targets=targets, relay=relay, bindings=bindings, random=on.random
+            invoker=on.invoker,
+            acceptor=acceptor,
+            targets=targets,
+            relay=relay,
+            bindings=bindings,
+            random=on.random,
+            scope=on.scope,
         )
         messaging = Messaging(SqlQueues(on.database), SqlTopics(on.database), on.tenants, path)
         return cls(
@@ -81,10 +87,10 @@ class EventPath:
             bindings=bindings, timers=timers, governing=governing, messaging=messaging,
         )  # fmt: skip
 
-    async def open(self, stack: AsyncExitStack, scope: Scope) -> None:
+    async def open(self, stack: AsyncExitStack) -> None:
         """Set it going: what an earlier platform left first. `stack` ends it."""
         stack.push_async_callback(self.acceptor.close)
-        await self.messaging.open(scope)
+        await self.messaging.open()
         await self.deliverer.open()
         stack.push_async_callback(self.deliverer.close)
         self.relay.open()

@@ -260,7 +260,7 @@ async def _make_services(
     tenants.on_namespace_deleted(records.forget)
     tenants.on_namespace_deleted(events.oversight.forget)
     Collector(catalog, drivers.layers, blobs).start(scope)
-    await events.open(stack, scope)
+    await events.open(stack)
 
     async def inventory() -> dict[str, Any]:
         return {**await host.inventory(), "scaling": dispatcher.scaling()}

@@ -53,7 +53,7 @@ def test_queues_and_topics_are_targets() -> None:
         await m.topics.subscribe(PLATFORM, "default", "t", "s", SubscriptionSpec(target="queue:q"))
         event = Event(id="e", source="/default/bucket/photos", type="t", time_s=0.0)
         for target in ("queue:q", "queue:o", "topic:t"):
-            await m.e.targets.send("default", target_of(target), [event])
+            await m.e.path.targets.send("default", target_of(target), [event])
         assert await m.held() == ["e", "e"]
         [ordered] = await m.queues.peek("default", "o")
         assert ordered.group == "/default/bucket/photos"
@@ -158,11 +158,11 @@ def test_a_trigger_pauses_and_goes_on() -> None:
         await m.bind()
         await m.send("a")
         await asyncio.sleep(1)
-        m.e.bindings.pause(("default", "f", "queue"), True)
+        m.e.path.bindings.pause(("default", "f", "queue"), True)
         await m.send("b")
         await asyncio.sleep(100)
         assert (seen, (await m.statistics()).ready) == ([["a"]], 1)
-        m.e.bindings.pause(("default", "f", "queue"), False)
+        m.e.path.bindings.pause(("default", "f", "queue"), False)
         await asyncio.sleep(1)
         assert seen == [["a"], ["b"]]
 

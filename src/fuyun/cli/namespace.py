@@ -59,6 +59,7 @@ def quota(
     messages: Annotated[int | None, typer.Option(help="Messages in all queues together.")] = None,
     message_size: Annotated[str, typer.Option(help="Size of those messages together, such as 4GiB.")] = "",
     topics: Annotated[int | None, typer.Option(help="Topics at most.")] = None,
+    deliveries: Annotated[int | None, typer.Option(help="Asynchronous invocations and events that wait.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Show a namespace's quotas, or change those given."""
@@ -75,6 +76,7 @@ def quota(
             ("queues", queues),
             ("queue_messages", messages),
             ("topics", topics),
+            ("deliveries", deliveries),
         )
         if value is not None
     }
@@ -105,6 +107,7 @@ def quota(
             ("messages", str(quotas.queue_messages)),
             ("message size", format_size(quotas.queue_bytes)),
             ("topics", str(quotas.topics)),
+            ("deliveries", str(quotas.deliveries)),
         ]
     )
 

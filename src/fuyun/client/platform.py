@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from fuyun.client.deliveries import DeliveryCaller
 from fuyun.client.http import Request, path_of
 from fuyun.client.messaging import Messaging
 from fuyun.domain.errors import PlatformError
@@ -79,7 +80,7 @@ def parse_timing(value: str) -> dict[str, float]:
     return found
 
 
-class Platform(Messaging):
+class Platform(Messaging, DeliveryCaller):
     """A platform reached over its API. `namespace` is where functions are looked for; default: the profile's."""
 
     # --- the platform itself ---------------------------------------------------------------------------------------

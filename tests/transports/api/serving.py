@@ -113,11 +113,12 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         scope = await stack.enter_async_context(Scope("served", lambda error: None))
         events = EventPath.build(
             Surroundings(
-                database=database, invoker=invoker, table=table, scope=scope, tenants=tenants, random=lambda: 0.5, retention_s=3600.0,
+                database=database, invoker=invoker, table=table, scope=scope, tenants=tenants,
+                random=lambda: 0.5, retention_s=3600.0,
                 most_of=lambda namespace: tenants.quotas(namespace).deliveries, dead_letter_s=3600.0,
             )
         )  # fmt: skip
-        await events.open(stack, scope)
+        await events.open(stack)
 
         async def reload(namespace: str, function: str) -> None:
             await table.load(namespace, function)

@@ -53,6 +53,8 @@ PRESENT = {
     "queue": "orders",
     "topic": "prices",
     "subscription": "audit",
+    "trigger": "timer",
+    "delivery": "0" * 32,  # `furnish` puts the one that it made here
 }
 
 
@@ -104,7 +106,13 @@ def target(tmp_path: Path) -> Iterator[Target]:
 
 async def furnish(api: Served) -> None:
     """Make what `PRESENT` names."""
-    assert (await api.deploy("hello", alias="live")).status_code == 200
+    never = {"triggers": [{"timer": {"at": "2999-01-01T00:00:00Z"}}]}
+    assert (await api.deploy("hello", alias="live", spec=never)).status_code == 200
+    invoke = "/v1/namespaces/default/functions/hello/invoke"
+    later = {"fuyun-invocation-type": "async", "fuyun-delay": "1h", "fuyun-idempotency-key": "furnished"}
+    accepted = await api.http.post(invoke, json={}, headers=later)
+    assert accepted.status_code == 202
+    PRESENT["delivery"] = accepted.json()["id"]
     await api.http.put("/v1/namespaces/default/secrets/s1", json={"value": "v"})
     assert (await api.publish_layer("fonts", {"a.txt": "a"})).status_code == 200
     base = "/v1/namespaces/default"

@@ -153,7 +153,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         method="POST",
-        path=_BASE + "/redrive",
+        path="/v1/namespaces/{namespace}/dead-letters/redrive",
         run=_redrive,
         summary="Deliver dead letters again, as if they were new",
         permission=in_namespace("invoke"),
@@ -164,7 +164,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         method="POST",
-        path=_BASE + "/purge",
+        path="/v1/namespaces/{namespace}/dead-letters/purge",
         run=_purge,
         summary="Delete dead letters, or all that is finished",
         permission=in_namespace("delete"),

@@ -242,12 +242,7 @@ ENDPOINTS = (
         tag="invocations",
         query=InvokeQuery,
         raw_request=True,
-        request_headers=(
-            "Fuyun-Invocation-Type",
-            "Fuyun-Idempotency-Key",
-            "Fuyun-Delay",
-            "Fuyun-Schedule-At",
-        ),  # fmt: skip
+        request_headers=("Fuyun-Invocation-Type", "Fuyun-Idempotency-Key", "Fuyun-Delay", "Fuyun-Schedule-At"),
         successes=(
             Success(
                 media=("*/*",),
