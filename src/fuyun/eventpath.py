@@ -9,15 +9,23 @@ from dataclasses import dataclass
 from fuyun.base.tasks import Scope
 from fuyun.drivers.deliveries.sql import SqlDeliveries
 from fuyun.drivers.deliveries.triggers import SqlTriggers
+from fuyun.drivers.queues.store import SqlQueues
+from fuyun.drivers.queues.topics import SqlTopics
 from fuyun.drivers.sql.sqlite import Database
+from fuyun.drivers.streams.groups import SqlGroups
+from fuyun.drivers.streams.store import SqlStreams
+from fuyun.drivers.tables.store import SqlTables
 from fuyun.services.accepting import Acceptor
 from fuyun.services.deferring import Deferring
 from fuyun.services.deliveries import Deliverer
+from fuyun.services.flows import Flows, FlowStores
 from fuyun.services.invoking import Invoker
+from fuyun.services.messaging import Messaging, Path
 from fuyun.services.oversight import Oversight
 from fuyun.services.relay import Relay
 from fuyun.services.routes import RouteTable
 from fuyun.services.targets import FunctionTarget, Targets
+from fuyun.services.tenants import Tenants
 from fuyun.services.triggers.bindings import Bindings
 from fuyun.services.triggers.governing import Governing
 from fuyun.services.triggers.timer import Timers
@@ -31,6 +39,7 @@ class Surroundings:
     invoker: Invoker
     table: RouteTable
     scope: Scope
+    tenants: Tenants
     most_of: Callable[[str], int]
     random: Callable[[], float]
     retention_s: float
@@ -50,6 +59,8 @@ class EventPath:
     bindings: Bindings
     timers: Timers
     governing: Governing
+    messaging: Messaging
+    flows: Flows
 
     @classmethod
     def build(cls, on: Surroundings) -> EventPath:
@@ -65,15 +76,30 @@ class EventPath:
         timers = Timers(bindings, states, acceptor, on.invoker)
         governing = Governing(bindings, states)
         governing.register("timer", timers.times)
+        path = Path(
+            invoker=on.invoker,
+            acceptor=acceptor,
+            targets=targets,
+            relay=relay,
+            bindings=bindings,
+            random=on.random,
+            scope=on.scope,
+        )
+        messaging = Messaging(SqlQueues(on.database), SqlTopics(on.database), on.tenants, path)
+        stores = FlowStores(
+            streams=SqlStreams(on.database), groups=SqlGroups(on.database), tables=SqlTables(on.database)
+        )
         return cls(
             acceptor=acceptor, deferring=Deferring(on.invoker, acceptor, on.scope, "api"), targets=targets,
             deliverer=deliverer, oversight=Oversight(store, deliverer, on.retention_s, on.dead_letter_s), relay=relay,
-            bindings=bindings, timers=timers, governing=governing,
+            bindings=bindings, timers=timers, governing=governing, messaging=messaging,
+            flows=Flows(stores, on.tenants, path),
         )  # fmt: skip
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Set it going: what an earlier platform left first. `stack` ends it."""
         stack.push_async_callback(self.acceptor.close)
+        await self.messaging.open()
         await self.deliverer.open()
         stack.push_async_callback(self.deliverer.close)
         self.relay.open()
@@ -81,6 +107,10 @@ class EventPath:
         await self.governing.open()
         await self.timers.open()
         stack.push_async_callback(self.timers.close)
+        self.messaging.begin()
+        stack.push_async_callback(self.messaging.close)
+        self.flows.open()
+        stack.push_async_callback(self.flows.close)
 
     async def changed(self) -> None:
         """A function was deployed or deleted."""

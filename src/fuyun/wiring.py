@@ -37,13 +37,8 @@ from fuyun.drivers.instances import memory
 from fuyun.drivers.instances.host import HostOptions, LocalHost
 from fuyun.drivers.instances.interpreters import Interpreter, Interpreters
 from fuyun.drivers.instances.nodes import Nodes
-from fuyun.drivers.queues.store import SqlQueues
-from fuyun.drivers.queues.topics import SqlTopics
 from fuyun.drivers.records.folder import FolderRecords
 from fuyun.drivers.sql.sqlite import Database
-from fuyun.drivers.streams.groups import SqlGroups
-from fuyun.drivers.streams.store import SqlStreams
-from fuyun.drivers.tables.store import SqlTables
 from fuyun.eventpath import EventPath, Surroundings
 from fuyun.services import calendar
 from fuyun.services.collecting import Collector
@@ -51,13 +46,10 @@ from fuyun.services.credentials import Credentials
 from fuyun.services.deploying import Deployer, DeployParts
 from fuyun.services.dispatching import Dispatcher
 from fuyun.services.environments import environment_of
-from fuyun.services.flows import Flows, FlowStores
 from fuyun.services.functions import Functions
 from fuyun.services.gauges import StartBudget
 from fuyun.services.layers import Layers
 from fuyun.services.measures import Measures
-from fuyun.services.messaging import Messaging
-from fuyun.services.messaging import Path as MessagePath
 from fuyun.services.records import Records
 from fuyun.services.routes import RouteTable
 from fuyun.services.sealing import load_key
@@ -141,7 +133,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
     drivers = await _open_drivers(settings, stack)
     tenants = await Tenants.open(SqlTenants(drivers.database), data / "secret.key")
     admin_key = await tenants.bootstrap("fuyun up")
-    dispatcher, services, events, messaging = await _make_services(settings, drivers, tenants, scope, stack)
+    dispatcher, services, events = await _make_services(settings, drivers, tenants, scope, stack)
 
     # transports
     state = {"unready": "starting", "gateway": ""}
@@ -165,7 +157,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
 
     async def drain() -> None:
         state["unready"] = "the platform is going down"
-        parts = (gateway, events.deliverer, messaging.triggers, services.flows.triggers)
+        parts = (gateway, events.deliverer, events.messaging.triggers, events.flows.triggers)
         await asyncio.gather(*(part.drain(settings.drain_s) for part in parts))
         await dispatcher.close(settings.drain_s)
 
@@ -218,7 +210,7 @@ async def _open_drivers(settings: Settings, stack: AsyncExitStack) -> _Drivers:
 
 async def _make_services(
     settings: Settings, drivers: _Drivers, tenants: Tenants, scope: Scope, stack: AsyncExitStack
-) -> tuple[Dispatcher, calls.Services, EventPath, Messaging]:
+) -> tuple[Dispatcher, calls.Services, EventPath]:
     """The services; what the transports know themselves is filled in by `_build`."""
     catalog, blobs, store, host = drivers.catalog, drivers.blobs, drivers.store, drivers.host
 
@@ -234,24 +226,15 @@ async def _make_services(
     key = await asyncio.to_thread(load_key, settings.data_path / "secret.key", False)
     events = EventPath.build(
         Surroundings(
-            database=drivers.database, invoker=dispatcher, table=table, scope=scope,
+            database=drivers.database, invoker=dispatcher, table=table, scope=scope, tenants=tenants,
             most_of=lambda namespace: tenants.quotas(namespace).deliveries, random=Random().random,
             retention_s=settings.delivery_retention_s, dead_letter_s=settings.dead_letter_s,
         )
     )  # fmt: skip
-    path = MessagePath(
-        invoker=dispatcher, acceptor=events.acceptor, targets=events.targets, relay=events.relay,
-        bindings=events.bindings, random=Random().random,
-    )  # fmt: skip
-    database = drivers.database
-    messaging = Messaging(SqlQueues(database), SqlTopics(database), tenants, path)
-    flows = Flows(
-        FlowStores(streams=SqlStreams(database), groups=SqlGroups(database), tables=SqlTables(database)), tenants, path
-    )
+    credentials = Credentials(key, settings.credential_s)
     inward = Inward(
-        dispatcher, Credentials(key, settings.credential_s), deferring=events.deferring,
-        offers={**messaging.offers, **flows.offers},
-    )  # fmt: skip
+        dispatcher, credentials, deferring=events.deferring, offers={**events.messaging.offers, **events.flows.offers}
+    )
     host.attend_by(inward)
     stack.push_async_callback(inward.close)
     await dispatcher.open()
@@ -279,25 +262,21 @@ async def _make_services(
     tenants.on_namespace_deleted(records.forget)
     tenants.on_namespace_deleted(events.oversight.forget)
     Collector(catalog, drivers.layers, blobs).start(scope)
-    await messaging.open(scope)
     await events.open(stack)
-    flows.open(scope)
-    stack.push_async_callback(flows.close)
-    messaging.begin()
-    stack.push_async_callback(messaging.close)
+    events.flows.start(scope)
 
     async def inventory() -> dict[str, Any]:
         return {**await host.inventory(), "scaling": dispatcher.scaling()}
 
     services = calls.Services(
         tenants=tenants, functions=functions, deployer=deployer, layers=layers, records=records, invoker=dispatcher,
-        flows=flows, queues=messaging.queues, topics=messaging.topics, progress=lambda: messaging.triggers.progress,
-        deferring=events.deferring, oversight=events.oversight, triggers=events.governing, measures=measures,
-        gauges=dispatcher.gauges, plan_of=host.plan_of, inventory=inventory, unready=lambda: "starting",
-        gateway_url=lambda: "",
+        deferring=events.deferring, oversight=events.oversight, triggers=events.governing, messaging=events.messaging,
+        flows=events.flows,
+        measures=measures, gauges=dispatcher.gauges, plan_of=host.plan_of, inventory=inventory,
+        unready=lambda: "starting", gateway_url=lambda: "",
         limits=calls.Limits(upload_bytes=settings.upload_bytes, body_idle_s=settings.body_idle_s),
     )  # fmt: skip
-    return dispatcher, services, events, messaging
+    return dispatcher, services, events
 
 
 async def _open_host(host: LocalHost, interpreters: Interpreters) -> list[str]:

@@ -12,7 +12,9 @@ from typing import Any
 from fuyun.base import ids
 from fuyun.base.tasks import Scope
 from fuyun.domain.deliveries import Delivery, Order, Parcel
+from fuyun.domain.errors import NotFound
 from fuyun.domain.events import Event, Target
+from fuyun.domain.tenants import AuditEntry, Quotas
 from fuyun.drivers.deliveries.sql import SqlDeliveries
 from fuyun.drivers.sql.outbox import emit
 from fuyun.eventpath import EventPath, Surroundings
@@ -21,6 +23,28 @@ from fuyun.testing import times
 from fuyun.testing.databases import InlineDatabase
 from fuyun.testing.hosts import FakeCall
 from tests.services.platforms import Platform
+
+
+class KnownTenants:
+    """What messaging asks of `services.tenants.Tenants`; `noted` is what it wrote into the audit log."""
+
+    def __init__(self, quotas: dict[str, Quotas]) -> None:
+        self._quotas = quotas
+        self.noted: list[AuditEntry] = []
+
+    def quotas(self, name: str) -> Quotas:
+        if name not in self._quotas:
+            raise NotFound(f"there is no namespace {name!r}")
+        return self._quotas[name]
+
+    async def get_namespace(self, name: str) -> None:
+        self.quotas(name)
+
+    async def note(self, entry: AuditEntry) -> None:
+        self.noted.append(entry)
+
+    def on_namespace_deleted(self, call: Callable[[str], Awaitable[None]]) -> None:
+        pass
 
 
 class Events:
@@ -33,8 +57,10 @@ class Events:
         self.sent: list[tuple[str, str, Event]] = []  # to queues: namespace, name
         self.sending: Callable[[], Awaitable[None]] | None = None  # what sending to a queue does first
         self.failed: list[BaseException] = []
+        self.tenants = KnownTenants(platform.quotas)
         self.handler: Callable[[FakeCall], None] | None = answer_all  # None leaves calls inside
         platform.host.on_call = self._call
+        self.scope_of_test = Scope("test", self.failed.append)
         self._make()
 
     def _call(self, call: FakeCall) -> None:
@@ -43,11 +69,12 @@ class Events:
 
     def _make(self) -> None:
         database: Any = self.database
+        tenants: Any = self.tenants
         self.scope = Scope("events", self.failed.append)
         path = self.path = EventPath.build(
             Surroundings(
                 database=database, invoker=self.platform.dispatcher, table=self.platform.dispatcher._table,
-                scope=self.scope, most_of=lambda namespace: self.platform.quotas[namespace].deliveries,
+                scope=self.scope, tenants=tenants, most_of=lambda namespace: self.platform.quotas[namespace].deliveries,
                 random=self.random.random, retention_s=86400.0, dead_letter_s=14 * 86400.0,
             )
         )  # fmt: skip
@@ -116,6 +143,7 @@ def play(scene: Callable[[Events], Awaitable[None]], seed: int = 1, **options: A
         try:
             await scene(events)
         finally:
+            await events.scope_of_test.close()
             await events.close()
             await platform.dispatcher.close(5.0)
             events.database.close()

@@ -6,15 +6,9 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from fuyun.base.tasks import Scope
-from fuyun.domain.errors import NotFound
 from fuyun.domain.queues import Message, QueueSpec, Settling, Statistics
-from fuyun.domain.tenants import AuditEntry, Quotas
 from fuyun.domain.triggers import Policy, QueueTrigger, TopicTrigger, Trigger
 from fuyun.drivers.catalog import tables as tables  # what the tables of queues refer to
-from fuyun.drivers.queues.store import SqlQueues
-from fuyun.drivers.queues.topics import SqlTopics
-from fuyun.services.messaging import Messaging, Path
 from fuyun.services.tenants import PLATFORM
 from fuyun.testing.contracts.queues import outgoing
 from fuyun.testing.hosts import FakeCall
@@ -23,61 +17,22 @@ from tests.services.events import Events, play
 Handler = Callable[[FakeCall], None]
 
 
-class KnownTenants:
-    """What messaging asks of `services.tenants.Tenants`; `noted` is what it wrote into the audit log."""
-
-    def __init__(self, quotas: dict[str, Quotas]) -> None:
-        self._quotas = quotas
-        self.noted: list[AuditEntry] = []
-
-    def quotas(self, name: str) -> Quotas:
-        if name not in self._quotas:
-            raise NotFound(f"there is no namespace {name!r}")
-        return self._quotas[name]
-
-    async def get_namespace(self, name: str) -> None:
-        self.quotas(name)
-
-    async def note(self, entry: AuditEntry) -> None:
-        self.noted.append(entry)
-
-    def on_namespace_deleted(self, call: Callable[[str], Awaitable[None]]) -> None:
-        pass
-
-
 class Messages:
     """Everything that moves messages; `e` is the event path below. `restart` is a kill and a new start."""
 
     def __init__(self, e: Events) -> None:
         self.e = e
-        self.tenants = KnownTenants(e.platform.quotas)
-        self._make()
+        self._begin()
 
-    def _make(self) -> None:
-        e = self.e
-        path = Path(
-            invoker=e.platform.dispatcher, acceptor=e.acceptor, targets=e.targets, relay=e.relay, bindings=e.bindings,
-            random=lambda: 0.5,
-        )  # fmt: skip
-        database: Any = e.database
-        tenants: Any = self.tenants
-        self.made = Messaging(SqlQueues(database), SqlTopics(database), tenants, path)
-        self.queues, self.topics, self.triggers = self.made.queues, self.made.topics, self.made.triggers
-        self.scope = Scope("messages", e.failed.append)
-
-    async def open(self) -> None:
-        await self.made.open(self.scope)
-        self.made.begin()
-
-    async def close(self) -> None:
-        await self.made.close()
-        await self.scope.close()
+    def _begin(self) -> None:
+        made = self.e.path.messaging
+        self.e.path.targets.register("queue", made.queues.take)
+        self.queues, self.topics, self.triggers = made.queues, made.topics, made.triggers
+        self.tenants, self.scope = self.e.tenants, self.e.scope
 
     async def restart(self) -> None:
-        await self.close()
         await self.e.restart()
-        self._make()
-        await self.open()
+        self._begin()
 
     async def create(self, name: str = "q", **spec: Any) -> None:
         await self.queues.put_queue(PLATFORM, "default", name, QueueSpec(**spec))
@@ -111,7 +66,7 @@ class Messages:
 
     async def deploy(self, function: str, *triggers: Trigger, **spec: Any) -> None:
         await self.e.platform.deploy(function, triggers=triggers, **spec)
-        self.e.bindings.changed()
+        self.e.path.bindings.changed()
 
 
 def ids_of(call: FakeCall) -> list[str]:
@@ -124,12 +79,7 @@ def run(scene: Callable[[Messages], Awaitable[None]], **options: Any) -> None:
     """Run a scene in virtual time."""
 
     async def main(e: Events) -> None:
-        messages = Messages(e)
-        await messages.open()
-        try:
-            await scene(messages)
-        finally:
-            await messages.close()
+        await scene(Messages(e))
 
     play(main, **options)
 
@@ -147,3 +97,15 @@ def virtual(scene: Callable[[Messages], Awaitable[None]]) -> Callable[[], None]:
 def numbered(count: int, prefix: str = "m") -> Sequence[str]:
     """That many ids."""
     return [f"{prefix}{number}" for number in range(count)]
+
+
+def record(m: Messages) -> list[list[str]]:
+    """Answer every call; the ids of each."""
+    seen: list[list[str]] = []
+
+    def handler(call: FakeCall) -> None:
+        seen.append(ids_of(call))
+        call.answer(None)
+
+    m.e.handler = handler
+    return seen

@@ -10,37 +10,10 @@ from fuyun.domain.events import Event
 from fuyun.domain.functions import Trigger
 from fuyun.domain.streams import NewRecord, StreamSpec
 from fuyun.domain.tables import Change, TableSpec
-from fuyun.domain.tenants import Namespace, Quotas
 from fuyun.domain.triggers import Policy, StreamTrigger, TableTrigger
-from fuyun.drivers.catalog.tables import namespaces
-from fuyun.drivers.streams.groups import SqlGroups
-from fuyun.drivers.streams.store import SqlStreams
-from fuyun.drivers.tables.store import SqlTables
-from fuyun.services.flows import Flows, FlowStores
-from fuyun.services.messaging import Path
 from fuyun.services.tenants import PLATFORM
 from fuyun.testing.hosts import FakeCall
 from tests.services import events
-
-assert namespaces is not None  # its table is one of those that a database in memory has
-
-
-class MemoryTenants:
-    """What streams and tables ask of tenants."""
-
-    def __init__(self, quotas: Quotas | None = None) -> None:
-        self._quotas = quotas or Quotas()
-
-    async def get_namespace(self, name: str) -> Namespace:
-        """Any there may be."""
-        return Namespace(name=name, created_s=0.0)
-
-    def quotas(self, name: str) -> Quotas:
-        """The same for all."""
-        return self._quotas
-
-    def on_namespace_deleted(self, call: object) -> None:
-        """None is."""
 
 
 class Streaming:
@@ -52,16 +25,8 @@ class Streaming:
         self.make()
 
     def make(self) -> None:
-        """The services, over what the database holds."""
-        e = self.events
-        database: Any = e.database
-        tenants: Any = MemoryTenants()
-        stores = FlowStores(streams=SqlStreams(database), groups=SqlGroups(database), tables=SqlTables(database))
-        path = Path(
-            invoker=e.platform.dispatcher, acceptor=e.acceptor, targets=e.path.targets, relay=e.relay,
-            bindings=e.path.bindings, random=e.random.random,
-        )  # fmt: skip
-        flows = self.flows = Flows(stores, tenants, path)
+        """The services of the event path there is."""
+        flows = self.events.path.flows
         self.streams, self.tables, self.batches, self.pollers = (
             flows.streams,
             flows.tables,
@@ -71,10 +36,8 @@ class Streaming:
 
     async def restart(self) -> None:
         """Begin anew on what is on the disk, whatever is under way."""
-        await self.flows.close()
         await self.events.restart()
         self.make()
-        self.pollers.open()
 
     async def create(self, name: str = "s", **spec: Any) -> None:
         """A stream."""
@@ -131,10 +94,6 @@ def play(scene: Callable[[Streaming], Awaitable[None]], seed: int = 1, **options
     async def inner(e: events.Events) -> None:
         s = Streaming(e)
         e.handler = s.take_all
-        s.pollers.open()
-        try:
-            await scene(s)
-        finally:
-            await s.flows.close()
+        await scene(s)
 
     events.play(inner, seed, **options)

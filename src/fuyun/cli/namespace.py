@@ -55,6 +55,11 @@ def quota(
     instances: Annotated[int | None, typer.Option(help="Instances at once.")] = None,
     memory: Annotated[str, typer.Option(help="Memory limits of running instances together, such as 8GiB.")] = "",
     storage: Annotated[str, typer.Option(help="Code and layers, such as 10GiB.")] = "",
+    queues: Annotated[int | None, typer.Option(help="Queues at most.")] = None,
+    messages: Annotated[int | None, typer.Option(help="Messages in all queues together.")] = None,
+    message_size: Annotated[str, typer.Option(help="Size of those messages together, such as 4GiB.")] = "",
+    topics: Annotated[int | None, typer.Option(help="Topics at most.")] = None,
+    deliveries: Annotated[int | None, typer.Option(help="Asynchronous invocations and events that wait.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Show a namespace's quotas, or change those given."""
@@ -64,7 +69,15 @@ def quota(
 
     changes: dict[str, int] = {
         key: value
-        for key, value in (("functions", functions), ("concurrency", concurrency), ("instances", instances))
+        for key, value in (
+            ("functions", functions),
+            ("concurrency", concurrency),
+            ("instances", instances),
+            ("queues", queues),
+            ("queue_messages", messages),
+            ("topics", topics),
+            ("deliveries", deliveries),
+        )
         if value is not None
     }
     try:
@@ -72,6 +85,8 @@ def quota(
             changes["memory_bytes"] = parse_size(memory)
         if storage:
             changes["storage_bytes"] = parse_size(storage)
+        if message_size:
+            changes["queue_bytes"] = parse_size(message_size)
     except ValueError as exc:
         raise BadRequest(str(exc)) from exc
     with connect() as platform:
@@ -88,6 +103,11 @@ def quota(
             ("instances", str(quotas.instances)),
             ("memory", format_size(quotas.memory_bytes)),
             ("storage", format_size(quotas.storage_bytes)),
+            ("queues", str(quotas.queues)),
+            ("messages", str(quotas.queue_messages)),
+            ("message size", format_size(quotas.queue_bytes)),
+            ("topics", str(quotas.topics)),
+            ("deliveries", str(quotas.deliveries)),
         ]
     )
 

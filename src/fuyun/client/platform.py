@@ -82,7 +82,7 @@ def parse_timing(value: str) -> dict[str, float]:
     return found
 
 
-class Platform(DeliveryCaller, Messaging, Streaming, Documents):
+class Platform(Messaging, DeliveryCaller, Streaming, Documents):
     """A platform reached over its API. `namespace` is where functions are looked for; default: the profile's."""
 
     # --- the platform itself ---------------------------------------------------------------------------------------

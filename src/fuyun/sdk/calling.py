@@ -67,7 +67,7 @@ def credential() -> str:
         raise CallRefused(
             "this function has no permissions",
             code="forbidden",
-            hint="name what it may use under permissions and deploy",
+            hint="name functions in permissions.invoke, or what else it may use, and deploy",
         )
     token = _renewed.get(given, given)
     if _left_s(token) >= _LEAST_S:

@@ -39,12 +39,14 @@ class Flows:
         tenants.on_namespace_deleted(self.streams.forget)
         tenants.on_namespace_deleted(self.tables.forget)
 
-    def open(self, scope: Scope) -> None:
-        """Begin to remove what has outlived its time, and to call functions. It is to be known by now which triggers
-        are paused."""
+    def open(self) -> None:
+        """Begin to call functions. It is to be known by now which triggers are paused."""
+        self.triggers.open()
+
+    def start(self, scope: Scope) -> None:
+        """Keep removing what has outlived its time."""
         self.streams.start(scope)
         self.tables.start(scope)
-        self.triggers.open()
 
     async def close(self) -> None:
         """End; whoever waits is answered."""

@@ -33,12 +33,14 @@ class Path:
     relay: Relay
     bindings: Bindings
     random: Callable[[], float]
+    scope: Scope
 
 
 class Messaging:
     """One per platform."""
 
     def __init__(self, queues: QueueStore, topics: TopicStore, tenants: Tenants, path: Path) -> None:
+        self._scope = path.scope
         self.queues = Queues(queues, tenants)
         self.topics = Topics(topics, self.queues, tenants)
         self.triggers = QueueTriggers(
@@ -55,9 +57,9 @@ class Messaging:
         path.relay.register("topic", self.topics.match)
         path.relay.register("topic", matcher_of(path.bindings))
 
-    async def open(self, scope: Scope) -> None:
+    async def open(self) -> None:
         """Read what there is, so that the relay may begin."""
-        self.queues.start(scope)
+        self.queues.start(self._scope)
         await self.topics.open()
 
     def begin(self) -> None:

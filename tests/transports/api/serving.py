@@ -24,27 +24,19 @@ from fuyun.drivers.catalog.layers import SqlLayers
 from fuyun.drivers.catalog.tenants import SqlTenants
 from fuyun.drivers.instances.interpreters import Interpreters
 from fuyun.drivers.instances.nodes import Nodes
-from fuyun.drivers.queues.store import SqlQueues
-from fuyun.drivers.queues.topics import SqlTopics
 from fuyun.drivers.records.folder import FolderRecords
 from fuyun.drivers.sql.sqlite import Database
-from fuyun.drivers.streams.groups import SqlGroups
-from fuyun.drivers.streams.store import SqlStreams
-from fuyun.drivers.tables.store import SqlTables
 from fuyun.eventpath import EventPath, Surroundings
 from fuyun.services.deploying import Deployer, DeployParts
-from fuyun.services.flows import Flows, FlowStores
 from fuyun.services.functions import Functions
 from fuyun.services.gauges import Gauges
 from fuyun.services.layers import Layers
 from fuyun.services.measures import Measures
-from fuyun.services.messaging import Path as MessagePath
 from fuyun.services.queues import Queues
 from fuyun.services.records import Records
 from fuyun.services.routes import RouteTable
 from fuyun.services.storage import Storage
 from fuyun.services.tenants import PLATFORM, Tenants
-from fuyun.services.topics import Topics
 from fuyun.transports.api.app import Limits, Services, create_app
 from fuyun.transports.api.server import ApiServer
 from tests.running import archive
@@ -121,7 +113,8 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         scope = await stack.enter_async_context(Scope("served", lambda error: None))
         events = EventPath.build(
             Surroundings(
-                database=database, invoker=invoker, table=table, scope=scope, random=lambda: 0.5, retention_s=3600.0,
+                database=database, invoker=invoker, table=table, scope=scope, tenants=tenants,
+                random=lambda: 0.5, retention_s=3600.0,
                 most_of=lambda namespace: tenants.quotas(namespace).deliveries, dead_letter_s=3600.0,
             )
         )  # fmt: skip
@@ -140,23 +133,12 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
             interpreter_of=lambda runtime: Path(sys.executable), on_change=reload, layers=layers, storage=storage,
             record=store.append_nowait,
         )  # fmt: skip
-        queues = Queues(SqlQueues(database), tenants)
         holder: list[Served] = []
-        path = MessagePath(
-            invoker=invoker, acceptor=events.acceptor, targets=events.targets, relay=events.relay,
-            bindings=events.bindings, random=lambda: 0.5,
-        )  # fmt: skip
-        flows = Flows(
-            FlowStores(streams=SqlStreams(database), groups=SqlGroups(database), tables=SqlTables(database)),
-            tenants,
-            path,
-        )
-        stack.push_async_callback(flows.close)
         services = Services(
             tenants=tenants, records=Records(store, 3600.0), layers=layers, deployer=Deployer(parts),
             functions=Functions(catalog, tenants, reload, host.forget),
             invoker=invoker, measures=measures, deferring=events.deferring, oversight=events.oversight,
-            triggers=events.governing, flows=flows, queues=queues, topics=Topics(SqlTopics(database), queues, tenants),
+            triggers=events.governing, messaging=events.messaging, flows=events.flows,
             gauges=lambda: holder[0].gauges,
             plan_of=host.plan_of,
             inventory=host.inventory,
@@ -180,7 +162,7 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
                 invoker=invoker,
                 host=host,
                 measures=measures,
-                queues=queues,
+                queues=events.messaging.queues,
                 server=server,
             )
         )

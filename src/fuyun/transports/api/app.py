@@ -79,7 +79,7 @@ def create_app(services: Services) -> Starlette:
     """The application over `services`. Serve it with `server.ApiServer`."""
     scope = Scope("api-work", lambda exc: log.error("background work of the API failed", exc_info=exc))
     life = Life(scope, metrics.registry_of(services.measures, services.gauges))
-    life.registry.register(QueueCollector(services.queues, services.progress))
+    life.registry.register(QueueCollector(services.messaging))
     life.registry.register(FlowCollector(services.flows))
     app = Starlette(routes=_routes(services, life), middleware=[Middleware(Envelope)])
     app.router.redirect_slashes = False

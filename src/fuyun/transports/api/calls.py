@@ -27,13 +27,11 @@ if TYPE_CHECKING:
     from fuyun.services.invoking import Invoker
     from fuyun.services.layers import Layers
     from fuyun.services.measures import Measures
+    from fuyun.services.messaging import Messaging
     from fuyun.services.oversight import Oversight
-    from fuyun.services.queues import Queues
     from fuyun.services.records import Records
     from fuyun.services.tenants import Tenants
-    from fuyun.services.topics import Topics
     from fuyun.services.triggers.governing import Governing
-    from fuyun.services.triggers.queuebatch import Progress
 
 T = TypeVar("T")
 
@@ -58,18 +56,16 @@ class Services:
     layers: Layers
     records: Records
     flows: Flows
-    queues: Queues
-    topics: Topics
     invoker: Invoker
     deferring: Deferring
     oversight: Oversight
     triggers: Governing
+    messaging: Messaging
     measures: Measures
     gauges: Callable[[], Gauges]
     plan_of: Callable[[Version], StartPlan]
     inventory: Callable[[], Awaitable[dict[str, Any]]]
     unready: Callable[[], str]
-    progress: Callable[[], Mapping[tuple[str, str, str], Progress]] = dict  # of queues' triggers
     node: str = "local"
     gateway_url: Callable[[], str] = lambda: ""
     limits: Limits = Limits()

@@ -156,7 +156,7 @@ def registry_of(measures: Measures, gauges: Callable[[], Gauges]) -> CollectorRe
 
 async def _scrape(call: Call) -> Response:
     with contextlib.suppress(Unavailable):  # while the store goes down: what was known last
-        await call.services.queues.refresh()
+        await call.services.messaging.queues.refresh()
     return Response(generate_latest(call.life.registry), media_type=None, headers={"content-type": CONTENT_TYPE_LATEST})
 
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from fuyun.services.queues import Queues, Tally
-from fuyun.services.triggers.queuebatch import Progress
+from fuyun.services.messaging import Messaging
+from fuyun.services.queues import Tally
 
 
 class QueueCollector(Collector):
     """`Queues.refresh` is to be awaited before it is asked."""
 
-    def __init__(self, queues: Queues, progress: Callable[[], Mapping[tuple[str, str, str], Progress]]) -> None:
-        self._queues = queues
-        self._progress = progress
+    def __init__(self, messaging: Messaging) -> None:
+        self._queues = messaging.queues
+        self._triggers = messaging.triggers
 
     def collect(self) -> Iterator[Metric]:
         """All families, in a stable order."""
@@ -37,15 +37,15 @@ class QueueCollector(Collector):
             "fuyun_queue_receivers", "Receivers and triggers that wait for a message", len(self._queues.lines)
         )
         yield from (messages, sizes, moved, waiting)
-        yield from self._triggers()
+        yield from self._progress()
 
-    def _triggers(self) -> Iterator[Metric]:
+    def _progress(self) -> Iterator[Metric]:
         names = ["namespace", "function", "trigger"]
         running = GaugeMetricFamily("fuyun_trigger_running", "Messages inside the function", labels=names)
         ended = CounterMetricFamily(
             "fuyun_trigger_messages", "Messages since the platform started, by how they ended", labels=[*names, "how"]
         )
-        for key, progress in sorted(self._progress().items()):
+        for key, progress in sorted(self._triggers.progress.items()):
             running.add_metric(list(key), progress.running)
             for how in ("done", "failed", "given_up", "dropped"):
                 ended.add_metric([*key, how], getattr(progress, how))

@@ -78,13 +78,13 @@ def outgoing(call: Call, kind: str, name: str, messages: list[NewMessage]) -> li
 
 async def _list(call: Call) -> Answer:
     query = call.query_as(PageQuery)
-    found = await call.services.queues.list_queues(call.namespace, query.after, query.limit + 1)
+    found = await call.services.messaging.queues.list_queues(call.namespace, query.after, query.limit + 1)
     items = found[: query.limit]
     return Answer(Page(items=items, next=items[-1].name if len(found) > len(items) else None))
 
 
 async def _put(call: Call) -> Answer:
-    queues, name = call.services.queues, call.params["queue"]
+    queues, name = call.services.messaging.queues, call.params["queue"]
     current: int | None = None
     if "if-match" in call.request.headers or "if-none-match" in call.request.headers:
         try:
@@ -97,19 +97,19 @@ async def _put(call: Call) -> Answer:
 
 
 async def _get(call: Call) -> Answer:
-    queue, statistics = await call.services.queues.get_queue(call.namespace, call.params["queue"])
+    queue, statistics = await call.services.messaging.queues.get_queue(call.namespace, call.params["queue"])
     return Answer(QueueReport(queue=queue, statistics=statistics), 200, {"etag": etag(queue.revision)})
 
 
 async def _delete(call: Call) -> Answer:
-    await call.services.queues.delete_queue(call.principal, call.namespace, call.params["queue"], call.source)
+    await call.services.messaging.queues.delete_queue(call.principal, call.namespace, call.params["queue"], call.source)
     return Answer(status=204)
 
 
 async def _send(call: Call) -> Answer:
     name = call.params["queue"]
     messages = outgoing(call, "queue", name, call.body_as(NewMessages).messages)
-    return Answer(SentMessages(sent=await call.services.queues.send(call.namespace, name, messages)))
+    return Answer(SentMessages(sent=await call.services.messaging.queues.send(call.namespace, name, messages)))
 
 
 async def _receive(call: Call) -> Answer:
@@ -124,7 +124,7 @@ async def _receive(call: Call) -> Answer:
     if call.life.closing:
         end()
     try:
-        found = await call.services.queues.receive(
+        found = await call.services.messaging.queues.receive(
             call.namespace, call.params["queue"], asked.max,
             wait_s=asked.wait_s, visibility_s=asked.visibility_s, left=left,
         )  # fmt: skip
@@ -135,7 +135,9 @@ async def _receive(call: Call) -> Answer:
 
 
 async def _peek(call: Call) -> Answer:
-    found = await call.services.queues.peek(call.namespace, call.params["queue"], call.query_as(PeekQuery).limit)
+    found = await call.services.messaging.queues.peek(
+        call.namespace, call.params["queue"], call.query_as(PeekQuery).limit
+    )
     return Answer({"messages": [shown(message) for message in found]})
 
 
@@ -149,20 +151,22 @@ async def _extend(call: Call) -> Answer:
 
 
 async def _settle(call: Call, settlings: list[Settling]) -> Answer:
-    settled = await call.services.queues.settle(call.namespace, call.params["queue"], settlings)
+    settled = await call.services.messaging.queues.settle(call.namespace, call.params["queue"], settlings)
     done = sum(settling.receipt not in settled.refused for settling in settlings)
     return Answer(SettledMessages(done=done, refused=settled.refused))
 
 
 async def _redrive(call: Call) -> Answer:
-    count = await call.services.queues.redrive(
+    count = await call.services.messaging.queues.redrive(
         call.principal, call.namespace, call.params["queue"], call.body_as(Redrive).to, call.source
     )
     return Answer(Counted(count=count))
 
 
 async def _purge(call: Call) -> Answer:
-    count = await call.services.queues.purge(call.principal, call.namespace, call.params["queue"], call.source)
+    count = await call.services.messaging.queues.purge(
+        call.principal, call.namespace, call.params["queue"], call.source
+    )
     return Answer(Counted(count=count))
 
 
