@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.addressed import invoke
 from tests.running import Platform
 from tests.waiting import wait_until
 
@@ -32,15 +33,22 @@ def run(platform: Platform, *arguments: str, stdin: bytes = b"") -> str:
     return ran.stdout.decode()
 
 
+def ask(platform: Platform, path: str) -> Any:
+    """A resource of the namespace."""
+    answer = platform.http.get(f"{platform.api}/v1/namespaces/default/{path}")
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
 def seen(platform: Platform, name: str) -> list[str]:
     """What the function said, in the order in which it was called."""
-    lines = json.loads(run(platform, "logs", name, "--json"))
+    lines = ask(platform, f"functions/{name}/logs")["items"]
     return [line["text"].split()[1] for line in lines if line["text"].startswith("seen ")]
 
 
 def lag(platform: Platform, stream: str) -> dict[str, int]:
     """Group -> records before it."""
-    return {one["group"]: one["lag"] for one in json.loads(run(platform, "stream", "groups", stream, "--json"))}
+    return {one["group"]: one["lag"] for one in ask(platform, f"streams/{stream}/groups")}
 
 
 def trigger(platform: Platform, name: str, **policy: Any) -> None:
@@ -57,6 +65,7 @@ def test_from_the_command_line_into_a_function(platform: Platform) -> None:
     wait_until(lambda: len(seen(platform, "walk")) == 10, "all to be seen", 30)
     assert seen(platform, "walk") == [str(n) for n in range(10)]
     wait_until(lambda: lag(platform, "walk") == {"trigger.walk.stream": 0}, "the cursor to follow", 20)
+    assert "trigger.walk.stream\t" in run(platform, "stream", "groups", "walk")
     run(platform, "stream", "reset", "walk", "trigger.walk.stream", "--from", "8", "--yes")
     wait_until(lambda: seen(platform, "walk")[10:] == ["8", "9"], "the last two to be played again", 20)
     metrics = platform.http.get(f"{platform.api}/metrics").text
@@ -117,3 +126,56 @@ def test_what_fails_for_good_is_a_dead_letter_and_the_rest_goes_on(platform: Pla
     assert (letter["error"], letter["origin"]) == ("function_raised", "trigger mixed/stream")
     platform.remove("mixed")
     run(platform, "stream", "delete", "mixed", "--yes")
+
+
+#: Does with streams and tables what the event says, and tells what came of it.
+USER = """
+from fuyun.sdk import CallError
+
+def handler(event, context):
+    try:
+        if "stream" in event:
+            name, key = event["stream"], event.get("key", "")
+            version = len(context.streams.history(name, key))
+            context.streams.append(name, event["data"], key=key, expected=version)
+            context.streams.keep_snapshot(name, key, version + 1, {"seen": version + 1})
+            found, _ = context.streams.read(name)
+            shown = [[one.data, one.version, one.event.get("fuyunhops", 0)] for one in found]
+            return shown, context.streams.snapshot(name, key)
+        tables, name = context.tables, event["table"]
+        made = tables.put(name, {"id": "a", "n": 1})
+        tables.update(name, {"id": "b"}, set={"n": 2}, add={"m": 1}, condition={"exists": False})
+        try:
+            tables.put(name, {"id": "a"}, {"version": made + 1})
+        except CallError as error:
+            refused = error.code
+        items = [[one["id"], one.version] for one in tables.query(name, match={"n": {"numeric": ["<=", 2]}})]
+        key = {"id": "b"}
+        return items, tables.get(name, key), tables.delete(name, key), tables.get(name, key), refused
+    except CallError as error:
+        return {"code": error.code, "detail": error.detail}
+"""
+
+
+def test_a_function_uses_what_its_permissions_name(either_platform: Platform) -> None:
+    platform = either_platform
+    for kind, body in (("streams", {"versioned": True}), ("tables", {})):
+        for name in ("mine", "other"):
+            made = platform.http.put(f"{platform.api}/v1/namespaces/default/{kind}/{name}", json=body)
+            assert made.status_code == 200, made.text
+    platform.deploy("user", USER, permissions={"streams": ["mine"], "tables": ["mine"]})
+    try:
+        asked = {"stream": "mine", "key": "k", "data": {"n": 1}}
+        assert invoke(platform, "user", asked) == [[[{"n": 1}, 1, 1]], [1, {"seen": 1}]]
+        assert invoke(platform, "user", asked) == [[[{"n": 1}, 1, 1], [{"n": 1}, 2, 1]], [2, {"seen": 2}]]
+        assert invoke(platform, "user", {"table": "mine"}) == [
+            [["a", 1], ["b", 2]], {"id": "b", "n": 2, "m": 1}, True, None, "conflict",
+        ]  # fmt: skip
+        for asked in ({"stream": "other", "data": 1}, {"table": "other"}):
+            refused = invoke(platform, "user", asked)
+            assert (refused["code"], "its permissions name mine" in refused["detail"]) == ("forbidden", True)
+    finally:
+        platform.remove("user")
+        for kind in ("streams", "tables"):
+            for name in ("mine", "other"):
+                platform.http.delete(f"{platform.api}/v1/namespaces/default/{kind}/{name}")
