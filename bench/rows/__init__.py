@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.measure import Row
-from bench.rows import burst, cold, custom, footprint, image, java, neighbour, node, warm, wasm, web
+from bench.rows import burst, cold, custom, footprint, image, java, neighbour, node, streams, warm, wasm, web
 
 #: In the order of the table; rows that need a quiet platform first.
 ROWS: tuple[Row, ...] = (
@@ -17,5 +17,6 @@ ROWS: tuple[Row, ...] = (
     *wasm.ROWS,
     *web.ROWS,
     *image.ROWS,
+    *streams.ROWS,
     *burst.ROWS,
 )

@@ -30,58 +30,32 @@ from fuyun.drivers.builds.jars import JarBuilder
 from fuyun.drivers.builds.modules import ModuleBuilder
 from fuyun.drivers.builds.npm import NpmBuilder, NpmOptions
 from fuyun.drivers.builds.uv import UvBuilder, UvOptions
-from fuyun.drivers.bus.archive import SqlBusArchive
-from fuyun.drivers.bus.store import SqlBuses
 from fuyun.drivers.catalog.functions import SqlCatalog
 from fuyun.drivers.catalog.layers import SqlLayers
 from fuyun.drivers.catalog.tenants import SqlTenants
-from fuyun.drivers.contents.folder import FolderContents
-from fuyun.drivers.deliveries.sql import SqlDeliveries
 from fuyun.drivers.instances import memory
 from fuyun.drivers.instances.host import HostOptions, LocalHost
 from fuyun.drivers.instances.interpreters import Interpreter, Interpreters
 from fuyun.drivers.instances.nodes import Nodes
-from fuyun.drivers.objects.buckets import SqlBuckets
-from fuyun.drivers.objects.objects import SqlObjects
-from fuyun.drivers.objects.uploads import SqlUploads
-from fuyun.drivers.queues.store import SqlQueues
-from fuyun.drivers.queues.topics import SqlTopics
 from fuyun.drivers.records.folder import FolderRecords
 from fuyun.drivers.sql.sqlite import Database
-from fuyun.drivers.streams.groups import SqlGroups
-from fuyun.drivers.streams.store import SqlStreams
-from fuyun.drivers.tables.store import SqlTables
+from fuyun.eventpath import EventPath, Surroundings
+from fuyun.objectpath import open_objects
 from fuyun.services import calendar
-from fuyun.services.accepting import Acceptor
-from fuyun.services.buckets import Buckets
-from fuyun.services.buses import Buses
 from fuyun.services.collecting import Collector
 from fuyun.services.credentials import Credentials
-from fuyun.services.deferring import Deferring
-from fuyun.services.deliveries import Deliverer
 from fuyun.services.deploying import Deployer, DeployParts
 from fuyun.services.dispatching import Dispatcher
 from fuyun.services.environments import environment_of
 from fuyun.services.functions import Functions
 from fuyun.services.gauges import StartBudget
-from fuyun.services.keeping import Keeper
 from fuyun.services.layers import Layers
 from fuyun.services.measures import Measures
-from fuyun.services.messaging import Messaging
-from fuyun.services.messaging import Path as EventPath
-from fuyun.services.objects import Objects
-from fuyun.services.oversight import Oversight
 from fuyun.services.records import Records
-from fuyun.services.relay import Relay
 from fuyun.services.routes import RouteTable
 from fuyun.services.sealing import load_key
 from fuyun.services.storage import Storage
-from fuyun.services.streams import Streams
-from fuyun.services.tables import Tables
-from fuyun.services.targets import FunctionTarget, Targets
 from fuyun.services.tenants import Tenants
-from fuyun.services.triggers.bindings import Bindings
-from fuyun.services.uploads import Uploads
 from fuyun.settings import Settings
 from fuyun.transports.api import calls
 from fuyun.transports.api.app import create_app
@@ -89,7 +63,6 @@ from fuyun.transports.api.server import ApiServer
 from fuyun.transports.gateway.inward import Inward
 from fuyun.transports.gateway.limits import GatewayLimits
 from fuyun.transports.gateway.server import Gateway
-from fuyun.transports.s3 import calls as s3_calls
 from fuyun.transports.s3.app import S3App, S3Server
 
 _log = structlog.get_logger("fuyun")
@@ -163,8 +136,8 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
     drivers = await _open_drivers(settings, stack)
     tenants = await Tenants.open(SqlTenants(drivers.database), data / "secret.key")
     admin_key = await tenants.bootstrap("fuyun up")
-    objects = await _make_objects(settings, drivers, tenants, scope)
-    dispatcher, services, events, messaging = await _make_services(settings, drivers, tenants, scope, stack)
+    objects = await open_objects(settings, drivers.database, tenants, scope)
+    dispatcher, services, events = await _make_services(settings, drivers, tenants, scope, stack)
 
     # transports
     state = {"unready": "starting", "gateway": ""}
@@ -191,7 +164,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
 
     async def drain() -> None:
         state["unready"] = "the platform is going down"
-        parts = (gateway, events.deliverer, messaging.triggers)
+        parts = (gateway, events.deliverer, events.messaging.triggers, events.flows.triggers)
         await asyncio.gather(*(part.drain(settings.drain_s) for part in parts))
         await dispatcher.close(settings.drain_s)
 
@@ -243,62 +216,9 @@ async def _open_drivers(settings: Settings, stack: AsyncExitStack) -> _Drivers:
     )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Events:
-    """Everything asynchronous."""
-
-    store: SqlDeliveries
-    acceptor: Acceptor
-    deferring: Deferring
-    targets: Targets
-    deliverer: Deliverer
-    relay: Relay
-    bindings: Bindings
-
-
-def _make_events(
-    drivers: _Drivers, tenants: Tenants, dispatcher: Dispatcher, table: RouteTable, scope: Scope
-) -> _Events:
-    """The event path. Other services register targets and matchers; `_open_events` sets it going."""
-    store = SqlDeliveries(drivers.database)
-    acceptor = Acceptor(store, lambda namespace: tenants.quotas(namespace).deliveries)
-    targets = Targets()
-    targets.register("function", FunctionTarget(dispatcher, acceptor).send)
-    relay = Relay(store, acceptor, dispatcher)
-    drivers.database.on_emit(relay.wake)
-    return _Events(
-        store=store, acceptor=acceptor, deferring=Deferring(dispatcher, acceptor, scope, "api"), targets=targets,
-        deliverer=Deliverer(store, acceptor, dispatcher, targets, Random().random), relay=relay,
-        bindings=Bindings(table),
-    )  # fmt: skip
-
-
-async def _open_events(events: _Events, stack: AsyncExitStack) -> None:
-    await events.deliverer.open()
-    stack.push_async_callback(events.acceptor.close)
-    stack.push_async_callback(events.deliverer.close)
-    events.relay.open()
-    stack.push_async_callback(events.relay.close)
-
-
-async def _make_objects(settings: Settings, drivers: _Drivers, tenants: Tenants, scope: Scope) -> s3_calls.Services:
-    """Buckets and what is in them."""
-    database = drivers.database
-    contents = await asyncio.to_thread(FolderContents.open_root, settings.data_path / "contents")
-    store, held, under_way = SqlBuckets(database), SqlObjects(database), SqlUploads(database)
-    objects = Objects(await Buckets.open(store, tenants), held, contents)
-    keeper = Keeper(store, held, under_way, contents)
-    objects.on_garbage = keeper.notice
-    keeper.start(scope)
-    return s3_calls.Services(
-        tenants=tenants, buckets=objects.buckets, objects=objects, uploads=Uploads(objects, under_way, contents),
-        domain=settings.s3_domain, body_idle_s=settings.body_idle_s,
-    )  # fmt: skip
-
-
 async def _make_services(
     settings: Settings, drivers: _Drivers, tenants: Tenants, scope: Scope, stack: AsyncExitStack
-) -> tuple[Dispatcher, calls.Services, _Events, Messaging]:
+) -> tuple[Dispatcher, calls.Services, EventPath]:
     """The services; what the transports know themselves is filled in by `_build`."""
     catalog, blobs, store, host = drivers.catalog, drivers.blobs, drivers.store, drivers.host
 
@@ -312,18 +232,26 @@ async def _make_services(
         queue_length=settings.queue_length, queue_wait_s=settings.queue_wait_s,
     )  # fmt: skip
     key = await asyncio.to_thread(load_key, settings.data_path / "secret.key", False)
-    events = _make_events(drivers, tenants, dispatcher, table, scope)
-    inward = Inward(dispatcher, Credentials(key, settings.credential_s), deferring=events.deferring)
+    events = EventPath.build(
+        Surroundings(
+            database=drivers.database, invoker=dispatcher, table=table, scope=scope, tenants=tenants,
+            most_of=lambda namespace: tenants.quotas(namespace).deliveries, random=Random().random,
+            retention_s=settings.delivery_retention_s, dead_letter_s=settings.dead_letter_s,
+        )
+    )  # fmt: skip
+    credentials = Credentials(key, settings.credential_s)
+    inward = Inward(
+        dispatcher, credentials, deferring=events.deferring, offers={**events.messaging.offers, **events.flows.offers}
+    )
     host.attend_by(inward)
     stack.push_async_callback(inward.close)
     await dispatcher.open()
     calendar.start(scope, dispatcher.provision)
-    oversight = Oversight(events.store, events.deliverer, settings.delivery_retention_s, settings.dead_letter_s)
-    oversight.start_pruning(scope)
+    events.oversight.start_pruning(scope)
 
     async def reload(namespace: str, function: str) -> None:
         await dispatcher.reload(namespace, function)
-        events.bindings.changed()
+        await events.changed()
 
     functions = Functions(catalog, tenants, reload, host.forget)
     storage = Storage(catalog, drivers.layers, tenants)
@@ -340,40 +268,23 @@ async def _make_services(
     records = Records(store, settings.retention_s)
     records.start_pruning(scope)
     tenants.on_namespace_deleted(records.forget)
+    tenants.on_namespace_deleted(events.oversight.forget)
     Collector(catalog, drivers.layers, blobs).start(scope)
-    path = EventPath(
-        invoker=dispatcher, acceptor=events.acceptor, targets=events.targets, relay=events.relay,
-        bindings=events.bindings, random=Random().random,
-    )  # fmt: skip
-    messaging = Messaging(SqlQueues(drivers.database), SqlTopics(drivers.database), tenants, path)
-    await messaging.open(scope)
-    buses = Buses(SqlBuses(drivers.database), SqlBusArchive(drivers.database), tenants, events.targets.send)
-    events.targets.register("bus", buses.accept)
-    events.relay.register("bus", buses.match)
-    await buses.open(scope)
-    await _open_events(events, stack)
-    stack.push_async_callback(messaging.close)
-
-    streams = Streams(SqlStreams(drivers.database), SqlGroups(drivers.database), tenants)
-    streams.start(scope)
-    stack.callback(streams.close)
-    tenants.on_namespace_deleted(streams.forget)
-    tables = Tables(SqlTables(drivers.database), streams, tenants)
-    tables.start(scope)
-    tenants.on_namespace_deleted(tables.forget)
+    await events.open(stack)
+    events.flows.start(scope)
 
     async def inventory() -> dict[str, Any]:
         return {**await host.inventory(), "scaling": dispatcher.scaling()}
 
     services = calls.Services(
-        tenants=tenants, functions=functions, deployer=deployer, layers=layers, buses=buses, records=records,
-        invoker=dispatcher, queues=messaging.queues, topics=messaging.topics, streams=streams, tables=tables,
-        deferring=events.deferring,
-        oversight=oversight, measures=measures, gauges=dispatcher.gauges, plan_of=host.plan_of, inventory=inventory,
+        tenants=tenants, functions=functions, deployer=deployer, layers=layers, records=records, invoker=dispatcher,
+        deferring=events.deferring, oversight=events.oversight, triggers=events.governing, messaging=events.messaging,
+        flows=events.flows, buses=events.buses,
+        measures=measures, gauges=dispatcher.gauges, plan_of=host.plan_of, inventory=inventory,
         unready=lambda: "starting", gateway_url=lambda: "",
         limits=calls.Limits(upload_bytes=settings.upload_bytes, body_idle_s=settings.body_idle_s),
     )  # fmt: skip
-    return dispatcher, services, events, messaging
+    return dispatcher, services, events
 
 
 async def _open_host(host: LocalHost, interpreters: Interpreters) -> list[str]:

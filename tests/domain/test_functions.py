@@ -133,7 +133,7 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"runtime": "web", "readiness": Readiness(path="/a\r\nb: c")}, "readiness.path", "is no path", "%20"),
     ({"runtime": "web", "readiness": Readiness(timeout_s=0)}, "readiness.timeout_s", "0s is out of range", "15m"),
     ({"runtime": "web", "hooks": Hooks(pre_stop="a.b")}, "hooks.pre_stop", "cannot be called", "SIGTERM"),
-    ({"triggers": (Trigger(),)}, "triggers[0].http", "the trigger has no kind", "add http"),
+    ({"triggers": (Trigger(),)}, "triggers[0]", "the trigger has no kind", "add one of http, timer"),
     ({"triggers": http("a")}, "triggers[0].http.path", "'a' cannot be a trigger path", "start it with /"),
     ({"triggers": http("/fn/a")}, "triggers[0].http.path", "'/fn/a' cannot be", "keep out of /fn/"),
     ({"triggers": http("/a b")}, "triggers[0].http.path", "'/a b' cannot be", "%20"),

@@ -6,27 +6,45 @@ import asyncio
 import json
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 from fuyun.base import ids
 from fuyun.base.tasks import Scope
 from fuyun.domain.deliveries import Delivery, Order, Parcel
+from fuyun.domain.errors import NotFound
 from fuyun.domain.events import Event, Target
+from fuyun.domain.tenants import AuditEntry, Quotas
 from fuyun.drivers.deliveries.sql import SqlDeliveries
-from fuyun.drivers.deliveries.triggers import SqlTriggers
 from fuyun.drivers.sql.outbox import emit
+from fuyun.eventpath import EventPath, Surroundings
 from fuyun.ports.deliveries import DeliveryQuery
-from fuyun.services.accepting import Acceptor
-from fuyun.services.deferring import Deferring
-from fuyun.services.deliveries import Deliverer
-from fuyun.services.oversight import Oversight
-from fuyun.services.relay import Relay
-from fuyun.services.targets import FunctionTarget, Targets
-from fuyun.services.triggers.bindings import Bindings
 from fuyun.testing import times
 from fuyun.testing.databases import InlineDatabase
 from fuyun.testing.hosts import FakeCall
 from tests.services.platforms import Platform
+
+
+class KnownTenants:
+    """What messaging asks of `services.tenants.Tenants`; `noted` is what it wrote into the audit log."""
+
+    def __init__(self, quotas: dict[str, Quotas]) -> None:
+        self._quotas = quotas
+        self.noted: list[AuditEntry] = []
+
+    def quotas(self, name: str) -> Quotas:
+        if name not in self._quotas:
+            raise NotFound(f"there is no namespace {name!r}")
+        return self._quotas[name]
+
+    async def get_namespace(self, name: str) -> None:
+        self.quotas(name)
+
+    async def note(self, entry: AuditEntry) -> None:
+        self.noted.append(entry)
+
+    def on_namespace_deleted(self, call: Callable[[str], Awaitable[None]]) -> None:
+        pass
 
 
 class Events:
@@ -39,8 +57,10 @@ class Events:
         self.sent: list[tuple[str, str, Event]] = []  # to queues: namespace, name
         self.sending: Callable[[], Awaitable[None]] | None = None  # what sending to a queue does first
         self.failed: list[BaseException] = []
+        self.tenants = KnownTenants(platform.quotas)
         self.handler: Callable[[FakeCall], None] | None = answer_all  # None leaves calls inside
         platform.host.on_call = self._call
+        self.scope_of_test = Scope("test", self.failed.append)
         self._make()
 
     def _call(self, call: FakeCall) -> None:
@@ -49,20 +69,18 @@ class Events:
 
     def _make(self) -> None:
         database: Any = self.database
-        dispatcher = self.platform.dispatcher
-        self.store = SqlDeliveries(database)
-        self.triggers = SqlTriggers(database)
-        self.acceptor = Acceptor(self.store, lambda namespace: self.platform.quotas[namespace].deliveries)
-        self.targets = Targets()
-        self.targets.register("function", FunctionTarget(dispatcher, self.acceptor).send)
-        self.targets.register("queue", self._send)
-        self.relay = Relay(self.store, self.acceptor, dispatcher)
-        database.on_emit(self.relay.wake)
-        self.deliverer = Deliverer(self.store, self.acceptor, dispatcher, self.targets, self.random.random)
-        self.oversight = Oversight(self.store, self.deliverer, 86400.0, 14 * 86400.0)
-        self.bindings = Bindings(dispatcher._table)
+        tenants: Any = self.tenants
         self.scope = Scope("events", self.failed.append)
-        self.deferring = Deferring(dispatcher, self.acceptor, self.scope, "test")
+        path = self.path = EventPath.build(
+            Surroundings(
+                database=database, invoker=self.platform.dispatcher, table=self.platform.dispatcher._table,
+                scope=self.scope, tenants=tenants, most_of=lambda namespace: self.platform.quotas[namespace].deliveries,
+                random=self.random.random, retention_s=86400.0, dead_letter_s=14 * 86400.0,
+            )
+        )  # fmt: skip
+        path.targets.register("queue", self._send)
+        self.store, self.acceptor, self.relay = SqlDeliveries(database), path.acceptor, path.relay
+        self.deliverer, self.oversight, self.deferring = path.deliverer, path.oversight, path.deferring
 
     async def _send(self, namespace: str, name: str, qualifier: str, events: Sequence[Event]) -> None:
         if self.sending is not None:
@@ -71,15 +89,13 @@ class Events:
 
     async def open(self) -> None:
         """Begin."""
-        await self.deliverer.open()
-        self.relay.open()
+        self._stack = AsyncExitStack()
+        await self.path.open(self._stack)
 
     async def close(self) -> None:
         """End at once, whatever is under way."""
-        await self.relay.close()
-        await self.deliverer.close()
+        await self._stack.aclose()
         await self.scope.close()
-        await self.acceptor.close()
 
     async def restart(self) -> None:
         """Begin anew on what is on the disk."""
@@ -127,6 +143,7 @@ def play(scene: Callable[[Events], Awaitable[None]], seed: int = 1, **options: A
         try:
             await scene(events)
         finally:
+            await events.scope_of_test.close()
             await events.close()
             await platform.dispatcher.close(5.0)
             events.database.close()

@@ -14,8 +14,9 @@ from fuyun.cli import exits
 NOUNS = {
     "up": "up", "down": "down", "status": "status", "node": "node", "doctor": "doctor",
     "init": "init", "deploy": "deploy", "remove": "remove", "invoke": "invoke", "logs": "logs",
-    "queue": "queue", "topic": "topic",
     "stream": "stream", "table": "table",
+    "async": "asynchronous", "event": "asynchronous", "trigger": "trigger",
+    "queue": "queue", "topic": "topic",
     "fn": "fn", "alias": "alias", "rollback": "alias", "layer": "layer",
     "bus": "bus",
     "namespace": "namespace", "key": "key", "secret": "secret", "audit": "audit",

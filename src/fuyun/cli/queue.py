@@ -265,7 +265,7 @@ def redrive(
 ) -> None:
     """Move messages of a dead-letter queue back to where they were given up."""
     with connect(namespace) as platform:
-        count = platform.redrive(name, to)
+        count = platform.redrive_queue(name, to)
     if json:
         return output.as_json({"count": count})
     output.words(f"moved {count} messages")

@@ -86,7 +86,7 @@ class Messaging(Caller):
         """Remove all messages; how many."""
         return int(self._dict(self._send("DELETE", self._queues(name, "messages")))["count"])
 
-    def redrive(self, name: str, to: str = "") -> int:
+    def redrive_queue(self, name: str, to: str = "") -> int:
         """Move messages to the queue `to`, or ("") back to those they were given up in; how many."""
         return int(self._dict(self._send("POST", self._queues(name, "redrive"), {"to": to}))["count"])
 

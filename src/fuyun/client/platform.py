@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from fuyun.client.buses import BusesOfPlatform
+from fuyun.client.deliveries import DeliveryCaller
 from fuyun.client.documents import Documents
 from fuyun.client.http import Request, path_of
 from fuyun.client.messaging import Messaging
@@ -82,7 +83,7 @@ def parse_timing(value: str) -> dict[str, float]:
     return found
 
 
-class Platform(BusesOfPlatform, Messaging, Streaming, Documents):
+class Platform(BusesOfPlatform, Messaging, DeliveryCaller, Streaming, Documents):
     """A platform reached over its API. `namespace` is where functions are looked for; default: the profile's."""
 
     # --- the platform itself ---------------------------------------------------------------------------------------

@@ -68,9 +68,18 @@ class Allowed(Wire, frozen=True, kw_only=True):
 
 class Permissions(Wire, frozen=True, kw_only=True):
     """What a function may ask of the platform at its own address. `invoke`: functions of its namespace by name, or `*`
-    for all of them; with nothing named it has no address."""
+    for all of them; `queues`, `topics`, `streams` and `tables` likewise; with nothing named it has no address."""
 
     invoke: tuple[str, ...] = ()
+    queues: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
+    streams: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is named."""
+        return any(getattr(self, field) for field in self.__struct_fields__)
 
 
 class Asynchronous(Wire, frozen=True, kw_only=True):

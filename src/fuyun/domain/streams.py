@@ -291,10 +291,15 @@ def _within(name: str, value: float, least: float, most: float) -> None:
         raise BadRequest(f"{name} is {value:g}", hint=f"use {least:g} to {most:g}", path=name)
 
 
+def sequence_of(record: Record) -> str:
+    """PARTITION-OFFSET, of fixed width, so that texts of a partition are in order."""
+    return f"{record.partition:02d}-{record.offset:015d}"
+
+
 def delivered(record: Record) -> bytes:
     """A record as a function gets it: its event in CloudEvents' JSON format with the extension attributes
-    `partitionkey` and `sequence` (PARTITION-OFFSET; of fixed width, so that texts of a partition are in order)."""
-    placed = {"sequence": f"{record.partition:02d}-{record.offset:015d}"}
+    `partitionkey` and `sequence`."""
+    placed = {"sequence": sequence_of(record)}
     if record.key:
         placed["partitionkey"] = record.key
     return structured(msgspec.structs.replace(record.event, extensions={**record.event.extensions, **placed}))

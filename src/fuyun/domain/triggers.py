@@ -50,6 +50,20 @@ class TimerTrigger(Wire, frozen=True, kw_only=True):
     alias: str = ""  # qualifier that serves it; "" is $LATEST
 
 
+class StreamTrigger(Wire, frozen=True, kw_only=True):
+    """Calls the function with records of a stream, in order within each partition."""
+
+    stream: str
+    alias: str = ""  # qualifier that serves it; "" is $LATEST
+
+
+class TableTrigger(Wire, frozen=True, kw_only=True):
+    """Calls the function with changes of a table, those of one key in order."""
+
+    table: str
+    alias: str = ""  # qualifier that serves it; "" is $LATEST
+
+
 class QueueTrigger(Wire, frozen=True, kw_only=True):
     """Calls the function with batches of a queue's messages, a JSON array of events, and acknowledges what it has done
     with. Messages of one group come one after the other."""
@@ -87,6 +101,8 @@ class Trigger(Wire, frozen=True, kw_only=True):
     name: str = ""
     http: HttpTrigger | None = None
     timer: TimerTrigger | None = None
+    stream: StreamTrigger | None = None
+    table: TableTrigger | None = None
     queue: QueueTrigger | None = None
     topic: TopicTrigger | None = None
     policy: Policy = Policy()

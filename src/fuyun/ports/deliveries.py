@@ -85,6 +85,10 @@ class DeliveryStore(Protocol):
         this epoch (stopped meanwhile, taken over): nothing is changed for it."""
         ...
 
+
+class DeliveryLedger(Protocol):
+    """The same deliveries, to be looked at and governed."""
+
     async def get(self, namespace: str, id_: str) -> tuple[Delivery, Parcel | None]:
         """NotFound when absent. The parcel as long as it is kept."""
         ...
@@ -108,6 +112,10 @@ class DeliveryStore(Protocol):
     async def prune(self, finished_before_s: float, dead_before_s: float, now_s: float) -> int:
         """Delete some of what finished (dead letters: died) before, and keys whose window is over at `now_s`; how many
         deliveries. Call again until 0."""
+        ...
+
+    async def forget(self, namespace: str) -> None:
+        """A namespace is gone, and everything of it goes: what waits, what is in the outbox, keys."""
         ...
 
 

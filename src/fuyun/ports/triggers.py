@@ -38,6 +38,6 @@ class TriggerStore(Protocol):
         `position_s` or further already, or paused. One without a state gets it."""
         ...
 
-    async def forget(self, namespace: str, function: str = "") -> None:
-        """A function is gone, or ("") all of a namespace."""
+    async def forget(self, namespace: str, function: str = "", name: str = "") -> None:
+        """A trigger is gone, or ("") all of a function, or of a namespace."""
         ...

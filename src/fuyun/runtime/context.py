@@ -115,6 +115,34 @@ class Context:
         this instance only. "" for a function without permissions."""
         return str(self._head.get("credential", ""))
 
+    @property
+    def queues(self) -> Any:
+        """`fuyun.sdk.queues`: `context.queues.send("orders", {...})`."""
+        from fuyun.sdk import queues
+
+        return queues
+
+    @property
+    def streams(self) -> Any:
+        """`fuyun.sdk.streams`: `context.streams.append("orders", {...}, key="4711")`."""
+        from fuyun.sdk import streams
+
+        return streams
+
+    @property
+    def tables(self) -> Any:
+        """`fuyun.sdk.tables`: `context.tables.put("stock", {"id": "a", ...})`."""
+        from fuyun.sdk import tables
+
+        return tables
+
+    @property
+    def topics(self) -> Any:
+        """`fuyun.sdk.topics`: `context.topics.publish("prices", {...})`."""
+        from fuyun.sdk import topics
+
+        return topics
+
     # Names that handlers written for AWS Lambda use.
 
     def get_remaining_time_in_millis(self) -> int:

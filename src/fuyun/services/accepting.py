@@ -66,7 +66,7 @@ class Acceptor:
         """The same for orders that belong together: all of them, and `done` out of the outbox, or nothing."""
         now_s = clock.wall_s()
         found = await self._store.accept(orders, now_s, done)
-        self._tell(orders, found, now_s)
+        self.note(orders, found, now_s)
         return found
 
     async def _write(self) -> None:
@@ -88,7 +88,8 @@ class Acceptor:
         finally:
             self._writing = None
 
-    def _tell(self, orders: Sequence[Order], found: Sequence[str], now_s: float) -> None:
+    def note(self, orders: Sequence[Order], found: Sequence[str], now_s: float) -> None:
+        """`orders` were accepted as `found`, here or in a transaction of somebody else's."""
         first: dict[Lane, tuple[float, int]] = {}
         for order, id_ in zip(orders, found):
             if order.id == id_ and not order.refused:

@@ -152,22 +152,28 @@ class Deferring:
         """Accept it. FuyunError for what can be said at once."""
         return Acceptance(self._accept, route, request, body, end, responder)
 
+    async def accept(self, route: Route, request: Request, body: bytes) -> tuple[str, bool]:
+        """(its id, whether it was there already) once it is on the disk. BadRequest, QuotaExceeded, StorageFull;
+        LoopDetected for one that is a dead letter now."""
+        order = order_for(route, request, body, self._origin)
+        found = await self._acceptor.accept(order)
+        if order.refused:
+            raise LoopDetected(order.detail, hint=f"see `fuyun event trail {order.trail}`", delivery=order.id)
+        return found, found != order.id
+
     def _accept(self, acceptance: Acceptance, body: bytes) -> None:
         self._scope.start(self._order(acceptance, body), "accept")
 
     async def _order(self, acceptance: Acceptance, body: bytes) -> None:
         try:
-            order = order_for(acceptance.route, acceptance.request, body, self._origin)
-            found = await self._acceptor.accept(order)
-            if order.refused:
-                raise LoopDetected(order.detail, hint=f"fuyun event trail {order.trail}", delivery=order.id)
+            found, duplicate = await self.accept(acceptance.route, acceptance.request, body)
         except FuyunError as error:
             acceptance.fail(error)
         except Exception as error:
             _log.error("accepting an invocation failed", exc_info=error)
             acceptance.fail(Internal("the platform failed to accept this invocation", hint="look into its log"))
         else:
-            acceptance.answer(order.id, found)
+            acceptance.answer(found, duplicate)
 
 
 class Acceptance:
@@ -211,11 +217,11 @@ class Acceptance:
         if self._responder is not None:
             self._responder.on_credit(size_bytes)
 
-    def answer(self, made: str, found: str) -> None:
-        """It is on the disk, as `found`: as `made`, or as an earlier one of the same key."""
-        self.id = found
+    def answer(self, id_: str, duplicate: bool) -> None:
+        """It is on the disk; `duplicate`: it was there already, under the same key."""
+        self.id = id_
         if self._responder is not None:
-            told = msgspec.json.encode({"id": found, "duplicate": found != made})
+            told = msgspec.json.encode({"id": id_, "duplicate": duplicate})
             self._responder.on_result(202, [("content-type", "application/json")], told)
 
     def fail(self, error: FuyunError) -> None:

@@ -10,6 +10,8 @@ from fuyun.ports.queues import QueueStore
 from fuyun.ports.topics import TopicStore
 from fuyun.services.accepting import Acceptor
 from fuyun.services.invoking import Invoker
+from fuyun.services.messageoffers import QueueOffer, TopicOffer
+from fuyun.services.offers import Offer
 from fuyun.services.queues import Queues
 from fuyun.services.relay import Relay
 from fuyun.services.targets import Targets
@@ -31,12 +33,14 @@ class Path:
     relay: Relay
     bindings: Bindings
     random: Callable[[], float]
+    scope: Scope
 
 
 class Messaging:
     """One per platform."""
 
     def __init__(self, queues: QueueStore, topics: TopicStore, tenants: Tenants, path: Path) -> None:
+        self._scope = path.scope
         self.queues = Queues(queues, tenants)
         self.topics = Topics(topics, self.queues, tenants)
         self.triggers = QueueTriggers(
@@ -45,6 +49,7 @@ class Messaging:
                 targets=path.targets, random=path.random,
             )
         )  # fmt: skip
+        self.offers: dict[str, Offer] = {"queues": QueueOffer(self.queues), "topics": TopicOffer(self.topics)}
         tenants.on_namespace_deleted(self.queues.forget)
         tenants.on_namespace_deleted(self.topics.forget)
         path.targets.register("queue", self.queues.take)
@@ -52,10 +57,13 @@ class Messaging:
         path.relay.register("topic", self.topics.match)
         path.relay.register("topic", matcher_of(path.bindings))
 
-    async def open(self, scope: Scope) -> None:
-        """Begin. The relay is to be opened after it, so that it knows the subscriptions."""
-        self.queues.start(scope)
+    async def open(self) -> None:
+        """Read what there is, so that the relay may begin."""
+        self.queues.start(self._scope)
         await self.topics.open()
+
+    def begin(self) -> None:
+        """Let triggers take messages. It is known by now which of them are paused."""
         self.triggers.open()
 
     async def close(self) -> None:

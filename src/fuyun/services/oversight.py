@@ -13,7 +13,7 @@ from fuyun.domain.deliveries import Delivery, Parcel
 from fuyun.domain.errors import BadRequest, FuyunError
 from fuyun.domain.events import trail_of
 from fuyun.domain.tenants import Principal
-from fuyun.ports.deliveries import DeliveryQuery, DeliveryStore
+from fuyun.ports.deliveries import DeliveryLedger, DeliveryQuery
 from fuyun.services.deliveries import Deliverer
 from fuyun.services.tenants import entry_of
 
@@ -26,7 +26,7 @@ _PRUNE_EVERY_S = 600.0
 class Oversight:
     """One per platform."""
 
-    def __init__(self, store: DeliveryStore, deliverer: Deliverer, retention_s: float, dead_letter_s: float) -> None:
+    def __init__(self, store: DeliveryLedger, deliverer: Deliverer, retention_s: float, dead_letter_s: float) -> None:
         self._store = store
         self._deliverer = deliverer
         self._retention_s = retention_s
@@ -75,6 +75,10 @@ class Oversight:
         principal.require("delete", query.namespace)
         entry = entry_of(principal, query.namespace, "delivery.purge", _shown(query), source)
         return await self._store.purge(_checked(query), entry)
+
+    async def forget(self, namespace: str) -> None:
+        """A namespace was deleted."""
+        await self._store.forget(namespace)
 
     def start_pruning(self, scope: Scope) -> None:
         """Keep removing what is kept long enough."""

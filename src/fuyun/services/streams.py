@@ -7,8 +7,9 @@ reading and committing checks that (`Principal.require`, a function's permission
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -41,6 +42,7 @@ from fuyun.domain.streams import (
 )
 from fuyun.domain.tenants import Principal
 from fuyun.ports.streams import GroupStore, StreamStore
+from fuyun.services.appending import Joining
 from fuyun.services.arrivals import Arrivals
 from fuyun.services.tenants import Tenants, entry_of
 
@@ -80,7 +82,21 @@ class Streams:
         self._groups = groups
         self._tenants = tenants
         self.arrivals = Arrivals()
+        self._joining = Joining(self._write)
+        self._specs: dict[tuple[str, str], StreamSpec] = {}
         self.tallies: dict[tuple[str, str], StreamTally] = {}
+        self._listeners: list[Callable[[str], None]] = []
+
+    def listen(self, call: Callable[[str], None]) -> None:
+        """Have `call("")` called whenever streams, feeds among them, may have come or gone, and `call(group)` when a
+        group was reset."""
+        self._listeners.append(call)
+
+    def changed(self, group: str = "") -> None:
+        """Streams have come or gone, or a group was reset."""
+        self._specs.clear()
+        for call in self._listeners:
+            call(group)
 
     # --- streams ---------------------------------------------------------------------------------------------------
 
@@ -100,9 +116,11 @@ class Streams:
         await self._tenants.get_namespace(namespace)
         entry = entry_of(principal, namespace, "stream.put", name, source)
         quotas = self._tenants.quotas(namespace)
-        return await self._store.put(
+        made = await self._store.put(
             namespace, name, spec, quotas, clock.wall_s(), expected_revision=expected_revision, entry=entry
         )
+        self.changed()
+        return made
 
     async def get(self, namespace: str, name: str) -> tuple[Stream, list[Partition]]:
         """NotFound names the nearest stream there is."""
@@ -127,6 +145,7 @@ class Streams:
         await self._store.delete(namespace, name, entry_of(principal, namespace, "stream.delete", name, source))
         self.tallies.pop((namespace, name), None)
         self.arrivals.scatter(namespace, name)
+        self.changed()
 
     # --- records ---------------------------------------------------------------------------------------------------
 
@@ -147,17 +166,36 @@ class Streams:
         if producer and not 1 <= sequence < 2**53:
             raise BadRequest(f"sequence is {sequence}", hint="count a producer's appends from 1", path="sequence")
         _check_label("producer", producer)
-        stream, _ = await self.get(namespace, name)
-        check_appending(stream.spec, tuple(records))
-        made = await self._store.append(
-            namespace, name, records, self._tenants.quotas(namespace), clock.wall_s(), producer=producer,
-            sequence=sequence,
-        )  # fmt: skip
+        spec = await self._spec(namespace, name)
+        check_appending(spec, tuple(records))
+        try:
+            if producer or spec.versioned:
+                made = await self._write(namespace, name, records, producer, sequence)
+            else:
+                made = await self._joining.append(namespace, name, records)
+        except NotFound:
+            self._specs.pop((namespace, name), None)
+            raise
         tally = self._tally(namespace, name)
         tally.appended += len(records)
         tally.appended_bytes += sum(len(record.event.data) for record in records)
         self.grown(namespace, name, [one.partition for one in made])
         return made
+
+    async def _write(
+        self, namespace: str, name: str, records: Sequence[Appending], producer: str = "", sequence: int = 0
+    ) -> list[Appended]:
+        quotas = self._tenants.quotas(namespace)
+        return await self._store.append(
+            namespace, name, records, quotas, clock.wall_s(), producer=producer, sequence=sequence
+        )
+
+    async def _spec(self, namespace: str, name: str) -> StreamSpec:
+        """What an append is checked against: what of it matters never changes."""
+        found = self._specs.get((namespace, name))
+        if found is None:
+            found = self._specs[namespace, name] = (await self.get(namespace, name))[0].spec
+        return found
 
     async def send(self, namespace: str, name: str, qualifier: str, events: Sequence[Event]) -> None:
         """Append events whose target is the stream; a subject is their key. See `services.targets.Sender`."""
@@ -178,19 +216,23 @@ class Streams:
         at: Position = START,
         limit: int = 100,
         wait_s: float = 0.0,
+        left: asyncio.Future[Any] | None = None,
     ) -> Slice:
-        """Records of a partition from `at` on; waits up to `wait_s` for the first one. NotFound, BadRequest."""
+        """Records of a partition from `at` on; waits up to `wait_s` for the first one, or until `left` is done.
+        NotFound, BadRequest."""
         if not 1 <= limit <= MOST_RECORDS:
             raise BadRequest(f"limit is {limit}", hint=f"use 1 to {MOST_RECORDS}", path="limit")
         if not 0 <= wait_s <= MOST_WAIT_S:
             raise BadRequest(f"wait_s is {wait_s:g}", hint=f"use 0 to {MOST_WAIT_S:g}", path="wait_s")
         deadline_s = clock.mono_s() + wait_s
         with self.arrivals.watch(namespace, name, (partition,)) as arrived:
+            if left is not None:
+                left.add_done_callback(lambda _: arrived.set())
             while True:
                 arrived.clear()
                 found = await self._store.read(namespace, name, partition, at, limit, READ_BYTES)
                 left_s = deadline_s - clock.mono_s()
-                if found.records or left_s <= 0 or self.arrivals.closed:
+                if found.records or left_s <= 0 or self.arrivals.closed or (left is not None and left.done()):
                     if found.records:
                         self._tally(namespace, name).read += len(found.records)
                     return found
@@ -272,7 +314,7 @@ class Streams:
         _check_label("group", group)
         entry = entry_of(principal, namespace, "stream.reset", name, source, f"group {group} to {to.where}")
         found = await self._groups.reset(namespace, name, group, to, clock.wall_s(), entry)
-        self.arrivals.scatter(namespace, name)
+        self.changed(group)
         return found
 
     async def list_groups(self, namespace: str, name: str) -> list[GroupState]:
@@ -327,11 +369,13 @@ class Streams:
     async def forget(self, namespace: str) -> None:
         """A namespace was deleted."""
         self.tallies = {key: tally for key, tally in self.tallies.items() if key[0] != namespace}
+        self._specs.clear()
         self.arrivals.scatter(namespace)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Answer whoever waits."""
         self.arrivals.close()
+        await self._joining.close()
 
     def _tally(self, namespace: str, name: str) -> StreamTally:
         return self.tallies.setdefault((namespace, name), StreamTally())

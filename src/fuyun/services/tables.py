@@ -84,9 +84,11 @@ class Tables:
         await self._tenants.get_namespace(namespace)
         entry = entry_of(principal, namespace, "table.put", name, source)
         quotas = self._tenants.quotas(namespace)
-        return await self._store.put(
+        made = await self._store.put(
             namespace, name, spec, quotas, clock.wall_s(), expected_revision=expected_revision, entry=entry
         )
+        self._streams.changed()
+        return made
 
     async def get(self, namespace: str, name: str) -> Table:
         """NotFound names the nearest table there is."""
@@ -110,6 +112,7 @@ class Tables:
         await self._store.delete(namespace, name, entry_of(principal, namespace, "table.delete", name, source))
         self.tallies.pop((namespace, name), None)
         self._streams.arrivals.scatter(namespace, FEED + name)
+        self._streams.changed()
 
     async def write(
         self, namespace: str, name: str, changes: Sequence[Change], hops: int = 0, trail: str = ""

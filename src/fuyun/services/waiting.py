@@ -103,7 +103,7 @@ class Lines:
         self.closed = False
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return sum(len(line.tickets) for line in self._lines.values())
 
     def join(self, namespace: str, queue: str) -> Ticket:
         """A place at the end of a queue's line."""

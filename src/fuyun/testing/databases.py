@@ -10,6 +10,7 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import StaticPool
 
 from fuyun.domain.errors import FuyunError
+from fuyun.drivers.catalog import tables as tables  # what tables of other drivers refer to
 from fuyun.drivers.sql.columns import metadata
 from fuyun.drivers.sql.writer import EMITTED
 

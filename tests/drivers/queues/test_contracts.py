@@ -9,7 +9,8 @@ from sqlalchemy import select
 
 from fuyun.drivers.queues.topics import SqlTopics
 from fuyun.drivers.sql.outbox import outbox
-from fuyun.testing.contracts.queues import Places, QueueStoreContract, TopicStoreContract
+from fuyun.testing.contracts.queues import Places, QueueStoreContract
+from fuyun.testing.contracts.topics import TopicStoreContract
 from tests.drivers.queues.places import opened
 
 

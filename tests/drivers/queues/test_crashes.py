@@ -17,7 +17,8 @@ import pytest
 from fuyun.base import clock
 from fuyun.domain.errors import StorageFull
 from fuyun.domain.topics import Topic
-from fuyun.testing.contracts.queues import PLENTY, subscribe
+from fuyun.testing.contracts.queues import PLENTY
+from fuyun.testing.contracts.topics import subscribe
 from tests.drivers.queues.places import opened
 
 REPOSITORY = Path(__file__).resolve().parents[3]

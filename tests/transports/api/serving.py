@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 
 from fuyun.base.tasks import Scope
-from fuyun.domain.events import Event, Target
 from fuyun.domain.tenants import Role
 from fuyun.drivers.blobs.folder import FolderBlobs
 from fuyun.drivers.builds.images import ImageBuilder
@@ -20,40 +19,24 @@ from fuyun.drivers.builds.isolated import ProcessRunner
 from fuyun.drivers.builds.jars import JarBuilder
 from fuyun.drivers.builds.modules import ModuleBuilder
 from fuyun.drivers.builds.npm import NpmBuilder, NpmOptions
-from fuyun.drivers.bus.archive import SqlBusArchive
-from fuyun.drivers.bus.store import SqlBuses
 from fuyun.drivers.catalog.functions import SqlCatalog
 from fuyun.drivers.catalog.layers import SqlLayers
 from fuyun.drivers.catalog.tenants import SqlTenants
-from fuyun.drivers.deliveries.sql import SqlDeliveries
 from fuyun.drivers.instances.interpreters import Interpreters
 from fuyun.drivers.instances.nodes import Nodes
-from fuyun.drivers.queues.store import SqlQueues
-from fuyun.drivers.queues.topics import SqlTopics
 from fuyun.drivers.records.folder import FolderRecords
 from fuyun.drivers.sql.sqlite import Database
-from fuyun.drivers.streams.groups import SqlGroups
-from fuyun.drivers.streams.store import SqlStreams
-from fuyun.drivers.tables.store import SqlTables
-from fuyun.services.accepting import Acceptor
-from fuyun.services.buses import Buses
-from fuyun.services.deferring import Deferring
-from fuyun.services.deliveries import Deliverer
+from fuyun.eventpath import EventPath, Surroundings
 from fuyun.services.deploying import Deployer, DeployParts
 from fuyun.services.functions import Functions
 from fuyun.services.gauges import Gauges
 from fuyun.services.layers import Layers
 from fuyun.services.measures import Measures
-from fuyun.services.oversight import Oversight
 from fuyun.services.queues import Queues
 from fuyun.services.records import Records
 from fuyun.services.routes import RouteTable
 from fuyun.services.storage import Storage
-from fuyun.services.streams import Streams
-from fuyun.services.tables import Tables
-from fuyun.services.targets import Targets
 from fuyun.services.tenants import PLATFORM, Tenants
-from fuyun.services.topics import Topics
 from fuyun.transports.api.app import Limits, Services, create_app
 from fuyun.transports.api.server import ApiServer
 from tests.running import archive
@@ -67,8 +50,6 @@ class Served:
 
     url: str
     key: str  # the platform's
-    buses: Buses
-    sent: list[tuple[str, Target, list[Event]]]  # what buses handed on
     http: httpx.AsyncClient  # with that key
     tenants: Tenants
     store: FolderRecords
@@ -77,6 +58,7 @@ class Served:
     invoker: MemoryInvoker
     host: MemoryHost
     measures: Measures
+    queues: Queues
     server: ApiServer
     gauges: Gauges = field(default_factory=Gauges)
     unready: str = ""
@@ -125,40 +107,38 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         shared = SqlLayers(database)
         storage = Storage(catalog, shared, tenants)
         layers = Layers(shared, blobs, storage, tenants)
-        sent: list[tuple[str, Target, list[Event]]] = []
-
-        async def send(namespace: str, target: Target, events: Sequence[Event]) -> None:
-            sent.append((namespace, target, list(events)))
-
-        buses = Buses(SqlBuses(database), SqlBusArchive(database), tenants, send)
-        await buses.open(await stack.enter_async_context(Scope("test", lambda _: None)))
         nodes = Nodes(Interpreters().newest)
         packages = NpmBuilder(blobs, ProcessRunner(), nodes.get, root / "npm", NpmOptions(args=("--offline",), env={}))
         stack.push_async_callback(packages.close)
+        scope = await stack.enter_async_context(Scope("served", lambda error: None))
+        events = EventPath.build(
+            Surroundings(
+                database=database, invoker=invoker, table=table, scope=scope, tenants=tenants,
+                random=lambda: 0.5, retention_s=3600.0,
+                most_of=lambda namespace: tenants.quotas(namespace).deliveries, dead_letter_s=3600.0,
+            )
+        )  # fmt: skip
+        await events.open(stack)
+
+        async def reload(namespace: str, function: str) -> None:
+            await table.load(namespace, function)
+            await events.changed()
+
         parts = DeployParts(
             java=JarBuilder(blobs, ProcessRunner(), root / "java"),
             images=ImageBuilder(blobs, ProcessRunner(), root / "images"),
             packages=packages, catalog=catalog, blobs=blobs, host=host, tenants=tenants,
             builder=MemoryBuilder(blobs, root / "scratch"),
             modules=ModuleBuilder(blobs, ProcessRunner(), Interpreters().by_path, root / "modules"),
-            interpreter_of=lambda runtime: Path(sys.executable), on_change=table.load, layers=layers, storage=storage,
+            interpreter_of=lambda runtime: Path(sys.executable), on_change=reload, layers=layers, storage=storage,
             record=store.append_nowait,
         )  # fmt: skip
-        queues = Queues(SqlQueues(database), tenants)
-        scope = await stack.enter_async_context(Scope("served", lambda error: None))
-        deliveries = SqlDeliveries(database)
-        acceptor = Acceptor(deliveries, lambda namespace: tenants.quotas(namespace).deliveries)
-        deliverer = Deliverer(deliveries, acceptor, invoker, Targets(), lambda: 0.5)
-        stack.push_async_callback(acceptor.close)
         holder: list[Served] = []
-        streams = Streams(SqlStreams(database), SqlGroups(database), tenants)
         services = Services(
-            tenants=tenants, records=Records(store, 3600.0), layers=layers, buses=buses, deployer=Deployer(parts),
-            functions=Functions(catalog, tenants, table.load, host.forget),
-            queues=queues, topics=Topics(SqlTopics(database), queues, tenants),
-            streams=streams, tables=Tables(SqlTables(database), streams, tenants),
-            invoker=invoker, measures=measures, deferring=Deferring(invoker, acceptor, scope, "api"),
-            oversight=Oversight(deliveries, deliverer, 3600.0, 3600.0),
+            tenants=tenants, records=Records(store, 3600.0), layers=layers, deployer=Deployer(parts),
+            functions=Functions(catalog, tenants, reload, host.forget),
+            invoker=invoker, measures=measures, deferring=events.deferring, oversight=events.oversight,
+            triggers=events.governing, messaging=events.messaging, flows=events.flows, buses=events.buses,
             gauges=lambda: holder[0].gauges,
             plan_of=host.plan_of,
             inventory=host.inventory,
@@ -169,14 +149,13 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         port = await server.start()
         stack.push_async_callback(server.stop, 5.0)
         url = f"http://127.0.0.1:{port}"
-        client = httpx.AsyncClient(base_url=url, headers=bearer(key), trust_env=False, verify=False)
-        http = await stack.enter_async_context(client)
+        http = await stack.enter_async_context(
+            httpx.AsyncClient(base_url=url, headers=bearer(key), trust_env=False, verify=False)
+        )
         holder.append(
             Served(
                 url=url,
                 key=key,
-                buses=buses,
-                sent=sent,
                 http=http,
                 tenants=tenants,
                 store=store,
@@ -185,6 +164,7 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
                 invoker=invoker,
                 host=host,
                 measures=measures,
+                queues=events.messaging.queues,
                 server=server,
             )
         )

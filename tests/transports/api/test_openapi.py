@@ -55,6 +55,11 @@ PRESENT = {
     "stream": "orders",
     "group": "billing",
     "table": "orders",
+    "trigger": "timer",
+    "delivery": "0" * 32,  # `furnish` puts the one that it made here
+    "queue": "orders",
+    "topic": "prices",
+    "subscription": "audit",
 }
 
 
@@ -106,7 +111,13 @@ def target(tmp_path: Path) -> Iterator[Target]:
 
 async def furnish(api: Served) -> None:
     """Make what `PRESENT` names."""
-    assert (await api.deploy("hello", alias="live")).status_code == 200
+    never = {"triggers": [{"timer": {"at": "2999-01-01T00:00:00Z"}}]}
+    assert (await api.deploy("hello", alias="live", spec=never)).status_code == 200
+    invoke = "/v1/namespaces/default/functions/hello/invoke"
+    later = {"fuyun-invocation-type": "async", "fuyun-delay": "1h", "fuyun-idempotency-key": "furnished"}
+    accepted = await api.http.post(invoke, json={}, headers=later)
+    assert accepted.status_code == 202
+    PRESENT["delivery"] = accepted.json()["id"]
     await api.http.put("/v1/namespaces/default/secrets/s1", json={"value": "v"})
     assert (await api.publish_layer("fonts", {"a.txt": "a"})).status_code == 200
     bus = "/v1/namespaces/default/buses/orders"
@@ -121,6 +132,12 @@ async def furnish(api: Served) -> None:
     assert (await api.http.put(table, json={})).status_code == 200
     assert (await api.http.post(f"{table}/write", json={"changes": [{"put": {"id": "a"}}]})).status_code == 200
     assert (await api.http.post(f"{stream}/groups/billing/claim", json={})).status_code == 200
+    base = "/v1/namespaces/default"
+    for path, body in (
+        ("queues/orders", {}), ("topics/prices", {}), ("topics/prices/subscriptions/audit", {"target": "queue:orders"}),
+    ):  # fmt: skip
+        assert (await api.http.put(f"{base}/{path}", json=body)).status_code == 200
+    assert (await api.http.post(f"{base}/queues/orders/messages", json={"messages": [{"data": 1}]})).status_code == 200
 
 
 @pytest.mark.timeout(300)

@@ -65,7 +65,7 @@ _DELETE = delete(deliveries).where(_MINE & _row.state.in_(FINISHED))
 
 
 class SqlDeliveries:
-    """Implements `ports.deliveries.DeliveryStore` and `Outbox`."""
+    """Implements `ports.deliveries.DeliveryStore`, `DeliveryLedger` and `Outbox`."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -152,7 +152,7 @@ class SqlDeliveries:
         return await self._db.write(work)
 
     async def get(self, namespace: str, id_: str) -> tuple[Delivery, Parcel | None]:
-        """See `ports.deliveries.DeliveryStore.get`."""
+        """See `ports.deliveries.DeliveryLedger.get`."""
 
         def work(connection: Connection) -> tuple[Delivery, Parcel | None]:
             row = _find(connection, namespace, id_)
@@ -161,11 +161,11 @@ class SqlDeliveries:
         return await self._db.read(work)
 
     async def list_deliveries(self, query: DeliveryQuery) -> list[Delivery]:
-        """See `ports.deliveries.DeliveryStore.list_deliveries`."""
+        """See `ports.deliveries.DeliveryLedger.list_deliveries`."""
         return await self._db.read(lambda connection: [_delivery(row) for row in _matching(connection, query)])
 
     async def stop(self, namespace: str, id_: str, now_s: float, entry: AuditEntry | None = None) -> Delivery:
-        """See `ports.deliveries.DeliveryStore.stop`."""
+        """See `ports.deliveries.DeliveryLedger.stop`."""
 
         def work(connection: Connection) -> Delivery:
             found = _delivery(_find(connection, namespace, id_))
@@ -183,7 +183,7 @@ class SqlDeliveries:
         return await self._db.write(work)
 
     async def redrive(self, query: DeliveryQuery, now_s: float, entry: AuditEntry | None = None) -> list[Delivery]:
-        """See `ports.deliveries.DeliveryStore.redrive`."""
+        """See `ports.deliveries.DeliveryLedger.redrive`."""
 
         def work(connection: Connection) -> list[Delivery]:
             found = [_delivery(row) for row in _matching(connection, query, within=DEAD)]
@@ -200,7 +200,7 @@ class SqlDeliveries:
         return await self._db.write(work)
 
     async def purge(self, query: DeliveryQuery, entry: AuditEntry | None = None) -> int:
-        """See `ports.deliveries.DeliveryStore.purge`."""
+        """See `ports.deliveries.DeliveryLedger.purge`."""
 
         def work(connection: Connection) -> int:
             gone = _delete(connection, _matching(connection, query, FINISHED))
@@ -211,7 +211,7 @@ class SqlDeliveries:
         return await self._db.write(work)
 
     async def prune(self, finished_before_s: float, dead_before_s: float, now_s: float) -> int:
-        """See `ports.deliveries.DeliveryStore.prune`."""
+        """See `ports.deliveries.DeliveryLedger.prune`."""
         old = _row.state.in_(("succeeded", "stopped")) & (_row.at_s < finished_before_s)
         old = old | (_row.state.in_(DEAD) & (_row.at_s < dead_before_s))
         query = select(_row.namespace, _row.id).where(old).limit(PRUNED)
@@ -223,6 +223,17 @@ class SqlDeliveries:
             return _delete(connection, rows)
 
         return await self._db.write(work)
+
+    async def forget(self, namespace: str) -> None:
+        """See `ports.deliveries.DeliveryLedger.forget`."""
+
+        def work(connection: Connection) -> None:
+            mine = select(_row.id).where(_row.namespace == namespace)
+            connection.execute(delete(parcels).where(parcels.c.id.in_(mine)))
+            for table in (deliveries, delivery_keys, outbox):
+                connection.execute(delete(table).where(table.c.namespace == namespace))
+
+        await self._db.write(work)
 
     async def peek(self, after: int, limit: int) -> list[Posted]:
         """See `ports.deliveries.Outbox.peek`."""

@@ -68,9 +68,11 @@ class SqlTriggers:
 
         return await self._db.write(work)
 
-    async def forget(self, namespace: str, function: str = "") -> None:
+    async def forget(self, namespace: str, function: str = "", name: str = "") -> None:
         """See `ports.triggers.TriggerStore.forget`."""
         gone = delete(triggers).where(_row.namespace == namespace)
         if function:
             gone = gone.where(_row.function == function)
+        if name:
+            gone = gone.where(_row.name == name)
         await self._db.write(lambda connection: connection.execute(gone).rowcount)

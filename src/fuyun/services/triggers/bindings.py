@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import structlog
 from fuyun.domain.errors import FuyunError
 from fuyun.domain.events import Target
 from fuyun.domain.names import LATEST
-from fuyun.domain.triggers import Trigger, named
+from fuyun.domain.triggers import KINDS, Trigger, named
 
 if TYPE_CHECKING:
     from fuyun.services.routes import RouteTable
@@ -73,6 +73,15 @@ class Bindings:
                     )
                     self._found.setdefault(trigger.kind, []).append(found)
         return self._found.get(kind, [])
+
+    def all(self) -> list[Binding]:
+        """Triggers of every kind."""
+        return [binding for kind in KINDS for binding in self.of(kind)]
+
+    def start(self, paused: Iterable[tuple[str, str, str]]) -> None:
+        """Begin with what is paused."""
+        self._paused = set(paused)
+        self.changed()
 
     def listen(self, call: Callable[[], None]) -> None:
         """Have `call` called whenever the triggers may have changed."""

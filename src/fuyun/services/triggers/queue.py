@@ -17,6 +17,7 @@ import structlog
 from fuyun.base import clock
 from fuyun.base.tasks import Scope
 from fuyun.domain.errors import FuyunError, NotFound
+from fuyun.domain.queues import MOST_BATCH
 from fuyun.services.triggers.bindings import Binding
 from fuyun.services.triggers.queuebatch import Batch, Parts, Progress
 
@@ -118,10 +119,11 @@ class QueueTriggers:
     async def _gather(self, poll: _Poll, batch: Batch) -> None:
         """Wait for messages; then, for a batch that is not full, as long as its window is open."""
         policy = poll.binding.trigger.policy
+        size = min(policy.batch_size, MOST_BATCH)
         until_s = math.inf
-        while len(batch.held) < policy.batch_size and not poll.left.done():
+        while len(batch.held) < size and not poll.left.done():
             found = await self._parts.queues.receive(
-                poll.binding.namespace, batch.queue, policy.batch_size - len(batch.held),
+                poll.binding.namespace, batch.queue, size - len(batch.held),
                 wait_s=max(0.0, until_s - clock.mono_s()), left=poll.left,
             )  # fmt: skip
             await batch.add(found)

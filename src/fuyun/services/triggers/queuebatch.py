@@ -145,9 +145,8 @@ class Batch:
             done = [message for message in part if message.id not in failed]
             await self._settle(done, None)
             self._progress.done += len(done)
-            for message in part:
-                if message.id in failed and error is not None:
-                    await self._fail(message, error)
+            if error is not None:
+                await self._fail([message for message in part if message.id in failed], error)
 
     @staticmethod
     def _without_circles(messages: Sequence[Message]) -> list[Message]:
@@ -199,24 +198,34 @@ class Batch:
 
     # --- what becomes of messages
 
-    async def _fail(self, message: Message, error: FuyunError) -> None:
-        """Back to its queue until it is tried again, or given up."""
-        policy = self._binding.trigger.policy
-        self._progress.failed += 1
-        now_s = clock.wall_s()
+    async def _fail(self, messages: Sequence[Message], error: FuyunError) -> None:
+        """Back to their queue until they are tried again, those that failed together together; or given up."""
+        self._progress.failed += len(messages)
         if self._left.done() and not retries.counts(error):
-            return await self._settle([message], 0.0)
+            return await self._settle(messages, 0.0)
+        now_s, drawn = clock.wall_s(), self._parts.random()
+        again: dict[float, list[Message]] = {}
+        for message in messages:
+            at_s = await self._again_s(message, error, now_s, drawn)
+            if at_s is None:
+                await self._give_up(message, error)
+            else:
+                again.setdefault(at_s, []).append(message)
+        for at_s, together in again.items():
+            await self._settle(together, min(MOST_VISIBILITY_S, max(0.0, at_s - now_s)))
+
+    async def _again_s(self, message: Message, error: FuyunError, now_s: float, drawn: float) -> float | None:
+        """When it is to be tried again, if at all."""
+        policy = self._binding.trigger.policy
         tried = retries.Tried(
             attempts=message.receives, failures=message.receives, max_attempts=policy.max_attempts,
             expires_s=message.sent_s + policy.max_age_s,
         )  # fmt: skip
-        decision = retries.after(error, tried, now_s, self._parts.random)
+        decision = retries.after(error, tried, now_s, lambda: drawn)
         if isinstance(decision, retries.GiveUp) and retries.counts(error) and await self._queue_gives_up():
             patient = replace(tried, max_attempts=message.receives + 1, expires_s=math.inf)
-            decision = retries.after(error, patient, now_s, self._parts.random)
-        if isinstance(decision, retries.Again):
-            return await self._settle([message], min(MOST_VISIBILITY_S, max(0.0, decision.at_s - now_s)))
-        await self._give_up(message, error)
+            decision = retries.after(error, patient, now_s, lambda: drawn)
+        return decision.at_s if isinstance(decision, retries.Again) else None
 
     async def _queue_gives_up(self) -> bool:
         """Whether what fails too often is the queue's own affair: it has a dead-letter queue, and the trigger none."""

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -16,11 +16,15 @@ from fuyun.base import ids
 from fuyun.domain.deliveries import RETRY_BEHIND_S, Call, Lane, Order, Parcel, Settlement, State
 from fuyun.domain.errors import Conflict, NotFound
 from fuyun.domain.events import Event, Target
-from fuyun.ports.deliveries import DeliveryQuery, DeliveryStore, Leased, Outbox, Waiting
+from fuyun.ports.deliveries import DeliveryLedger, DeliveryQuery, DeliveryStore, Leased, Outbox, Waiting
 from fuyun.ports.triggers import TriggerState, TriggerStore
 from fuyun.testing.contracts.samples import NOW_S, entry
 
 LANE: Lane = ("default", "function", "hello")
+
+
+class Deliveries(DeliveryStore, DeliveryLedger, Protocol):
+    """Both sides of one store."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class DeliveryStores:
     """The ports of one place. `post(event)` puts an event into the outbox, as the bucket `photos` of `default` would;
     `audited()` are the actions in the audit log."""
 
-    deliveries: DeliveryStore
+    deliveries: Deliveries
     outbox: Outbox
     triggers: TriggerStore
     post: Callable[[Event], Awaitable[None]]
@@ -281,6 +285,17 @@ class DeliveryStoreContract(ABC):
             left = await store.list_deliveries(DeliveryQuery(namespace="default"))
             assert [one.state for one in left] == ["running", "queued"]
             assert left[0].id == runs.delivery.id
+
+    async def test_nothing_of_a_namespace_is_left(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as stores:
+            store = stores.deliveries
+            await store.accept([order(key="k"), kept := order(namespace="other")], NOW_S)
+            await stores.post(Event(id="e", source="/s", type="t", time_s=NOW_S))
+            await store.forget("default")
+            assert await store.list_deliveries(DeliveryQuery(namespace="default")) == []
+            assert await stores.outbox.peek(0, 10) == []
+            assert await store.accept([again := order(key="k")], NOW_S) == [again.id]
+            assert (await store.get("other", kept.id))[1] == kept.parcel
 
     async def test_events_leave_the_outbox_with_what_they_lead_to(self, tmp_path: Path) -> None:
         events = [Event(id=f"e{n}", source="/default/bucket/photos", type="t", time_s=NOW_S) for n in range(3)]

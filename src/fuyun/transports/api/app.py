@@ -17,6 +17,7 @@ from fuyun.transports.api import (
     archives,
     audit,
     buses,
+    deliveries,
     functions,
     groups,
     health,
@@ -34,6 +35,7 @@ from fuyun.transports.api import (
     streams,
     tables,
     topics,
+    triggers,
     versions,
 )
 from fuyun.transports.api.calls import Life, Limits, Services
@@ -62,6 +64,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *aliases.ENDPOINTS,
     *invoke.ENDPOINTS,
     *invocations.ENDPOINTS,
+    *deliveries.ENDPOINTS,
+    *triggers.ENDPOINTS,
     *logs.ENDPOINTS,
     *queues.ENDPOINTS,
     *topics.ENDPOINTS,

@@ -21,18 +21,17 @@ if TYPE_CHECKING:
     from fuyun.services.buses import Buses
     from fuyun.services.deferring import Deferring
     from fuyun.services.deploying import Deployer
+    from fuyun.services.flows import Flows
     from fuyun.services.functions import Functions
     from fuyun.services.gauges import Gauges
     from fuyun.services.invoking import Invoker
     from fuyun.services.layers import Layers
     from fuyun.services.measures import Measures
+    from fuyun.services.messaging import Messaging
     from fuyun.services.oversight import Oversight
-    from fuyun.services.queues import Queues
     from fuyun.services.records import Records
-    from fuyun.services.streams import Streams
-    from fuyun.services.tables import Tables
     from fuyun.services.tenants import Tenants
-    from fuyun.services.topics import Topics
+    from fuyun.services.triggers.governing import Governing
 
 T = TypeVar("T")
 
@@ -57,13 +56,12 @@ class Services:
     layers: Layers
     buses: Buses
     records: Records
-    queues: Queues
-    topics: Topics
-    streams: Streams
-    tables: Tables
+    flows: Flows
     invoker: Invoker
     deferring: Deferring
     oversight: Oversight
+    triggers: Governing
+    messaging: Messaging
     measures: Measures
     gauges: Callable[[], Gauges]
     plan_of: Callable[[Version], StartPlan]

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import msgspec
 
 from fuyun.domain.errors import Conflict, NotFound, StorageFull
-from fuyun.domain.functions import Wire
-from fuyun.domain.streams import MOST_PARTITIONS, Cursor, position_of
+from fuyun.domain.flows import Claim, Commit, From
+from fuyun.domain.streams import Cursor, position_of
+from fuyun.domain.wire import Wire
 from fuyun.transports.api.calls import Answer, Call
-from fuyun.transports.api.streams import STREAM, From, Label
+from fuyun.transports.api.streams import STREAM
 from fuyun.transports.api.table import Endpoint, Success, in_namespace
 
 _GROUP = STREAM + "/groups/{group}"
-Number = Annotated[int, msgspec.Meta(ge=0, lt=MOST_PARTITIONS)]
 
 
 class GroupView(Wire, frozen=True, kw_only=True):
@@ -26,22 +24,6 @@ class GroupView(Wire, frozen=True, kw_only=True):
     age_s: float
 
 
-class Claim(Wire, frozen=True, kw_only=True):
-    """Which partition is taken over, by whom; a cursor that is new begins at `from`."""
-
-    partition: Number = 0
-    owner: Label = ""
-    start: From = msgspec.field(default="start", name="from")
-
-
-class Commit(Wire, frozen=True, kw_only=True):
-    """The next offset to read, and the epoch of the claim."""
-
-    partition: Number = 0
-    epoch: Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
-    offset: Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
-
-
 class Reset(Wire, frozen=True, kw_only=True):
     """Where the group goes to, in every partition."""
 
@@ -49,14 +31,14 @@ class Reset(Wire, frozen=True, kw_only=True):
 
 
 async def _list(call: Call) -> Answer:
-    found = await call.services.streams.list_groups(call.namespace, call.params["stream"])
+    found = await call.services.flows.streams.list_groups(call.namespace, call.params["stream"])
     return Answer([GroupView(group=one.group, cursors=one.cursors, lag=one.lag, age_s=one.age_s) for one in found])
 
 
 async def _claim(call: Call) -> Answer:
     wanted = call.body_as(Claim)
     return Answer(
-        await call.services.streams.claim(
+        await call.services.flows.streams.claim(
             call.namespace, call.params["stream"], call.params["group"], wanted.partition, wanted.owner,
             position_of(wanted.start),
         )
@@ -65,7 +47,7 @@ async def _claim(call: Call) -> Answer:
 
 async def _commit(call: Call) -> Answer:
     wanted = call.body_as(Commit)
-    await call.services.streams.commit(
+    await call.services.flows.streams.commit(
         call.namespace, call.params["stream"], call.params["group"], wanted.partition, wanted.epoch, wanted.offset
     )
     return Answer(status=204)
@@ -74,14 +56,14 @@ async def _commit(call: Call) -> Answer:
 async def _reset(call: Call) -> Answer:
     to = position_of(call.body_as(Reset).to)
     return Answer(
-        await call.services.streams.reset(
+        await call.services.flows.streams.reset(
             call.principal, call.namespace, call.params["stream"], call.params["group"], to, call.source
         )
     )
 
 
 async def _delete(call: Call) -> Answer:
-    await call.services.streams.delete_group(
+    await call.services.flows.streams.delete_group(
         call.principal, call.namespace, call.params["stream"], call.params["group"], call.source
     )
     return Answer(status=204)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, GCCollector, ProcessCollector, generate_latest
@@ -11,10 +12,12 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 import fuyun
-from fuyun.domain.errors import Forbidden
+from fuyun.domain.errors import Forbidden, Unavailable
 from fuyun.services.gauges import Gauges, StartBudget, merged
 from fuyun.services.measures import BUCKETS_S, Durations, Measures, Tally
 from fuyun.transports.api.calls import Call
+from fuyun.transports.api.flowmetrics import FlowCollector
+from fuyun.transports.api.queuemetrics import QueueCollector
 from fuyun.transports.api.table import KEY_OR_NONE, Endpoint, Success
 
 _STATES = ("starting", "ready", "busy", "draining")
@@ -151,15 +154,36 @@ def _cumulated(durations: Durations) -> list[tuple[str, float]]:
     return buckets
 
 
+class Seen(Collector):
+    """What another collector gives, without the samples of namespaces other than `seen` (`*` all, "" none)."""
+
+    def __init__(self, all_of_it: Collector, seen: str) -> None:
+        self._all_of_it = all_of_it
+        self._seen = seen
+
+    def collect(self) -> Iterator[Metric]:
+        """The families, in the other's order."""
+        for family in self._all_of_it.collect():
+            if self._seen != "*":
+                family.samples = [
+                    one for one in family.samples if one.labels.get("namespace", self._seen) == self._seen
+                ]
+            yield family
+
+
 async def _scrape(call: Call) -> Response:
     seen = ""
     if call.asking is not None:
         seen = call.asking.namespace
         call.asking.require("read", seen)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(PlatformCollector(call.services.measures, call.services.gauges, seen))
+    registry.register(Seen(PlatformCollector(call.services.measures, call.services.gauges, seen), seen))
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
+    for rest in (QueueCollector(call.services.messaging), FlowCollector(call.services.flows)):
+        registry.register(Seen(rest, seen))
+    with contextlib.suppress(Unavailable):  # while the store goes down: what was known last
+        await call.services.messaging.queues.refresh()
     return Response(generate_latest(registry), media_type=None, headers={"content-type": CONTENT_TYPE_LATEST})
 
 

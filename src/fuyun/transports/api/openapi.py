@@ -52,6 +52,10 @@ REQUEST_HEADERS = {
     "If-Match": 'do it only when the current revision is this one: `"3"`, or `*` for any',
     "If-None-Match": 'do it only when there is none yet (`*`); reading: answer 304 when the revision is still `"3"`',
     "Accept": "application/x-ndjson streams one JSON object a line",
+    "Fuyun-Invocation-Type": "`async` answers 202 as soon as the invocation is on the disk; default `sync`",
+    "Fuyun-Idempotency-Key": "1 to 200 characters; the same key within a day is the same asynchronous invocation",
+    "Fuyun-Delay": "run an asynchronous invocation not before so long, as 90s or 2h",
+    "Fuyun-Schedule-At": "run it not before this time, as RFC 3339 or seconds since the epoch",
 }
 
 

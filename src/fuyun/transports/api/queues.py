@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
@@ -15,16 +15,23 @@ from fuyun.domain.errors import (
     QuotaExceeded,
     StorageFull,
 )
-from fuyun.domain.events import structured
 from fuyun.domain.functions import Wire
+from fuyun.domain.messages import (
+    Acknowledge,
+    Extend,
+    NewMessages,
+    Receive,
+    ReceivedMessages,
+    SentMessages,
+    SettledMessages,
+    shown,
+)
 from fuyun.domain.queues import (
     MOST_BATCH,
-    Message,
     NewMessage,
     Outgoing,
     Queue,
     QueueSpec,
-    Sent,
     Settling,
     Statistics,
     outgoing_of,
@@ -36,9 +43,6 @@ from fuyun.transports.api.table import Endpoint, Success, in_namespace
 
 _QUEUE = "/v1/namespaces/{namespace}/queues/{queue}"
 
-Batch = Annotated[list[NewMessage], msgspec.Meta(min_length=1, max_length=MOST_BATCH)]
-Receipts = Annotated[list[str], msgspec.Meta(min_length=1, max_length=MOST_BATCH)]
-
 
 class QueueReport(Wire, frozen=True, kw_only=True):
     """A queue and what its messages wait for."""
@@ -47,69 +51,10 @@ class QueueReport(Wire, frozen=True, kw_only=True):
     statistics: Statistics
 
 
-class NewMessages(Wire, frozen=True, kw_only=True):
-    """Messages to send, all or none."""
-
-    messages: Batch
-
-
-class SentMessages(Wire, frozen=True, kw_only=True):
-    """What became of each."""
-
-    sent: list[Sent]
-
-
-class Receive(Wire, frozen=True, kw_only=True):
-    """How many to take out, how long to wait for the first, and for how long to have them (null: the queue's own)."""
-
-    max: int = 1
-    wait_s: float = 0.0
-    visibility_s: float | None = None
-
-
-class ReceivedMessage(Wire, frozen=True, kw_only=True):
-    """A message: its CloudEvent, and the receipt to acknowledge it with ("" when it was only looked at). `origin` is
-    the queue it was given up in."""
-
-    event: dict[str, Any]
-    receipt: str
-    group: str
-    sent_s: float
-    receives: int
-    origin: str
-    lease_until_s: float
-
-
-class ReceivedMessages(Wire, frozen=True, kw_only=True):
-    """What there was."""
-
-    messages: list[ReceivedMessage]
-
-
 class PeekQuery(Wire, frozen=True, kw_only=True):
     """How many to look at."""
 
     limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_BATCH, description="messages at most")] = 10
-
-
-class Acknowledge(Wire, frozen=True, kw_only=True):
-    """Receipts of messages that are done."""
-
-    receipts: Receipts
-
-
-class Extend(Wire, frozen=True, kw_only=True):
-    """Receipts of messages to keep for so many seconds from now; 0 returns them."""
-
-    receipts: Receipts
-    visibility_s: float
-
-
-class SettledMessages(Wire, frozen=True, kw_only=True):
-    """For how many it was done, and why not for the others."""
-
-    done: int
-    refused: dict[str, str]
 
 
 class Redrive(Wire, frozen=True, kw_only=True):
@@ -131,23 +76,15 @@ def outgoing(call: Call, kind: str, name: str, messages: list[NewMessage]) -> li
     return [outgoing_of(message, source, ids.new_id(now_s), now_s) for message in messages]
 
 
-def _shown(message: Message) -> dict[str, Any]:
-    return {
-        "event": msgspec.Raw(structured(message.event)), "receipt": message.receipt, "group": message.group,
-        "sent_s": message.sent_s, "receives": message.receives, "origin": message.origin,
-        "lease_until_s": message.lease_until_s,
-    }  # fmt: skip
-
-
 async def _list(call: Call) -> Answer:
     query = call.query_as(PageQuery)
-    found = await call.services.queues.list_queues(call.namespace, query.after, query.limit + 1)
+    found = await call.services.messaging.queues.list_queues(call.namespace, query.after, query.limit + 1)
     items = found[: query.limit]
     return Answer(Page(items=items, next=items[-1].name if len(found) > len(items) else None))
 
 
 async def _put(call: Call) -> Answer:
-    queues, name = call.services.queues, call.params["queue"]
+    queues, name = call.services.messaging.queues, call.params["queue"]
     current: int | None = None
     if "if-match" in call.request.headers or "if-none-match" in call.request.headers:
         try:
@@ -160,19 +97,19 @@ async def _put(call: Call) -> Answer:
 
 
 async def _get(call: Call) -> Answer:
-    queue, statistics = await call.services.queues.get_queue(call.namespace, call.params["queue"])
+    queue, statistics = await call.services.messaging.queues.get_queue(call.namespace, call.params["queue"])
     return Answer(QueueReport(queue=queue, statistics=statistics), 200, {"etag": etag(queue.revision)})
 
 
 async def _delete(call: Call) -> Answer:
-    await call.services.queues.delete_queue(call.principal, call.namespace, call.params["queue"], call.source)
+    await call.services.messaging.queues.delete_queue(call.principal, call.namespace, call.params["queue"], call.source)
     return Answer(status=204)
 
 
 async def _send(call: Call) -> Answer:
     name = call.params["queue"]
     messages = outgoing(call, "queue", name, call.body_as(NewMessages).messages)
-    return Answer(SentMessages(sent=await call.services.queues.send(call.namespace, name, messages)))
+    return Answer(SentMessages(sent=await call.services.messaging.queues.send(call.namespace, name, messages)))
 
 
 async def _receive(call: Call) -> Answer:
@@ -187,19 +124,21 @@ async def _receive(call: Call) -> Answer:
     if call.life.closing:
         end()
     try:
-        found = await call.services.queues.receive(
+        found = await call.services.messaging.queues.receive(
             call.namespace, call.params["queue"], asked.max,
             wait_s=asked.wait_s, visibility_s=asked.visibility_s, left=left,
         )  # fmt: skip
     finally:
         call.life.streams.discard(end)
         end()
-    return Answer({"messages": [_shown(message) for message in found]})
+    return Answer({"messages": [shown(message) for message in found]})
 
 
 async def _peek(call: Call) -> Answer:
-    found = await call.services.queues.peek(call.namespace, call.params["queue"], call.query_as(PeekQuery).limit)
-    return Answer({"messages": [_shown(message) for message in found]})
+    found = await call.services.messaging.queues.peek(
+        call.namespace, call.params["queue"], call.query_as(PeekQuery).limit
+    )
+    return Answer({"messages": [shown(message) for message in found]})
 
 
 async def _acknowledge(call: Call) -> Answer:
@@ -212,20 +151,22 @@ async def _extend(call: Call) -> Answer:
 
 
 async def _settle(call: Call, settlings: list[Settling]) -> Answer:
-    settled = await call.services.queues.settle(call.namespace, call.params["queue"], settlings)
+    settled = await call.services.messaging.queues.settle(call.namespace, call.params["queue"], settlings)
     done = sum(settling.receipt not in settled.refused for settling in settlings)
     return Answer(SettledMessages(done=done, refused=settled.refused))
 
 
 async def _redrive(call: Call) -> Answer:
-    count = await call.services.queues.redrive(
+    count = await call.services.messaging.queues.redrive(
         call.principal, call.namespace, call.params["queue"], call.body_as(Redrive).to, call.source
     )
     return Answer(Counted(count=count))
 
 
 async def _purge(call: Call) -> Answer:
-    count = await call.services.queues.purge(call.principal, call.namespace, call.params["queue"], call.source)
+    count = await call.services.messaging.queues.purge(
+        call.principal, call.namespace, call.params["queue"], call.source
+    )
     return Answer(Counted(count=count))
 
 

@@ -9,14 +9,19 @@ import msgspec
 from starlette.responses import Response
 
 from fuyun.domain.errors import Conflict, NotFound, PreconditionFailed, QuotaExceeded, StorageFull
-from fuyun.domain.functions import Wire
+from fuyun.domain.flows import (
+    Append,
+    KeyQuery,
+    PutSnapshot,
+    Reading,
+    SliceView,
+    SnapshotKey,
+    SnapshotView,
+    shown,
+    snapshot_view,
+)
 from fuyun.domain.streams import (
-    MOST_LABEL,
-    MOST_PARTITIONS,
-    MOST_RECORDS,
-    MOST_WAIT_S,
     Appended,
-    NewRecord,
     Partition,
     Position,
     RecordView,
@@ -26,16 +31,13 @@ from fuyun.domain.streams import (
     position_of,
     view_of,
 )
+from fuyun.domain.wire import Wire
 from fuyun.transports.api.calls import Answer, Call, Page, PageQuery
-from fuyun.transports.api.ndjson import Lines, wants_lines
+from fuyun.transports.api.ndjson import Lines, wait_gone, wants_lines
 from fuyun.transports.api.preconditions import etag, expected_revision, not_modified
 from fuyun.transports.api.table import JSON, NDJSON, Endpoint, Success, in_namespace
 
 STREAM = "/v1/namespaces/{namespace}/streams/{stream}"
-From = Annotated[
-    str, msgspec.Meta(description="start, end, an offset, or time: and seconds or an ISO 8601 time", max_length=80)
-]
-Label = Annotated[str, msgspec.Meta(max_length=MOST_LABEL)]
 
 
 class StreamView(Wire, frozen=True, kw_only=True):
@@ -45,73 +47,21 @@ class StreamView(Wire, frozen=True, kw_only=True):
     partitions: list[Partition]
 
 
-class Append(Wire, frozen=True, kw_only=True):
-    """Records to append, all or none. A `producer` counts its appends: the newest one sent again changes nothing."""
+class ReadQuery(Reading, frozen=True, kw_only=True):
+    """Which records, and whether to go on with those to come."""
 
-    records: Annotated[list[NewRecord], msgspec.Meta(min_length=1, max_length=MOST_RECORDS)]
-    producer: Label = ""
-    sequence: Annotated[int, msgspec.Meta(ge=0, lt=2**53)] = 0
-
-
-class ReadQuery(Wire, frozen=True, kw_only=True):
-    """Which records of a partition; `wait_s` waits for the first."""
-
-    partition: Annotated[int, msgspec.Meta(ge=0, lt=MOST_PARTITIONS)] = 0
-    at: From = msgspec.field(default="start", name="from")
-    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_RECORDS, description="records at most")] = 100
-    wait_s: Annotated[float, msgspec.Meta(ge=0, le=MOST_WAIT_S, description="seconds to wait for a record")] = 0.0
     follow: Annotated[bool, msgspec.Meta(description="all partitions, and what comes, one object a line")] = False
-
-
-class SliceView(Wire, frozen=True, kw_only=True):
-    """Records of one partition in order, and where to go on. `start` and `end` are the partition's."""
-
-    records: list[RecordView]
-    next: int
-    start: int
-    end: int
-
-
-class KeyQuery(Wire, frozen=True, kw_only=True):
-    """Which records of a key."""
-
-    key: Label
-    after: Annotated[int, msgspec.Meta(ge=0, lt=2**53, description="version of the last one seen")] = 0
-    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_RECORDS, description="records at most")] = 100
-
-
-class SnapshotKey(Wire, frozen=True, kw_only=True):
-    """Whose snapshot."""
-
-    key: Label
-
-
-class PutSnapshot(Wire, frozen=True, kw_only=True):
-    """What a key's records up to `version` add up to, any JSON."""
-
-    key: Label
-    version: Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
-    data: Any
-
-
-class SnapshotView(Wire, frozen=True, kw_only=True):
-    """A snapshot."""
-
-    key: str
-    version: int
-    at_s: float
-    data: Any
 
 
 async def _list(call: Call) -> Answer:
     query = call.query_as(PageQuery)
-    found = await call.services.streams.list_streams(call.namespace, query.after, query.limit + 1)
+    found = await call.services.flows.streams.list_streams(call.namespace, query.after, query.limit + 1)
     items = found[: query.limit]
     return Answer(Page(items=items, next=items[-1].name if len(found) > len(items) else None))
 
 
 async def _get(call: Call) -> Answer:
-    stream, partitions = await call.services.streams.get(call.namespace, call.params["stream"])
+    stream, partitions = await call.services.flows.streams.get(call.namespace, call.params["stream"])
     headers = {"etag": etag(stream.revision)}
     if not_modified(call.request, stream.revision):
         return Answer(status=304, headers=headers)
@@ -120,7 +70,7 @@ async def _get(call: Call) -> Answer:
 
 async def _revision(call: Call) -> int | None:
     try:
-        stream, _ = await call.services.streams.get(call.namespace, call.params["stream"])
+        stream, _ = await call.services.flows.streams.get(call.namespace, call.params["stream"])
     except NotFound:
         return None
     return stream.revision
@@ -128,20 +78,20 @@ async def _revision(call: Call) -> int | None:
 
 async def _put(call: Call) -> Answer:
     expected = expected_revision(call.request, await _revision(call), "stream")
-    stream = await call.services.streams.put(
+    stream = await call.services.flows.streams.put(
         call.principal, call.namespace, call.params["stream"], call.body_as(StreamSpec), expected, call.source
     )
     return Answer(stream, 200, {"etag": etag(stream.revision)})
 
 
 async def _delete(call: Call) -> Answer:
-    await call.services.streams.delete(call.principal, call.namespace, call.params["stream"], call.source)
+    await call.services.flows.streams.delete(call.principal, call.namespace, call.params["stream"], call.source)
     return Answer(status=204)
 
 
 async def _append(call: Call) -> Answer:
     wanted = call.body_as(Append)
-    made = await call.services.streams.append_new(
+    made = await call.services.flows.streams.append_new(
         call.namespace, call.params["stream"], wanted.records, wanted.producer, wanted.sequence
     )
     return Answer(made)
@@ -151,36 +101,34 @@ async def _read(call: Call) -> Answer | Response:
     query, name = call.query_as(ReadQuery), call.params["stream"]
     at = position_of(query.at)
     if query.follow and wants_lines(call.request) and call.request.method != "HEAD":
-        await call.services.streams.get(call.namespace, name)
+        await call.services.flows.streams.get(call.namespace, name)
         return Lines(call.life, _views(call, name, at), endless=True)
-    found = await _awaited(call, query, name, at)
-    records = [view_of(record) for record in found.records]
-    return Answer(SliceView(records=records, next=found.next, start=found.start, end=found.end))
+    return Answer(shown(await _awaited(call, query, name, at)))
 
 
 async def _awaited(call: Call, query: ReadQuery, name: str, at: Position) -> Slice:
-    """The read, cut short when the API closes."""
-    streams = call.services.streams
-    read = streams.read(call.namespace, name, query.partition, at, query.limit, query.wait_s)
+    """The read; a wait ends when the API closes, or the client has left."""
+    read = call.services.flows.streams.read
     if not query.wait_s:
-        return await read
-    over = asyncio.Event()
-    call.life.streams.add(over.set)
-    reading: asyncio.Task[Slice] = call.life.scope.start(read, "long poll")
-    ending = call.life.scope.start(over.wait(), "long poll's end")
+        return await read(call.namespace, name, query.partition, at, query.limit)
+    left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def leave() -> None:
+        if not left.done():
+            left.set_result(None)
+
+    call.life.streams.add(leave)
+    listening = call.life.scope.start(wait_gone(call.request.receive), "long poll")
+    listening.add_done_callback(lambda _: leave())
     try:
-        await asyncio.wait((reading, ending), return_when=asyncio.FIRST_COMPLETED)
-        if reading.done():
-            return reading.result()
-        return await streams.read(call.namespace, name, query.partition, at, query.limit)
+        return await read(call.namespace, name, query.partition, at, query.limit, query.wait_s, left)
     finally:
-        call.life.streams.discard(over.set)
-        reading.cancel()
-        ending.cancel()
+        call.life.streams.discard(leave)
+        listening.cancel()
 
 
 async def _views(call: Call, name: str, at: Position) -> Any:
-    tail = call.services.streams.tail(call.namespace, name, at)
+    tail = call.services.flows.streams.tail(call.namespace, name, at)
     try:
         async for record in tail:
             yield view_of(record)
@@ -190,7 +138,7 @@ async def _views(call: Call, name: str, at: Position) -> Any:
 
 async def _read_key(call: Call) -> Answer:
     query = call.query_as(KeyQuery)
-    streams = call.services.streams
+    streams = call.services.flows.streams
     found = await streams.read_key(call.namespace, call.params["stream"], query.key, query.after, query.limit + 1)
     items = [view_of(record) for record in found[: query.limit]]
     return Answer(Page(items=items, next=str(items[-1].version) if len(found) > len(items) else None))
@@ -199,16 +147,16 @@ async def _read_key(call: Call) -> Answer:
 async def _put_snapshot(call: Call) -> Answer:
     wanted = call.body_as(PutSnapshot)
     data = msgspec.json.encode(wanted.data)
-    made = await call.services.streams.put_snapshot(
+    made = await call.services.flows.streams.put_snapshot(
         call.namespace, call.params["stream"], wanted.key, wanted.version, data
     )
-    return Answer(SnapshotView(key=made.key, version=made.version, at_s=made.at_s, data=wanted.data))
+    return Answer(snapshot_view(made))
 
 
 async def _get_snapshot(call: Call) -> Answer:
     key = call.query_as(SnapshotKey).key
-    found = await call.services.streams.get_snapshot(call.namespace, call.params["stream"], key)
-    return Answer(SnapshotView(key=key, version=found.version, at_s=found.at_s, data=msgspec.Raw(found.data)))
+    found = await call.services.flows.streams.get_snapshot(call.namespace, call.params["stream"], key)
+    return Answer(snapshot_view(found))
 
 
 ENDPOINTS = (

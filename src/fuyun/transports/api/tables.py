@@ -2,25 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-import msgspec
-
 from fuyun.domain.errors import Conflict, NotFound, PreconditionFailed, QuotaExceeded, StorageFull
-from fuyun.domain.functions import Wire
-from fuyun.domain.tables import (
-    MOST_CHANGES,
-    MOST_ITEMS,
-    MOST_KEYS,
-    Change,
-    Changed,
-    Document,
-    Item,
-    KeyValue,
-    Query,
-    Table,
-    TableSpec,
-)
+from fuyun.domain.flows import QueryItems, ReadItems, Write
+from fuyun.domain.tables import Changed, Item, Table, TableSpec
 from fuyun.transports.api.calls import Answer, Call, Page, PageQuery
 from fuyun.transports.api.preconditions import etag, expected_revision, not_modified
 from fuyun.transports.api.table import Endpoint, Success, in_namespace
@@ -28,42 +12,15 @@ from fuyun.transports.api.table import Endpoint, Success, in_namespace
 _TABLE = "/v1/namespaces/{namespace}/tables/{table}"
 
 
-class Write(Wire, frozen=True, kw_only=True):
-    """Changes to make, all or none."""
-
-    changes: Annotated[list[Change], msgspec.Meta(min_length=1, max_length=MOST_CHANGES)]
-
-
-class ReadItems(Wire, frozen=True, kw_only=True):
-    """Keys, each as a document of the key's attributes."""
-
-    keys: Annotated[list[Document], msgspec.Meta(min_length=1, max_length=MOST_KEYS)]
-
-
-class QueryItems(Wire, frozen=True, kw_only=True):
-    """Which items, in the order of their keys or an index's; without a `partition` every item. `match`, a filter over
-    attributes, leaves items of the page out: it may be short, and `next` says whether there are more."""
-
-    index: str = ""
-    partition: KeyValue | None = None
-    prefix: str | None = None
-    lower: KeyValue | None = None
-    upper: KeyValue | None = None
-    descending: bool = False
-    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_ITEMS)] = 100
-    match: Any = None
-    after: str = ""
-
-
 async def _list(call: Call) -> Answer:
     query = call.query_as(PageQuery)
-    found = await call.services.tables.list_tables(call.namespace, query.after, query.limit + 1)
+    found = await call.services.flows.tables.list_tables(call.namespace, query.after, query.limit + 1)
     items = found[: query.limit]
     return Answer(Page(items=items, next=items[-1].name if len(found) > len(items) else None))
 
 
 async def _get(call: Call) -> Answer:
-    table = await call.services.tables.get(call.namespace, call.params["table"])
+    table = await call.services.flows.tables.get(call.namespace, call.params["table"])
     headers = {"etag": etag(table.revision)}
     if not_modified(call.request, table.revision):
         return Answer(status=304, headers=headers)
@@ -71,7 +28,7 @@ async def _get(call: Call) -> Answer:
 
 
 async def _put(call: Call) -> Answer:
-    tables, name = call.services.tables, call.params["table"]
+    tables, name = call.services.flows.tables, call.params["table"]
     try:
         current: int | None = (await tables.get(call.namespace, name)).revision
     except NotFound:
@@ -82,28 +39,24 @@ async def _put(call: Call) -> Answer:
 
 
 async def _delete(call: Call) -> Answer:
-    await call.services.tables.delete(call.principal, call.namespace, call.params["table"], call.source)
+    await call.services.flows.tables.delete(call.principal, call.namespace, call.params["table"], call.source)
     return Answer(status=204)
 
 
 async def _write(call: Call) -> Answer:
     changes = call.body_as(Write).changes
-    return Answer(await call.services.tables.write(call.namespace, call.params["table"], changes))
+    return Answer(await call.services.flows.tables.write(call.namespace, call.params["table"], changes))
 
 
 async def _read(call: Call) -> Answer:
     keys = call.body_as(ReadItems).keys
-    return Answer(await call.services.tables.find_items(call.namespace, call.params["table"], keys))
+    return Answer(await call.services.flows.tables.find_items(call.namespace, call.params["table"], keys))
 
 
 async def _query(call: Call) -> Answer:
     wanted = call.body_as(QueryItems)
-    query = Query(
-        index=wanted.index, partition=wanted.partition, prefix=wanted.prefix, lower=wanted.lower, upper=wanted.upper,
-        descending=wanted.descending, limit=wanted.limit,
-    )  # fmt: skip
-    items, following = await call.services.tables.query(
-        call.namespace, call.params["table"], query, wanted.after, wanted.match
+    items, following = await call.services.flows.tables.query(
+        call.namespace, call.params["table"], wanted.query, wanted.after, wanted.match
     )
     return Answer(Page(items=items, next=following or None))
 

@@ -8,9 +8,10 @@ import msgspec
 
 from fuyun.domain.errors import NotFound, PayloadTooLarge, QuotaExceeded, StorageFull
 from fuyun.domain.functions import Wire
+from fuyun.domain.messages import NewMessages
 from fuyun.domain.topics import Published, Subscription, SubscriptionSpec, Topic
 from fuyun.transports.api.calls import Answer, Call, Page, PageQuery, paged
-from fuyun.transports.api.queues import NewMessages, outgoing
+from fuyun.transports.api.queues import outgoing
 from fuyun.transports.api.table import Endpoint, Success, in_namespace
 
 _TOPIC = "/v1/namespaces/{namespace}/topics/{topic}"
@@ -24,40 +25,40 @@ class TopicSpec(Wire, frozen=True, kw_only=True):
 
 async def _list(call: Call) -> Answer:
     query = call.query_as(PageQuery)
-    found = await call.services.topics.list_topics(call.namespace, query.after, query.limit + 1)
+    found = await call.services.messaging.topics.list_topics(call.namespace, query.after, query.limit + 1)
     items = found[: query.limit]
     return Answer(Page(items=items, next=items[-1].name if len(found) > len(items) else None))
 
 
 async def _put(call: Call) -> Answer:
-    made = await call.services.topics.put_topic(
+    made = await call.services.messaging.topics.put_topic(
         call.principal, call.namespace, call.params["topic"], call.body_as(TopicSpec).description, call.source
     )
     return Answer(made)
 
 
 async def _get(call: Call) -> Answer:
-    return Answer(await call.services.topics.get_topic(call.namespace, call.params["topic"]))
+    return Answer(await call.services.messaging.topics.get_topic(call.namespace, call.params["topic"]))
 
 
 async def _delete(call: Call) -> Answer:
-    await call.services.topics.delete_topic(call.principal, call.namespace, call.params["topic"], call.source)
+    await call.services.messaging.topics.delete_topic(call.principal, call.namespace, call.params["topic"], call.source)
     return Answer(status=204)
 
 
 async def _publish(call: Call) -> Answer:
     name = call.params["topic"]
     messages = outgoing(call, "topic", name, call.body_as(NewMessages).messages)
-    return Answer(await call.services.topics.publish(call.namespace, name, messages))
+    return Answer(await call.services.messaging.topics.publish(call.namespace, name, messages))
 
 
 async def _list_subscriptions(call: Call) -> Answer:
-    found = await call.services.topics.list_subscriptions(call.namespace, call.params["topic"])
+    found = await call.services.messaging.topics.list_subscriptions(call.namespace, call.params["topic"])
     return Answer(paged(found, lambda subscription: subscription.name, call.query_as(PageQuery)))
 
 
 async def _subscribe(call: Call) -> Answer:
-    made = await call.services.topics.subscribe(
+    made = await call.services.messaging.topics.subscribe(
         call.principal, call.namespace, call.params["topic"], call.params["subscription"],
         call.body_as(SubscriptionSpec), call.source,
     )  # fmt: skip
@@ -65,7 +66,7 @@ async def _subscribe(call: Call) -> Answer:
 
 
 async def _unsubscribe(call: Call) -> Answer:
-    await call.services.topics.unsubscribe(
+    await call.services.messaging.topics.unsubscribe(
         call.principal, call.namespace, call.params["topic"], call.params["subscription"], call.source
     )
     return Answer(status=204)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 import structlog
@@ -23,6 +23,7 @@ from fuyun.services.credentials import Credentials
 from fuyun.services.deferring import Deferring
 from fuyun.services.invoking import Invoker
 from fuyun.services.inward import InwardInvoker
+from fuyun.services.offers import Offer, Offers
 from fuyun.transports.gateway.connection import Connection
 from fuyun.transports.gateway.limits import GatewayLimits
 from fuyun.transports.gateway.shared import Shared
@@ -55,20 +56,22 @@ class Inward:
         credentials: Credentials,
         limits: GatewayLimits = LIMITS,
         deferring: Deferring | None = None,
+        offers: Mapping[str, Offer] | None = None,
     ) -> None:
         self.credentials = credentials
         self.deferring = deferring
         self.limits = limits
         self.scope = Scope("inward", lambda error: _log.error("a connection failed", exc_info=error))
+        self._offers = Offers(offers or {}, self.scope)
         self._invoker = invoker
         self._active: set[Desk] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def attend(self, version: Version, instance: str, runs: Callable[[str], bool]) -> Desk | None:
         """See `ports.attending.Attendant`."""
-        if not version.spec.permissions.invoke:
+        if not version.spec.permissions.any:
             return None
-        invoker = InwardInvoker(self._invoker, self.credentials, version, instance, runs)
+        invoker = InwardInvoker(self._invoker, self.credentials, version, instance, runs, self._offers)
         deferred = None
         if self.deferring is not None:
             inner = self.deferring.of(f"function {version.function}")

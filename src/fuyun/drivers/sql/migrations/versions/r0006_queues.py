@@ -10,6 +10,11 @@ depends_on = None
 
 
 def upgrade() -> None:
+    _queues()
+    _topics()
+
+
+def _queues() -> None:
     op.create_table(
         "queues",
         sa.Column("id", sa.Integer, nullable=False),
@@ -55,6 +60,9 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("deduplications_until", "deduplications", ["queue", "until_s"])
+
+
+def _topics() -> None:
     op.create_table(
         "topics",
         sa.Column("namespace", sa.String(63), nullable=False),
