@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 import sqlite3
-import subprocess
 import time
 
 from bench.measure import Row, Sample
+from bench.rows.warm import wrk
 from bench.stage import HELLO, STATE, Stage
 
 CONNECTIONS = 64
@@ -37,26 +35,15 @@ def commits_per_second(times: int) -> float:
 
 def accepts(stage: Stage) -> Sample:
     """Requests per second that are answered with 202."""
-    tool = shutil.which("wrk")
-    if tool is None:
-        raise RuntimeError("wrk is not installed; `make tools` installs it")
     platform = stage.platform
     platform.deploy("bench-accepts", HELLO)
     try:
         reference = commits_per_second(stage.times(2000))
-        headers = [part for text in (f"authorization: Bearer {platform.key}", *_HEADERS) for part in ("-H", text)]
-        seconds = round(stage.seconds(5))
-        done = subprocess.run(
-            [tool, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", *headers, platform.url("bench-accepts")],
-            capture_output=True, text=True, check=True,
-        ).stdout  # fmt: skip
-        if "Non-2xx" in done:
-            raise RuntimeError(f"some were refused:\n{done}")
-        found = re.search(r"Requests/sec:\s+([\d.]+)", done)
-        assert found is not None, done
+        key = f"authorization: Bearer {platform.key}"
+        ours = wrk(platform.url("bench-accepts"), CONNECTIONS, stage.seconds(5), (key, *_HEADERS))
     finally:
         platform.remove("bench-accepts")
-    return Sample(float(found[1]), reference)
+    return Sample(ours, reference)
 
 
 ROWS = (
