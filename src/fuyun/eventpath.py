@@ -50,6 +50,7 @@ class EventPath:
     bindings: Bindings
     timers: Timers
     governing: Governing
+    table: RouteTable
 
     @classmethod
     def build(cls, on: Surroundings) -> EventPath:
@@ -68,7 +69,7 @@ class EventPath:
         return cls(
             acceptor=acceptor, deferring=Deferring(on.invoker, acceptor, on.scope, "api"), targets=targets,
             deliverer=deliverer, oversight=Oversight(store, deliverer, on.retention_s, on.dead_letter_s), relay=relay,
-            bindings=bindings, timers=timers, governing=governing,
+            bindings=bindings, timers=timers, governing=governing, table=on.table,
         )  # fmt: skip
 
     async def open(self, stack: AsyncExitStack) -> None:
@@ -84,5 +85,8 @@ class EventPath:
 
     async def changed(self) -> None:
         """A function was deployed or deleted."""
+        self.deliverer.forget_all_but(
+            {(namespace, f"function:{function}") for namespace, function, _ in self.table.drafts()}
+        )
         self.bindings.changed()
         await self.governing.tidy()

@@ -144,7 +144,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
             dispatcher.gauges(gateway.stats.connections),
             network_refused=drivers.host.network_refused,
             lanes=tuple(events.deliverer.gauges()),
-            outcomes=events.deliverer.outcomes,
+            outcomes=dict(events.deliverer.outcomes),
             budget=StartBudget(**drivers.host.budget_of_starts()),
         ),
         unready=lambda: state["unready"],
