@@ -66,6 +66,7 @@ class EventPath:
     flows: Flows
     buses: Buses
     scope: Scope
+    table: RouteTable
 
     @classmethod
     def build(cls, on: Surroundings) -> EventPath:
@@ -102,6 +103,7 @@ class EventPath:
             deliverer=deliverer, oversight=Oversight(store, deliverer, on.retention_s, on.dead_letter_s), relay=relay,
             bindings=bindings, timers=timers, governing=governing, messaging=messaging,
             flows=Flows(stores, on.tenants, path), buses=buses, scope=on.scope,
+            table=on.table,
         )  # fmt: skip
 
     async def open(self, stack: AsyncExitStack) -> None:
@@ -123,5 +125,8 @@ class EventPath:
 
     async def changed(self) -> None:
         """A function was deployed or deleted."""
+        self.deliverer.forget_all_but(
+            {(namespace, f"function:{function}") for namespace, function, _ in self.table.drafts()}
+        )
         self.bindings.changed()
         await self.governing.tidy()
