@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fuyun.cli import output
 from fuyun.cli.session import JsonOption, YesOption, command, confirm, connect, noun
 from fuyun.domain.errors import BadRequest
+
+if TYPE_CHECKING:
+    from fuyun.domain.tenants import Quotas
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Namespace.")]
 
@@ -65,7 +68,7 @@ def quota(
     """Show a namespace's quotas, or change those given."""
     import msgspec
 
-    from fuyun.base.units import format_size, parse_size
+    from fuyun.base.units import parse_size
 
     changes: dict[str, int] = {
         key: value
@@ -95,7 +98,12 @@ def quota(
             found = platform.set_quotas(name, msgspec.structs.replace(found.quotas, **changes))
     if json:
         return output.as_json(found)
-    quotas = found.quotas
+    _show(found.quotas)
+
+
+def _show(quotas: Quotas) -> None:
+    from fuyun.base.units import format_size
+
     output.pairs(
         [
             ("functions", str(quotas.functions)),

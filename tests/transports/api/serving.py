@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +90,14 @@ def bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
 
 
+def _reloader(table: RouteTable, events: EventPath) -> Callable[[str, str], Awaitable[None]]:
+    async def reload(namespace: str, function: str) -> None:
+        await table.load(namespace, function)
+        await events.changed()
+
+    return reload
+
+
 @asynccontextmanager
 async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Served]:
     """Serve the API over stores in `root` for the time of the block."""
@@ -114,16 +122,11 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         events = EventPath.build(
             Surroundings(
                 database=database, invoker=invoker, table=table, scope=scope, tenants=tenants,
-                random=lambda: 0.5, retention_s=3600.0,
-                most_of=lambda namespace: tenants.quotas(namespace).deliveries, dead_letter_s=3600.0,
+                random=lambda: 0.5, retention_s=3600.0, dead_letter_s=3600.0,
             )
         )  # fmt: skip
         await events.open(stack)
-
-        async def reload(namespace: str, function: str) -> None:
-            await table.load(namespace, function)
-            await events.changed()
-
+        reload = _reloader(table, events)
         parts = DeployParts(
             java=JarBuilder(blobs, ProcessRunner(), root / "java"),
             images=ImageBuilder(blobs, ProcessRunner(), root / "images"),
@@ -136,34 +139,22 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         holder: list[Served] = []
         services = Services(
             tenants=tenants, records=Records(store, 3600.0), layers=layers, deployer=Deployer(parts),
-            functions=Functions(catalog, tenants, reload, host.forget),
-            invoker=invoker, measures=measures, deferring=events.deferring, oversight=events.oversight,
-            triggers=events.governing, messaging=events.messaging,
-            gauges=lambda: holder[0].gauges,
-            plan_of=host.plan_of,
-            inventory=host.inventory,
-            unready=lambda: holder[0].unready,
-            limits=limits or Limits(),
+            functions=Functions(catalog, tenants, reload, host.forget), invoker=invoker, measures=measures,
+            deferring=events.deferring, oversight=events.oversight, triggers=events.governing,
+            messaging=events.messaging,
+            gauges=lambda: holder[0].gauges, plan_of=host.plan_of, inventory=host.inventory,
+            unready=lambda: holder[0].unready, limits=limits or Limits(),
         )  # fmt: skip
         server = ApiServer(create_app(services), "127.0.0.1", 0)
         port = await server.start()
         stack.push_async_callback(server.stop, 5.0)
         url = f"http://127.0.0.1:{port}"
-        http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, headers=bearer(key), trust_env=False))
+        client = httpx.AsyncClient(base_url=url, headers=bearer(key), trust_env=False, verify=False)
+        http = await stack.enter_async_context(client)
         holder.append(
             Served(
-                url=url,
-                key=key,
-                http=http,
-                tenants=tenants,
-                store=store,
-                catalog=catalog,
-                blobs=blobs,
-                invoker=invoker,
-                host=host,
-                measures=measures,
-                queues=events.messaging.queues,
-                server=server,
+                url=url, key=key, http=http, tenants=tenants, store=store, catalog=catalog, blobs=blobs,
+                invoker=invoker, host=host, measures=measures, queues=events.messaging.queues, server=server,
             )
-        )
+        )  # fmt: skip
         yield holder[0]
