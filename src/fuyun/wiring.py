@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import gc
 import hashlib
 import logging
@@ -21,7 +22,6 @@ import structlog
 
 from fuyun.base.tasks import Scope
 from fuyun.domain.errors import HostUnable
-from fuyun.domain.functions import Version
 from fuyun.domain.runtimes import NODES
 from fuyun.drivers.blobs.folder import FolderBlobs
 from fuyun.drivers.builds.images import ImageBuilder
@@ -222,7 +222,7 @@ def _event_path(
     return EventPath.build(
         Surroundings(
             database=drivers.database, invoker=dispatcher, table=table, scope=scope, tenants=tenants,
-            most_of=lambda namespace: tenants.quotas(namespace).deliveries, random=Random().random,
+            random=Random().random,
             retention_s=settings.delivery_retention_s, dead_letter_s=settings.dead_letter_s,
         )
     )  # fmt: skip
@@ -234,13 +234,10 @@ async def _make_services(
     """The services; what the transports know themselves is filled in by `_build`."""
     catalog, blobs, store, host = drivers.catalog, drivers.blobs, drivers.store, drivers.host
 
-    async def environment(version: Version) -> dict[str, str]:
-        return await environment_of(tenants, version)
-
     measures = Measures()
     table = RouteTable(catalog)
     dispatcher = Dispatcher(
-        table, host, store, measures, quotas_of=tenants.quotas, environment=environment,
+        table, host, store, measures, quotas_of=tenants.quotas, environment=functools.partial(environment_of, tenants),
         queue_length=settings.queue_length, queue_wait_s=settings.queue_wait_s,
     )  # fmt: skip
     key = await asyncio.to_thread(load_key, settings.data_path / "secret.key", False)
