@@ -30,7 +30,9 @@ def tried(platform: Platform, isolation: str, runtime: str = "python3", start: s
     """Every attempt's outcome."""
     files, more = carrier(runtime)
     with attacking.scene(platform, isolation) as facts:
-        spec = {"isolation": isolation, "timeout_s": 60.0, **({"start": start} if runtime == "python3" else {}), **more}
+        spec = {"isolation": isolation, "timeout_s": 60.0, "permissions": {"invoke": ["attacker"]}, **more}
+        if runtime == "python3":
+            spec["start"] = start
         if start == "layers":
             layering.deploy(platform, "attacker", files, **{**spec, "start": "auto"})
         else:
