@@ -1,4 +1,4 @@
-"""Images and OCI runtimes: a server on an image's own root, and a handler in an instance that crun makes, cold and warm."""
+"""Images and OCI runtimes: a server on an image's own root, and a handler in an instance of crun's, cold and warm."""
 
 from __future__ import annotations
 

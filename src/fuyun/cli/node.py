@@ -43,7 +43,7 @@ def _row(process: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _version(process: dict[str, Any]) -> str:
-    """Its version; of a zygote of layers also those that it serves, such as: default: python3.11 with 1 layer for a@7."""
+    """Its version; of a zygote of layers also those it serves, such as default: python3.11 with 1 layer for a@7."""
     serves = [key.partition("/")[2] for key in process.get("serves", ())]
     more = [f"{len(serves) - _NAMED} more"] if len(serves) > _NAMED else []
     named = ", ".join([*serves[:_NAMED], *more])

@@ -23,17 +23,19 @@ from tests.runtime.driver import node_worker
 
 pytestmark = pytest.mark.timeout(120)
 MEMORY = 256 << 20
-_FILL = "\n" + "".join(f"function f{n}(a) {{ return function (b) {{ return a + b; }}; }}\n" for n in range(LEAST_BYTES // 50))
+_FILL = "\n" + "".join(f"function f{n}(a) {{ return (b) => a + b; }}\n" for n in range(LEAST_BYTES // 35))
 BUNDLE = """
 const small = require('./small.js'), big = require('big'), path = require('node:path');
 exports.handler = async (event) => {
   if (event.fail) throw new Error('here');
-  return [small, big, await require('./other.js')(), path.basename(__filename), path.basename(__dirname) !== '', require.main !== module,
+  return [small, big, await require('./other.js')(), path.basename(__filename), path.basename(__dirname) !== '',
+          require.main !== module,
           require.resolve('./small.js') === path.join(__dirname, 'small.js'), typeof f7(1)];
 };
 """
 CODE = {
-    "index.js": BUNDLE + _FILL, "small.js": "module.exports = 'small';", "module.mjs": "export default 'module';" + _FILL,
+    "index.js": BUNDLE + _FILL, "small.js": "module.exports = 'small';",
+    "module.mjs": "export default 'module';" + _FILL,
     "other.js": "module.exports = async () => (await import('./module.mjs')).default;" + _FILL,
 }  # fmt: skip
 PACKAGES = {

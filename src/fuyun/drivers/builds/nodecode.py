@@ -72,10 +72,9 @@ class NodeCode:
         if not large:
             return code
         node = await asyncio.to_thread(self._node_of, runtime)
-        key = " ".join(
-            ("node", code.digest, packages.digest if packages else "-", node.version_text, node.abi, str(memory_bytes),
-             *flags(), hashlib.sha256(Path(AHEAD).read_bytes()).hexdigest())
-        )  # fmt: skip
+        digests = [one.digest for one in (code, packages) if one is not None]
+        how = [node.version_text, node.abi, str(memory_bytes), *flags(), await asyncio.to_thread(_digest_of_ours)]
+        key = " ".join(("node", *digests, *how))
         job = _Job(code, roots, large, node, memory_bytes)
         return await self._shop.kept(key, lambda tell: self._prepare(job, key, tell), progress)
 
@@ -102,6 +101,11 @@ class NodeCode:
                 tell(f"nothing was compiled ahead (status {status}: {said}); instances start more slowly")
                 return job.code
             return await self._blobs.adopt(room.out, key)
+
+
+def _digest_of_ours() -> str:
+    """What changes when the way they are made does."""
+    return hashlib.sha256(Path(AHEAD).read_bytes()).hexdigest()[:16]
 
 
 def _shown(node: Node) -> list[str]:
