@@ -111,7 +111,7 @@ def beside(either_platform: Platform) -> Iterator[Platform]:
         yield either_platform
 
 
-@pytest.mark.parametrize("isolation", ["sandbox", "oci:crun"])
+@pytest.mark.parametrize("isolation", ["sandbox", "oci:crun", *(["oci:runc"] if attacking.FOR_THE_TABLE else [])])
 @pytest.mark.parametrize("name", PRESSURES)
 def test_what_it_takes_is_bounded_and_its_neighbour_does_not_notice(
     beside: Platform, name: str, isolation: str
