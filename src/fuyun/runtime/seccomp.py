@@ -4,9 +4,9 @@ Left out on purpose: mounts and namespaces, ptrace and reading other processes, 
 userfaultfd, io_uring, clocks, swap, quotas, handles, fanotify, device nodes, the host's name; and what is counted for
 all instances or the whole host together (docs/decisions/0019): inotify, asynchronous I/O contexts, POSIX message
 queues, the writing back of whole file systems. Calls whose arguments decide: `clone` (no namespace flags), `socket`
-(Unix, IPv4 and IPv6 only), `ioctl` (no terminal injection), `fcntl` (no leases, no watching of folders), `personality` (read or default only). `clone3` answers
-ENOSYS, so that libc falls back to `clone`, whose flags a filter can see. Numbers: Linux `asm/unistd_64.h` and
-`asm-generic/unistd.h`; instruction encoding: Linux `filter.h`, `seccomp.h`.
+(Unix, IPv4 and IPv6 only), `ioctl` (no terminal injection), `fcntl` (no leases, no watching of folders), `personality`
+(read or default only). `clone3` answers ENOSYS, so that libc falls back to `clone`, whose flags a filter can see.
+Numbers: Linux `asm/unistd_64.h` and `asm-generic/unistd.h`; instruction encoding: Linux `filter.h`, `seccomp.h`.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def parent_of_namespace(facts: Facts) -> object:
     return fcntl.ioctl(os.open("/proc/self/ns/user", os.O_RDONLY), 0xB702)
 
 
-@attempt(_SPACES, "namespace of a socket", "get a descriptor of the network namespace a socket is of (SIOCGSKNS)", "EPERM",
+@attempt(_SPACES, "namespace of a socket", "get a descriptor of a socket's network namespace (SIOCGSKNS)", "EPERM",
          "needs CAP_NET_ADMIN")  # fmt: skip
 def namespace_of_socket(facts: Facts) -> object:
     with socket.socket(socket.AF_UNIX) as s:
