@@ -187,7 +187,7 @@ def check_stream(http: httpx.Client, platform: Platform, function: str, pieces: 
 def test_1000_in_a_row(platform: Platform, function: str) -> None:
     kinds = {250: "exit", 333: "hang", 7: "raise", 13: "response", 29: "large", 47: "stream"}
     url = platform.url(function)
-    with httpx.Client(headers=platform.http.headers, trust_env=False, timeout=60) as http:
+    with httpx.Client(headers=platform.http.headers, trust_env=False, verify=False, timeout=60) as http:
         for number in range(1000):
             kind = next((k for n, k in kinds.items() if number % n == n - 1), "echo")
             if kind == "hang":
@@ -200,19 +200,20 @@ def test_1000_in_a_row(platform: Platform, function: str) -> None:
 
 
 class Patient(httpx.Client):
-    """Asks again when no instance was free for as long as a request waits: a busy machine starts a hundred slowly."""
+    """Asks again when it is told to: a busy machine starts instances slowly, or does not let this process send."""
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
-        while (answer := super().send(request, **options)).status_code == 503:
-            assert answer.json()["code"] == "unavailable", answer.text
+        busy = {503: "unavailable", 408: "request_timed_out"}
+        while (answer := super().send(request, **options)).status_code in busy:
+            assert answer.json()["code"] == busy[answer.status_code], answer.text
         return answer
 
 
 def test_100_at_once(platform: Platform, function: str) -> None:
     def one(number: int) -> None:
-        kind = ("echo", "stream", "response", "raise", "large")[number % 5]
-        with Patient(headers=platform.http.headers, trust_env=False, timeout=200) as http:
-            if number % 25 == 0:
+        kind = {0: "large", 10: "stream"}.get(number % 20) or ("echo", "echo", "response", "raise")[number % 4]
+        with Patient(headers=platform.http.headers, trust_env=False, verify=False, timeout=200) as http:
+            if number % 25 == 1:
                 check(ask(http, platform.url(slow(function)), "hang", ""), "hang", "", function)
             for turn in range(3):
                 id_ = f"c{number}-{turn}"
