@@ -15,6 +15,7 @@ NOUNS = {
     "up": "up", "down": "down", "status": "status", "node": "node", "doctor": "doctor",
     "init": "init", "deploy": "deploy", "remove": "remove", "invoke": "invoke", "logs": "logs",
     "fn": "fn", "alias": "alias", "rollback": "alias", "layer": "layer",
+    "bucket": "bucket", "object": "object",
     "namespace": "namespace", "key": "key", "secret": "secret", "audit": "audit",
     "config": "config", "completion": "completion",
 }  # fmt: skip

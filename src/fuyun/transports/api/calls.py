@@ -19,12 +19,14 @@ from fuyun.domain.tenants import Principal
 if TYPE_CHECKING:
     from fuyun.domain.functions import Version
     from fuyun.ports.instances import StartPlan
+    from fuyun.services.buckets import Buckets
     from fuyun.services.deploying import Deployer
     from fuyun.services.functions import Functions
     from fuyun.services.gauges import Gauges
     from fuyun.services.invoking import Invoker
     from fuyun.services.layers import Layers
     from fuyun.services.measures import Measures
+    from fuyun.services.objects import Objects
     from fuyun.services.records import Records
     from fuyun.services.tenants import Tenants
 
@@ -49,6 +51,8 @@ class Services:
     functions: Functions
     deployer: Deployer
     layers: Layers
+    buckets: Buckets
+    objects: Objects
     records: Records
     invoker: Invoker
     measures: Measures
@@ -58,6 +62,7 @@ class Services:
     unready: Callable[[], str]
     node: str = "local"
     gateway_url: Callable[[], str] = lambda: ""
+    s3_url: Callable[[], str] = lambda: ""
     limits: Limits = Limits()
 
 

@@ -69,6 +69,7 @@ PATH_PARAMS = {
     "version": PathParam(r"\$LATEST|[1-9][0-9]{0,8}", "$LATEST or a version number", "1"),
     "layer": PathParam(_NAME, "a layer: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "fonts"),
     "number": PathParam(r"[1-9][0-9]{0,8}", "the number of a layer's version", "1"),
+    "bucket": PathParam(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "a bucket: 3 to 63 of a-z, 0-9, '-' and '.'", "photos"),
     "key": PathParam(r"[A-Za-z0-9]{1,64}", "the id of a key", "0199f2c81b7a"),
     "secret": PathParam(
         r"[A-Za-z_][A-Za-z0-9_.-]{0,127}", "a secret: a letter or _, then letters, digits and _.-", "db-password"
