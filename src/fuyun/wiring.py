@@ -154,6 +154,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
             dispatcher.gauges(gateway.stats.connections),
             network_refused=drivers.host.network_refused,
             budget=StartBudget(**drivers.host.budget_of_starts()),
+            s3=objects.objects.traffic.gauge(),
         ),
         unready=lambda: state["unready"],
         gateway_url=lambda: state["gateway"],

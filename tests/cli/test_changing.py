@@ -175,7 +175,8 @@ def test_quotas_change_only_where_told(api: ApiServer, cli: Cli) -> None:
     )
     ran = cli("namespace", "quota", "shop", "--memory", "8GiB", "--json")
     assert json.loads(ran.out)["quotas"] == {"functions": 3, "concurrency": 1000, "instances": 500,
-                                             "memory_bytes": 8 * 2**30, "storage_bytes": 10 * 2**30}  # fmt: skip
+                                             "memory_bytes": 8 * 2**30, "storage_bytes": 10 * 2**30,
+                                             "buckets": 100, "object_bytes": 100 * 2**30}  # fmt: skip
     assert cli("namespace", "quota", "shop", "--memory", "lots").code == 2
 
 

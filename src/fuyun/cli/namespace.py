@@ -55,6 +55,8 @@ def quota(
     instances: Annotated[int | None, typer.Option(help="Instances at once.")] = None,
     memory: Annotated[str, typer.Option(help="Memory limits of running instances together, such as 8GiB.")] = "",
     storage: Annotated[str, typer.Option(help="Code and layers, such as 10GiB.")] = "",
+    buckets: Annotated[int | None, typer.Option(help="Buckets at most.")] = None,
+    objects: Annotated[str, typer.Option(help="What buckets hold, such as 100GiB.")] = "",
     json: JsonOption = False,
 ) -> None:
     """Show a namespace's quotas, or change those given."""
@@ -62,16 +64,11 @@ def quota(
 
     from fuyun.base.units import format_size, parse_size
 
-    changes: dict[str, int] = {
-        key: value
-        for key, value in (("functions", functions), ("concurrency", concurrency), ("instances", instances))
-        if value is not None
-    }
+    numbers = {"functions": functions, "concurrency": concurrency, "instances": instances, "buckets": buckets}
+    sizes = {"memory_bytes": memory, "storage_bytes": storage, "object_bytes": objects}
+    changes: dict[str, int] = {name: value for name, value in numbers.items() if value is not None}
     try:
-        if memory:
-            changes["memory_bytes"] = parse_size(memory)
-        if storage:
-            changes["storage_bytes"] = parse_size(storage)
+        changes |= {name: parse_size(text) for name, text in sizes.items() if text}
     except ValueError as exc:
         raise BadRequest(str(exc)) from exc
     with connect() as platform:
@@ -88,6 +85,8 @@ def quota(
             ("instances", str(quotas.instances)),
             ("memory", format_size(quotas.memory_bytes)),
             ("storage", format_size(quotas.storage_bytes)),
+            ("buckets", str(quotas.buckets)),
+            ("objects", format_size(quotas.object_bytes)),
         ]
     )
 

@@ -91,6 +91,11 @@ def bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
 
 
+async def _objects(database: Database, tenants: Tenants, root: Path) -> Objects:
+    contents = FolderContents.open_root(root / "contents")
+    return Objects(await Buckets.open(SqlBuckets(database), tenants), SqlObjects(database), contents)
+
+
 @asynccontextmanager
 async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Served]:
     """Serve the API over stores in `root` for the time of the block."""
@@ -108,8 +113,7 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         shared = SqlLayers(database)
         storage = Storage(catalog, shared, tenants)
         layers = Layers(shared, blobs, storage, tenants)
-        contents = FolderContents.open_root(root / "contents")
-        objects = Objects(await Buckets.open(SqlBuckets(database), tenants), SqlObjects(database), contents)
+        objects = await _objects(database, tenants, root)
         nodes = Nodes(Interpreters().newest)
         packages = NpmBuilder(blobs, ProcessRunner(), nodes.get, root / "npm", NpmOptions(args=("--offline",), env={}))
         stack.push_async_callback(packages.close)
@@ -124,8 +128,8 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         )  # fmt: skip
         holder: list[Served] = []
         services = Services(
-            tenants=tenants, records=Records(store, 3600.0), layers=layers, buckets=objects.buckets,
-            objects=objects, s3_url=lambda: "http://127.0.0.1:8082", deployer=Deployer(parts),
+            tenants=tenants, records=Records(store, 3600.0), layers=layers, buckets=objects.buckets, objects=objects,
+            s3_url=lambda: "http://127.0.0.1:8082", deployer=Deployer(parts),
             functions=Functions(catalog, tenants, table.load, host.forget),
             invoker=invoker, measures=measures,
             gauges=lambda: holder[0].gauges,
