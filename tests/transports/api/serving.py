@@ -143,19 +143,9 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         stack.push_async_callback(server.stop, 5.0)
         url = f"http://127.0.0.1:{port}"
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, headers=bearer(key), trust_env=False))
-        holder.append(
-            Served(
-                url=url,
-                key=key,
-                http=http,
-                tenants=tenants,
-                store=store,
-                catalog=catalog,
-                blobs=blobs,
-                invoker=invoker,
-                host=host,
-                measures=measures,
-                server=server,
-            )
-        )
+        found = Served(
+            url=url, key=key, http=http, tenants=tenants, store=store, catalog=catalog, blobs=blobs,
+            invoker=invoker, host=host, measures=measures, server=server,
+        )  # fmt: skip
+        holder.append(found)
         yield holder[0]
