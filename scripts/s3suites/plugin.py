@@ -6,6 +6,7 @@ Loaded by pytest in the suites' own environment (`-p plugin`); `AWS_ENDPOINT_URL
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 from typing import Any
 
@@ -15,9 +16,8 @@ _ACCESS = {name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_
 
 
 def _client() -> Any:
-    import botocore.session
-
-    return botocore.session.get_session().create_client(
+    session = importlib.import_module("botocore.session").get_session()
+    return session.create_client(
         "s3", "us-east-1", endpoint_url=os.environ["AWS_ENDPOINT_URL_S3"],
         aws_access_key_id=_ACCESS["AWS_ACCESS_KEY_ID"], aws_secret_access_key=_ACCESS["AWS_SECRET_ACCESS_KEY"],
     )  # fmt: skip
@@ -46,7 +46,7 @@ def empty() -> None:
 def pytest_configure() -> None:
     """Before the suites are imported: moto's tests believe in its server, which is ours here."""
     with contextlib.suppress(ImportError):
-        from moto.core import models
+        models = importlib.import_module("moto.core.models")
 
         models.ServerModeMockAWS.reset = lambda self: empty()
         models.MockAWS.FAKE_KEYS = {}
@@ -57,7 +57,7 @@ def pytest_configure() -> None:
 def pytest_sessionstart() -> None:
     """s3transfer's set-up asks for ownership by writers and for encryption, which are not supported: it is left out."""
     with contextlib.suppress(ImportError, AttributeError):
-        import tests.integration as suite
+        suite = importlib.import_module("tests.integration")
 
         def set_up(cls: Any) -> None:
             cls.region = "us-west-2"

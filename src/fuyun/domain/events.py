@@ -44,6 +44,11 @@ class Event(Wire, frozen=True, kw_only=True):
     trail: str = ""
 
     @property
+    def time_text(self) -> str:
+        """`time_s` as RFC 3339, in UTC and to the millisecond."""
+        return f"{datetime.fromtimestamp(self.time_s, UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+
+    @property
     def is_json(self) -> bool:
         """Whether `data` is JSON."""
         media = self.content_type.partition(";")[0].strip().lower()
@@ -87,7 +92,7 @@ def structured(event: Event) -> bytes:
         "id": event.id,
         "source": event.source,
         "type": event.type,
-        "time": datetime.fromtimestamp(event.time_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "time": event.time_text,
         **({"subject": event.subject} if event.subject else {}),
         **event.extensions,
     }

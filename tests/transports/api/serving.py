@@ -131,9 +131,7 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
             tenants=tenants, records=Records(store, 3600.0), layers=layers, buckets=objects.buckets, objects=objects,
             s3_url=lambda: "http://127.0.0.1:8082", deployer=Deployer(parts),
             functions=Functions(catalog, tenants, table.load, host.forget),
-            invoker=invoker, measures=measures,
-            gauges=lambda: holder[0].gauges,
-            plan_of=host.plan_of,
+            invoker=invoker, measures=measures, gauges=lambda: holder[0].gauges, plan_of=host.plan_of,
             inventory=host.inventory,
             unready=lambda: holder[0].unready,
             limits=limits or Limits(),
@@ -142,7 +140,8 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         port = await server.start()
         stack.push_async_callback(server.stop, 5.0)
         url = f"http://127.0.0.1:{port}"
-        http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, headers=bearer(key), trust_env=False))
+        client = httpx.AsyncClient(base_url=url, headers=bearer(key), trust_env=False, verify=False)
+        http = await stack.enter_async_context(client)
         found = Served(
             url=url, key=key, http=http, tenants=tenants, store=store, catalog=catalog, blobs=blobs,
             invoker=invoker, host=host, measures=measures, server=server,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 from collections.abc import Iterator
@@ -196,7 +197,11 @@ class HttpServer:
             listener.close()
             raise HostUnable(
                 f"{self.name} cannot listen on {self._host}:{self._port}: {exc.strerror}",
-                hint=f"another program may hold the port; choose one with {self.option}",
+                hint=(
+                    "choose an address of this machine with --host"
+                    if isinstance(exc, socket.gaierror) or exc.errno == errno.EADDRNOTAVAIL
+                    else f"another program may hold the port; choose one with {self.option}"
+                ),
                 feature="listen",
             ) from exc
         return listener
