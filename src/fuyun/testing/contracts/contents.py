@@ -106,6 +106,8 @@ class ContentStoreContract(ABC):
             await receiver.finish()
             contents.doom([two.digest])
             assert await contents.remove([two.digest]) == 0, "it is held"
+            contents.doom([two.digest])
+        assert await contents.remove([two.digest]) == 0, "it was held when it was to be marked"
         contents.doom([two.digest])
         assert await contents.remove([two.digest]) == 3
         assert await digests(contents) == set()
