@@ -147,7 +147,8 @@ class Platform:
                 found = yaml.safe_load(config.read_text())
                 self.api, self.gateway, self.key = found["api"], found["gateway"], found["key"]
                 self.s3 = json.loads((self.data / "platform.json").read_text())["s3"]
-                return httpx.get(f"{self.api}/readyz", trust_env=False, verify=False).status_code == 200
+                ready = httpx.get(f"{self.api}/readyz", trust_env=False, verify=False).status_code == 200
+                return ready and bool(self.s3)
             return False
 
         try:

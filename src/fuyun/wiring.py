@@ -65,6 +65,7 @@ from fuyun.transports.gateway.inward import Inward
 from fuyun.transports.gateway.limits import GatewayLimits
 from fuyun.transports.gateway.server import Gateway
 from fuyun.transports.s3.app import S3App, S3Server
+from fuyun.transports.s3.calls import Services as ObjectStorage
 
 _log = structlog.get_logger("fuyun")
 #: Open files and sockets of the platform at most, if the host allows as many.
@@ -139,10 +140,10 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
     tenants = await Tenants.open(SqlTenants(drivers.database), data / "secret.key")
     admin_key = await tenants.bootstrap("fuyun up")
     objects = await open_objects(settings, drivers.database, tenants, scope)
-    dispatcher, services, events = await _make_services(settings, drivers, tenants, scope, stack)
+    dispatcher, services, events = await _make_services(settings, drivers, tenants, objects, scope, stack)
 
     # transports
-    state = {"unready": "starting", "gateway": ""}
+    state = {"unready": "starting", "gateway": "", "s3": ""}
     gateway = Gateway(dispatcher, tenants.authenticate, _gateway_limits(settings), events.deferring.of("gateway"))
     services = dataclasses.replace(
         services,
@@ -152,9 +153,11 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
             lanes=tuple(events.deliverer.gauges()),
             outcomes=dict(events.deliverer.outcomes),
             budget=StartBudget(**drivers.host.budget_of_starts()),
+            s3=objects.objects.traffic.gauge(),
         ),
         unready=lambda: state["unready"],
         gateway_url=lambda: state["gateway"],
+        s3_url=lambda: state["s3"],
     )
     api = ApiServer(create_app(services), settings.host, settings.api_port, settings.keepalive_s)
     api_port = await api.start()
@@ -172,11 +175,12 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
 
     stack.push_async_callback(drain)
     drivers.host.protect_ports((gateway_port, api_port, s3_port))
-    state.update(unready="", gateway=f"http://{_shown(settings.host)}:{gateway_port}")
+    urls = {"gateway": gateway_port, "s3": s3_port}
+    state.update(unready="", **{name: f"http://{_shown(settings.host)}:{port}" for name, port in urls.items()})
     return Running(
         gateway_url=state["gateway"],
         api_url=f"http://{_shown(settings.host)}:{api_port}",
-        s3_url=f"http://{_shown(settings.host)}:{s3_port}",
+        s3_url=state["s3"],
         admin_key=admin_key,
         report=drivers.notes,
     )
@@ -233,7 +237,12 @@ def _event_path(
 
 
 async def _make_services(
-    settings: Settings, drivers: _Drivers, tenants: Tenants, scope: Scope, stack: AsyncExitStack
+    settings: Settings,
+    drivers: _Drivers,
+    tenants: Tenants,
+    objects: ObjectStorage,
+    scope: Scope,
+    stack: AsyncExitStack,
 ) -> tuple[Dispatcher, calls.Services, EventPath]:
     """The services; what the transports know themselves is filled in by `_build`."""
     catalog, blobs, store, host = drivers.catalog, drivers.blobs, drivers.store, drivers.host
@@ -284,9 +293,10 @@ async def _make_services(
         return {**await host.inventory(), "scaling": dispatcher.scaling()}
 
     services = calls.Services(
-        tenants=tenants, functions=functions, deployer=deployer, layers=layers, records=records, invoker=dispatcher,
-        deferring=events.deferring, oversight=events.oversight, triggers=events.governing, messaging=events.messaging,
-        flows=events.flows, buses=events.buses,
+        tenants=tenants, functions=functions, deployer=deployer, layers=layers, buckets=objects.buckets,
+        objects=objects.objects, records=records, invoker=dispatcher, deferring=events.deferring,
+        oversight=events.oversight, triggers=events.governing, messaging=events.messaging, flows=events.flows,
+        buses=events.buses,
         measures=measures, gauges=dispatcher.gauges, plan_of=host.plan_of, inventory=inventory,
         unready=lambda: "starting", gateway_url=lambda: "",
         limits=calls.Limits(upload_bytes=settings.upload_bytes, body_idle_s=settings.body_idle_s),

@@ -19,6 +19,7 @@ NOUNS = {
     "queue": "queue", "topic": "topic",
     "fn": "fn", "alias": "alias", "rollback": "alias", "layer": "layer",
     "bus": "bus",
+    "bucket": "bucket", "object": "object",
     "namespace": "namespace", "key": "key", "secret": "secret", "audit": "audit",
     "config": "config", "completion": "completion",
 }  # fmt: skip

@@ -67,6 +67,8 @@ def quota(
     tables: Annotated[int | None, typer.Option(help="Tables at most.")] = None,
     table_size: Annotated[str, typer.Option(help="Size of all items together, such as 10GiB.")] = "",
     deliveries: Annotated[int | None, typer.Option(help="Asynchronous invocations and events that wait.")] = None,
+    buckets: Annotated[int | None, typer.Option(help="Buckets at most.")] = None,
+    objects: Annotated[str, typer.Option(help="What buckets hold, such as 100GiB.")] = "",
     json: JsonOption = False,
 ) -> None:
     """Show a namespace's quotas, or change those given."""
@@ -74,27 +76,18 @@ def quota(
 
     from fuyun.base.units import parse_size
 
-    changes: dict[str, int] = {
-        key: value
-        for key, value in (
-            ("functions", functions),
-            ("concurrency", concurrency),
-            ("instances", instances),
-            ("queues", queues),
-            ("queue_messages", messages),
-            ("topics", topics),
-            ("streams", streams),
-            ("tables", tables),
-            ("deliveries", deliveries),
-        )
-        if value is not None
-    }
+    numbers = {
+        "functions": functions, "concurrency": concurrency, "instances": instances, "queues": queues,
+        "queue_messages": messages, "topics": topics, "streams": streams, "tables": tables, "deliveries": deliveries,
+        "buckets": buckets,
+    }  # fmt: skip
+    sizes = {
+        "memory_bytes": memory, "storage_bytes": storage, "queue_bytes": message_size, "stream_bytes": stream_size,
+        "table_bytes": table_size, "object_bytes": objects,
+    }  # fmt: skip
+    changes: dict[str, int] = {name: value for name, value in numbers.items() if value is not None}
     try:
-        sizes = {
-            "memory_bytes": memory, "storage_bytes": storage, "queue_bytes": message_size,
-            "stream_bytes": stream_size, "table_bytes": table_size,
-        }  # fmt: skip
-        changes |= {key: parse_size(text) for key, text in sizes.items() if text}
+        changes |= {name: parse_size(text) for name, text in sizes.items() if text}
     except ValueError as exc:
         raise BadRequest(str(exc)) from exc
     with connect() as platform:
@@ -125,6 +118,8 @@ def _show(quotas: Quotas) -> None:
             ("tables", str(quotas.tables)),
             ("table size", format_size(quotas.table_bytes)),
             ("deliveries", str(quotas.deliveries)),
+            ("buckets", str(quotas.buckets)),
+            ("objects", format_size(quotas.object_bytes)),
         ]
     )
 

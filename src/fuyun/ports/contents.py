@@ -42,7 +42,7 @@ class ContentStore(Protocol):
         ...
 
     def doom(self, digests: Iterable[str]) -> None:
-        """Mark contents for `remove`; finishing one of them again takes the mark off."""
+        """Mark contents for `remove`, but none that is held; finishing one of them again takes the mark off."""
         ...
 
     def spare(self, digests: Iterable[str]) -> None:

@@ -40,6 +40,15 @@ class LaneGauge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class S3Traffic:
+    """Since the platform started: operations by name, and bytes of objects that came and went."""
+
+    operations: Mapping[str, int] = field(default_factory=dict)
+    received_bytes: int = 0
+    sent_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gauges:
     """What is true at this moment; taken at scrape time."""
 
@@ -52,6 +61,7 @@ class Gauges:
     lanes: tuple[LaneGauge, ...] = ()
     #: (namespace, target, state) -> attempts of deliveries that ended so since the platform started
     outcomes: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    s3: S3Traffic = S3Traffic()
 
 
 def merged(pools: Iterable[PoolGauge]) -> list[PoolGauge]:

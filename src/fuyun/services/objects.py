@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 
 from msgspec.structs import replace
 
@@ -30,6 +30,7 @@ from fuyun.domain.tenants import Principal
 from fuyun.ports.contents import ContentStore
 from fuyun.ports.objects import ObjectStore, Write, contents_of
 from fuyun.services.buckets import Buckets
+from fuyun.services.gauges import S3Traffic
 from fuyun.services.receiving import NO_CLAIMS, Claims, receive
 
 #: Bytes read from a file at once, in a thread.
@@ -52,9 +53,13 @@ class Put:
 class Traffic:
     """Since the start: what was asked, by operation, and the bytes that came and went."""
 
-    operations: dict[str, int]
+    operations: dict[str, int] = field(default_factory=dict)
     received_bytes: int = 0
     sent_bytes: int = 0
+
+    def gauge(self) -> S3Traffic:
+        """For `/metrics`."""
+        return S3Traffic(**asdict(self))
 
 
 class Objects:
@@ -62,7 +67,7 @@ class Objects:
 
     def __init__(self, buckets: Buckets, store: ObjectStore, contents: ContentStore) -> None:
         self.buckets = buckets
-        self.traffic = Traffic({})
+        self.traffic = Traffic()
         self.on_garbage: Callable[[], None] = lambda: None
         self._store = store
         self._contents = contents

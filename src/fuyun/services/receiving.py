@@ -14,7 +14,7 @@ from fuyun.domain.objects import Algorithm, Checksum, Content
 from fuyun.ports.contents import ContentStore, Tap
 
 #: Bodies up to this size are kept in the database: one commit, shared with others, instead of two more syncs of their
-#: own; reading one costs no file (docs/decisions/0027-objects.md).
+#: own; reading one costs no file (docs/decisions/0031-objects.md).
 INLINE_BYTES = 16 * 1024
 
 

@@ -22,16 +22,21 @@ from fuyun.drivers.builds.npm import NpmBuilder, NpmOptions
 from fuyun.drivers.catalog.functions import SqlCatalog
 from fuyun.drivers.catalog.layers import SqlLayers
 from fuyun.drivers.catalog.tenants import SqlTenants
+from fuyun.drivers.contents.folder import FolderContents
 from fuyun.drivers.instances.interpreters import Interpreters
 from fuyun.drivers.instances.nodes import Nodes
+from fuyun.drivers.objects.buckets import SqlBuckets
+from fuyun.drivers.objects.objects import SqlObjects
 from fuyun.drivers.records.folder import FolderRecords
 from fuyun.drivers.sql.sqlite import Database
 from fuyun.eventpath import EventPath, Surroundings
+from fuyun.services.buckets import Buckets
 from fuyun.services.deploying import Deployer, DeployParts
 from fuyun.services.functions import Functions
 from fuyun.services.gauges import Gauges
 from fuyun.services.layers import Layers
 from fuyun.services.measures import Measures
+from fuyun.services.objects import Objects
 from fuyun.services.queues import Queues
 from fuyun.services.records import Records
 from fuyun.services.routes import RouteTable
@@ -98,6 +103,11 @@ def _reloader(table: RouteTable, events: EventPath) -> Callable[[str, str], Awai
     return reload
 
 
+async def _objects(database: Database, tenants: Tenants, root: Path) -> Objects:
+    contents = FolderContents.open_root(root / "contents")
+    return Objects(await Buckets.open(SqlBuckets(database), tenants), SqlObjects(database), contents)
+
+
 @asynccontextmanager
 async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Served]:
     """Serve the API over stores in `root` for the time of the block."""
@@ -115,6 +125,7 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         shared = SqlLayers(database)
         storage = Storage(catalog, shared, tenants)
         layers = Layers(shared, blobs, storage, tenants)
+        objects = await _objects(database, tenants, root)
         nodes = Nodes(Interpreters().newest)
         packages = NpmBuilder(blobs, ProcessRunner(), nodes.get, root / "npm", NpmOptions(args=("--offline",), env={}))
         stack.push_async_callback(packages.close)
@@ -138,7 +149,8 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         )  # fmt: skip
         holder: list[Served] = []
         services = Services(
-            tenants=tenants, records=Records(store, 3600.0), layers=layers, deployer=Deployer(parts),
+            tenants=tenants, records=Records(store, 3600.0), layers=layers, buckets=objects.buckets, objects=objects,
+            s3_url=lambda: "http://127.0.0.1:8082", deployer=Deployer(parts),
             functions=Functions(catalog, tenants, reload, host.forget), invoker=invoker, measures=measures,
             deferring=events.deferring, oversight=events.oversight, triggers=events.governing,
             messaging=events.messaging, flows=events.flows, buses=events.buses,

@@ -79,7 +79,7 @@ def serving(root: Path, **env: str) -> Iterator[Served]:
         process.stdout.close()
 
 
-class _Signer(S3SigV4Auth):  # type: ignore[misc]
+class _Signer(S3SigV4Auth):
     """botocore's, which can say of the body what a test wants said."""
 
     kind = ""

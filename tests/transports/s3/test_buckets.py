@@ -128,6 +128,7 @@ def test_notifications(s3: Any, bucket: str) -> None:
 
 def test_what_no_bucket_has_and_what_is_not_supported(s3: Any, bucket: str) -> None:
     refused(lambda: s3.get_bucket_policy(Bucket=bucket), "NoSuchBucketPolicy", 404)
+    s3.delete_bucket_policy(Bucket=bucket)
     refused(lambda: s3.put_bucket_policy(Bucket=bucket, Policy="{}"), "NotImplemented", 501)
     refused(lambda: s3.get_bucket_encryption(Bucket=bucket), "ServerSideEncryptionConfigurationNotFoundError", 404)
     refused(lambda: s3.put_bucket_acl(Bucket=bucket, ACL="public-read"), "NotImplemented", 501)

@@ -93,6 +93,14 @@ def test_headers_are_signed_as_they_are_sent() -> None:
         verify(more, secret_of, now_of(head))
 
 
+@pytest.mark.parametrize("sign", [by_header, by_query])
+def test_nothing_is_added_to_what_was_signed(sign: Callable[[str], Head]) -> None:
+    head = sign("http://h/b/k")
+    more = changed(head, headers=[*head.headers, ("x-amz-copy-source", "other/secret")])
+    with pytest.raises(Forbidden, match="x-amz-copy-source"):
+        verify(more, secret_of, now_of(head))
+
+
 def test_times() -> None:
     head = by_header("http://h/b/k")
     for off_s in (SKEW_S + 2, -SKEW_S - 2):

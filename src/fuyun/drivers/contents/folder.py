@@ -67,7 +67,7 @@ class FolderContents:
     def doom(self, digests: Iterable[str]) -> None:
         """See `ports.contents.ContentStore.doom`."""
         with self._lock:
-            self._doomed.update(digests)
+            self._doomed.update(digest for digest in digests if digest not in self._held)
 
     def spare(self, digests: Iterable[str]) -> None:
         """See `ports.contents.ContentStore.spare`."""

@@ -65,9 +65,9 @@ def refer(connection: Connection, named: Iterable[Content], copied: bool) -> Non
         )
 
 
-def drop(connection: Connection, named: Iterable[Content]) -> None:
+def drop(connection: Connection, digests: Iterable[str]) -> None:
     """One reference less to each. A body that nothing names goes at once; a file's digest stays as garbage."""
-    for content in named:
-        where = contents.c.digest == content.digest
+    for digest in digests:
+        where = contents.c.digest == digest
         connection.execute(update(contents).where(where).values(refs=contents.c.refs - 1))
         connection.execute(delete(contents).where(where, contents.c.refs == 0, contents.c.body.is_not(None)))

@@ -102,10 +102,12 @@ def check(condition: Condition, bucket: str, key: str, last: Version | None) -> 
             )  # fmt: skip
 
 
-def add(connection: Connection, bucket: Bucket, new: Object, write: Write) -> Object:
-    """Make `new` the newest version of its key, with its event."""
+def add(connection: Connection, bucket: Bucket, new: Object, write: Write, refer_parts: bool = True) -> Object:
+    """Make `new` the newest version of its key, with its event. Its references may be there already."""
     last = newest(connection, bucket.name, new.key)
     check(write.condition, bucket.name, new.key, last)
+    if refer_parts:
+        refer(connection, new.parts, write.copied)
     made = _add(connection, bucket, new, last, write)
     emit_one(connection, bucket, DELETED if made.marker else CREATED, made, write.operation)
     return made
@@ -114,7 +116,6 @@ def add(connection: Connection, bucket: Bucket, new: Object, write: Write) -> Ob
 def _add(connection: Connection, bucket: Bucket, new: Object, last: Version | None, write: Write) -> Object:
     version = ids.new_id(new.created_s) if bucket.versioning == "Enabled" else NULL_VERSION
     made = replace(new, version=version, latest=True)
-    refer(connection, made.parts, write.copied)
     gone = None
     if version == NULL_VERSION:
         gone = last if last and last.found.version == NULL_VERSION else None
@@ -137,7 +138,7 @@ def take(connection: Connection, version: Version) -> None:
     """Remove a version's row and its references. What the bucket counts is the caller's."""
     where = of_key(version.found.bucket, version.found.key) & (objects.c.sequence == version.sequence)
     connection.execute(delete(objects).where(where))
-    drop(connection, version.found.parts)
+    drop(connection, (content.digest for content in version.found.parts))
 
 
 def crown(connection: Connection, bucket: str, key: str) -> None:

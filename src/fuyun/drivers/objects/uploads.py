@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from msgspec.structs import replace
@@ -68,7 +69,7 @@ class SqlUploads:
             where = (parts.c.upload == upload.id) & (parts.c.number == part.number)
             before = connection.execute(select(parts.c.content).where(where)).scalar()
             if before is not None:
-                drop(connection, (before,))
+                drop(connection, (before.digest,))
                 connection.execute(delete(parts).where(where))
             values = {field: getattr(part, field) for field in Part.__struct_fields__}
             values["content"] = replace(part.content, body=None)
@@ -95,16 +96,18 @@ class SqlUploads:
         def work(connection: Connection) -> Object:
             bucket = _holder(connection, upload)
             held = _contents(connection, upload.id)
-            missing = {content.digest for content in new.parts} - {content.digest for content in held}
-            if missing:
+            unchosen = Counter(content.digest for content in held)
+            unchosen.subtract(content.digest for content in new.parts)
+            if min(unchosen.values(), default=0) < 0:
                 raise NotFound(
                     "a part of the upload was replaced while it was completed", hint="list its parts, then try again",
                     kind="part", name=upload.id, reason="InvalidPart",
                 )  # fmt: skip
             # What the parts held is counted again as the object's, so that the quota sees no byte twice.
             count(connection, bucket, 0, -sum(content.size_bytes for content in held))
-            made = rows.add(connection, bucket, new, write)
-            drop(connection, held)
+            # So are its references: those of the chosen parts become the object's.
+            made = rows.add(connection, bucket, new, write, refer_parts=False)
+            drop(connection, unchosen.elements())
             connection.execute(delete(uploads).where(uploads.c.id == upload.id))
             return made
 
@@ -116,7 +119,7 @@ class SqlUploads:
         def work(connection: Connection) -> None:
             bucket = _holder(connection, upload)
             held = _contents(connection, upload.id)
-            drop(connection, held)
+            drop(connection, (content.digest for content in held))
             count(connection, bucket, 0, -sum(content.size_bytes for content in held))
             connection.execute(delete(uploads).where(uploads.c.id == upload.id))
 

@@ -18,6 +18,7 @@ from fuyun.domain.tenants import Principal
 if TYPE_CHECKING:
     from fuyun.domain.functions import Version
     from fuyun.ports.instances import StartPlan
+    from fuyun.services.buckets import Buckets
     from fuyun.services.buses import Buses
     from fuyun.services.deferring import Deferring
     from fuyun.services.deploying import Deployer
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from fuyun.services.layers import Layers
     from fuyun.services.measures import Measures
     from fuyun.services.messaging import Messaging
+    from fuyun.services.objects import Objects
     from fuyun.services.oversight import Oversight
     from fuyun.services.records import Records
     from fuyun.services.tenants import Tenants
@@ -55,6 +57,8 @@ class Services:
     deployer: Deployer
     layers: Layers
     buses: Buses
+    buckets: Buckets
+    objects: Objects
     records: Records
     flows: Flows
     invoker: Invoker
@@ -69,6 +73,7 @@ class Services:
     unready: Callable[[], str]
     node: str = "local"
     gateway_url: Callable[[], str] = lambda: ""
+    s3_url: Callable[[], str] = lambda: ""
     limits: Limits = Limits()
 
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 import fuyun
 from fuyun.domain.errors import Forbidden, Unavailable
-from fuyun.services.gauges import Gauges, StartBudget, merged
+from fuyun.services.gauges import Gauges, S3Traffic, StartBudget, merged
 from fuyun.services.measures import BUCKETS_S, Durations, Measures, Tally
 from fuyun.transports.api.calls import Call
 from fuyun.transports.api.flowmetrics import FlowCollector
@@ -108,6 +108,7 @@ class PlatformCollector(Collector):
         yield refused
         yield from _budget(gauges.budget)
         yield from _deliveries(gauges, self._sees)
+        yield from _s3(gauges.s3)
         build = GaugeMetricFamily("fuyun_build_info", "Always 1; its label is the version", labels=["version"])
         build.add_metric([fuyun.__version__], 1)
         yield build
@@ -145,6 +146,15 @@ def _budget(budget: StartBudget) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "fuyun_start_memory_limit_bytes", "What they may hold: template_budget_bytes", budget.limit_bytes
     )
+
+
+def _s3(traffic: S3Traffic) -> Iterator[Metric]:
+    operations = CounterMetricFamily("fuyun_s3_operations", "Requests to S3 that were let in", labels=["operation"])
+    for name, count in sorted(traffic.operations.items()):
+        operations.add_metric([name], count)
+    yield operations
+    yield CounterMetricFamily("fuyun_s3_received_bytes", "Bytes of objects that were sent here", traffic.received_bytes)
+    yield CounterMetricFamily("fuyun_s3_sent_bytes", "Bytes of objects that were fetched", traffic.sent_bytes)
 
 
 def _cumulated(durations: Durations) -> list[tuple[str, float]]:

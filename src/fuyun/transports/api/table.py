@@ -85,6 +85,7 @@ PATH_PARAMS = {
     "queue": PathParam(_NAME, "a queue: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "orders"),
     "topic": PathParam(_NAME, "a topic: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "prices"),
     "subscription": PathParam(_NAME, "a subscription: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "audit"),
+    "bucket": PathParam(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "a bucket: 3 to 63 of a-z, 0-9, '-' and '.'", "photos"),
     "key": PathParam(r"[A-Za-z0-9]{1,64}", "the id of a key", "0199f2c81b7a"),
     "secret": PathParam(
         r"[A-Za-z_][A-Za-z0-9_.-]{0,127}", "a secret: a letter or _, then letters, digits and _.-", "db-password"

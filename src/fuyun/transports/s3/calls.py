@@ -12,6 +12,8 @@ from urllib.parse import unquote_to_bytes
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
+from fuyun.base.checksums import ALGORITHMS
+from fuyun.base.signatures import UNSIGNED
 from fuyun.domain.errors import BadRequest, RequestTimedOut, Unsupported
 from fuyun.domain.tenants import Principal
 from fuyun.services.buckets import Buckets
@@ -21,7 +23,7 @@ from fuyun.services.tenants import Tenants
 from fuyun.services.uploads import Uploads
 from fuyun.transports.s3.chunked import Chunks
 from fuyun.transports.s3.documents import DOCUMENT_BYTES, check_md5
-from fuyun.transports.s3.signing import UNSIGNED, ChunkSigner, Head, Signed
+from fuyun.transports.s3.signing import ChunkSigner, Head, Signed
 
 _STREAMING = "STREAMING-"
 #: Values of x-amz-content-sha256 that announce chunks -> (chunks are signed, a trailer follows).
@@ -111,8 +113,6 @@ class Call:
 
     def _checksum(self) -> tuple[Any, str]:
         """The algorithm the body is to be checked with, and the checksum where it stands among the headers."""
-        from fuyun.base.checksums import ALGORITHMS
-
         given = [name for name in ALGORITHMS if self.header(f"x-amz-checksum-{name.lower()}")]
         trailing = self.header("x-amz-trailer").lower().strip()
         announced = [name for name in ALGORITHMS if trailing == f"x-amz-checksum-{name.lower()}"]

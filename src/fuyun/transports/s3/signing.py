@@ -12,13 +12,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from urllib.parse import quote, unquote_plus, unquote_to_bytes
 
+from fuyun.base.signatures import ALGORITHM, UNSIGNED, canonical_request, mac, signature, signing_key, stamp
 from fuyun.domain.errors import BadRequest, Forbidden, FuyunError, Unauthenticated
 
-ALGORITHM = "AWS4-HMAC-SHA256"
-UNSIGNED = "UNSIGNED-PAYLOAD"
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 #: A request may be that old, or from that far in the future; a presigned URL may be good for that long. As in S3.
 SKEW_S = 900.0
@@ -100,7 +98,7 @@ def _by_header(
     if abs(_seconds(at) - now_s) > SKEW_S:
         raise refusal(
             "RequestTimeTooSkewed",
-            f"the request was made at {at}; here it is {_stamp(now_s)}",
+            f"the request was made at {at}; here it is {stamp(now_s)}",
             "set the client's clock",
         )
     payload = head.header("x-amz-content-sha256")
@@ -123,7 +121,7 @@ def _by_query(head: Head, pairs: list[tuple[str, str]], secret_of: Callable[[str
         raise _query("X-Amz-Expires", f"seconds from 1 to {LONGEST_S}")
     begun_s = _seconds(at)
     if now_s > begun_s + int(lasts):
-        raise refusal("AccessDenied", f"the URL was good until {_stamp(begun_s + int(lasts))}", "make a new one")
+        raise refusal("AccessDenied", f"the URL was good until {stamp(begun_s + int(lasts))}", "make a new one")
     if begun_s - now_s > SKEW_S:
         raise refusal("AccessDenied", "the URL is not valid yet", "set the clock of who made it")
     payload = fields.get("X-Amz-Content-Sha256") or head.header("x-amz-content-sha256") or UNSIGNED
@@ -158,18 +156,19 @@ def _check(
         raise _malformed(f"the credential is for {service} on {day}", f"sign for s3 on {parts.at[:8]}")
     names = parts.names.split(";")
     known = dict.fromkeys(name for name, _ in head.headers)
-    unsigned = [name for name in known if name.startswith("x-amz-") and name not in names]
-    if "host" not in names or (unsigned and not presigned):
+    # Else whoever has an address that is good for a write could make a copy of another object of it.
+    unsigned = [
+        name for name in known if name.startswith("x-amz-") and name not in names and name != "x-amz-content-sha256"
+    ]
+    if "host" not in names or unsigned:
         raise refusal("AccessDenied", f"header {(unsigned or ['host'])[0]!r} is not signed", "sign it")
     scope = f"{day}/{region}/{service}/aws4_request"
-    key = _signing_key(secret_of(access_key), day, region, service)
+    key = signing_key(secret_of(access_key), day, region, service)
+    values = {name: ",".join(_values(head, name)) for name in names}
     # Clients sign the path as S3 writes it, or as they have sent it; they differ where they escape less than S3.
-    if not any(
-        hmac.compare_digest(
-            _signature(key, parts.at, scope, _canonical(head, path, pairs, names, payload)), parts.signature
-        )
-        for path in dict.fromkeys((quote(unquote_to_bytes(head.path), safe="/~") or "/", head.path))
-    ):
+    paths = dict.fromkeys((quote(unquote_to_bytes(head.path), safe="/~") or "/", head.path))
+    canonical = [canonical_request(head.method, path, pairs, values, payload) for path in paths]
+    if not any(hmac.compare_digest(signature(key, parts.at, scope, text), parts.signature) for text in canonical):
         raise refusal("SignatureDoesNotMatch", "the signature is not the one this request has with that key's secret")
     return Signed(
         access_key=access_key, payload=payload, signature=parts.signature, at=parts.at, scope=scope, key=key,
@@ -177,48 +176,8 @@ def _check(
     )  # fmt: skip
 
 
-def _signature(key: bytes, at: str, scope: str, canonical: str) -> str:
-    digest = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
-    return _mac(key, "\n".join((ALGORITHM, at, scope, digest))).hex()
-
-
-def _canonical(head: Head, path: str, pairs: list[tuple[str, str]], names: list[str], payload: str) -> str:
-    values: dict[str, list[str]] = {name: [] for name in names}
-    for name, value in head.headers:
-        if name in values:
-            values[name].append(_SPACES.sub(" ", value.strip()))
-    encoded = sorted((_encode(name), _encode(value)) for name, value in pairs)
-    return "\n".join(
-        (
-            head.method,
-            path,
-            "&".join(f"{name}={value}" for name, value in encoded),
-            *(f"{name}:{','.join(values[name])}" for name in names),
-            "",
-            ";".join(names),
-            payload,
-        )
-    )
-
-
-def _encode(text: str) -> str:
-    return quote(text.encode("utf-8", "surrogateescape"), safe="~")
-
-
-@lru_cache(maxsize=256)
-def _signing_key(secret: str, day: str, region: str, service: str) -> bytes:
-    key = _mac(f"AWS4{secret}".encode(), day)
-    for text in (region, service, "aws4_request"):
-        key = _mac(key, text)
-    return key
-
-
-def _mac(key: bytes, text: str) -> bytes:
-    return hmac.digest(key, text.encode(), "sha256")
-
-
-def _stamp(at_s: float) -> str:
-    return datetime.fromtimestamp(at_s, UTC).strftime("%Y%m%dT%H%M%SZ")
+def _values(head: Head, name: str) -> list[str]:
+    return [_SPACES.sub(" ", value.strip()) for known, value in head.headers if known == name]
 
 
 def _seconds(at: str) -> float:
@@ -253,7 +212,7 @@ class ChunkSigner:
 
     def _check(self, kind: str, digests: tuple[str, ...], signature: str) -> None:
         signed = self._signed
-        wanted = _mac(signed.key, "\n".join((kind, signed.at, signed.scope, self._last, *digests))).hex()
+        wanted = mac(signed.key, "\n".join((kind, signed.at, signed.scope, self._last, *digests))).hex()
         if not hmac.compare_digest(wanted.encode(), signature.encode("utf-8", "replace")):
             raise refusal("SignatureDoesNotMatch", "a chunk of the body does not have the signature it is sent with")
         self._last = wanted

@@ -79,6 +79,12 @@ SUBRESOURCES = (
 )  # fmt: skip
 
 
+async def _nothing(call: Call) -> Answer:
+    """Deleting what no bucket has: it is gone."""
+    call.services.buckets.access(call.principal, "deploy", call.bucket)
+    return Answer(204)
+
+
 def operation_of(call: Call) -> Operation:
     """The operation. Unsupported, MethodNotAllowed; NotFound for a configuration that no bucket has here."""
     level = "object" if call.key else "bucket" if call.bucket else "service"
@@ -93,6 +99,8 @@ def operation_of(call: Call) -> Operation:
         call.services.buckets.access(call.principal, "read", call.bucket)
         reason, what = ABSENT[sub]
         raise NotFound(f"bucket {call.bucket!r} has no {what}", hint="it is not supported here", reason=reason)
+    if level == "bucket" and method == "DELETE" and sub in ABSENT:
+        return _nothing
     if sub or (method == "POST" and level != "service"):
         raise Unsupported(
             f"{method} with {sub or 'a form'} is not supported", hint="docs/guide/objects.md says what is",

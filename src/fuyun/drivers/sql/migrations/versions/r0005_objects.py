@@ -56,6 +56,10 @@ def upgrade() -> None:
     )
     garbage = sa.text("refs = 0")
     op.create_index("contents_garbage", "contents", ["digest"], sqlite_where=garbage, postgresql_where=garbage)
+    _uploads()
+
+
+def _uploads() -> None:
     op.create_table(
         "uploads",
         sa.Column("id", sa.String(32), nullable=False),
