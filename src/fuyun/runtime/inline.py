@@ -29,6 +29,7 @@ class InlineDesk(Desk):
         super().__init__(channel, app)
         self.splitter = Splitter()
         self.later: deque[Frame] = deque()
+        self.run = app.runner(self)
 
     def wait(self, call: Call) -> None:
         if self._take_own(call):
@@ -49,10 +50,9 @@ class InlineDesk(Desk):
         return len(self.later) < waiting
 
 
-def serve(channel: Channel, app: App) -> None:
+def serve(desk: InlineDesk) -> None:
     """Answer until the platform hangs up (Hangup) or the author's code ends the process (Leave)."""
-    desk = InlineDesk(channel, app)
-    run = app.runner(desk)
+    app, channel, run = desk.app, desk.channel, desk.run
     later, splitter = desk.later, desk.splitter
     receive = channel.receive
     unpack = HEADER.unpack_from

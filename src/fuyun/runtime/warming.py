@@ -51,7 +51,7 @@ def answer_one(sock: socket.socket, app: App) -> None:
         else:
             streams.spool.bind(channel.send)
             app.warmed = True
-            inline.serve(channel, app)
+            inline.serve(inline.InlineDesk(channel, app))
     except Hangup:
         pass
     finally:

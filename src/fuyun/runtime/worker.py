@@ -68,13 +68,24 @@ def before_fork() -> None:
     forking.renew()
 
 
+def furnish(sock: socket.socket) -> None:
+    """In a template, before it forks: make what its copies serve with. Each has its own connection to the platform, at
+    the descriptor that `sock` has here."""
+    app = _loaded[-1]
+    if app.style == "inline" and app.initializer is None:
+        app.desk = inline.InlineDesk(Channel(sock), app)
+
+
 def after_fork() -> None:
     """In a template's child: renew what must be unique, forget the template's connection and figures."""
-    release()
     started = monotonic_ns()
+    app = _loaded[-1]
+    if app.desk is None:
+        release()
+    else:
+        app.desk.meter.restart()
     streams.spool.unbind()
     forking.renew()
-    app = _loaded[-1]
     app.load_ms = 0.0
     app.init_ms = (monotonic_ns() - started) / 1e6
 
@@ -107,7 +118,7 @@ def serve(sock: socket.socket, app: App, task: dict[str, Any]) -> int:
     it (`os._exit`): in the threaded and asynchronous modes code of the author may still be running."""
     if task.get("instance"):
         app.task["instance"] = os.environ["FUYUN_INSTANCE"] = task["instance"]
-    channel = Channel(sock)
+    channel = Channel(sock) if app.desk is None else app.desk.channel
     streams.spool.bind(channel.send)
     try:
         if app.broken is not None:
@@ -153,7 +164,7 @@ def _serve_synchronously(channel: Channel, app: App) -> None:
         desk.serve()
     else:
         channel.send(_ready_frame(app))
-        inline.serve(channel, app)
+        inline.serve(app.desk or inline.InlineDesk(channel, app))
 
 
 def _start_synchronously(app: App) -> None:
