@@ -74,6 +74,8 @@ def furnish(sock: socket.socket) -> None:
     app = _loaded[-1]
     if app.style == "inline" and app.initializer is None:
         app.desk = inline.InlineDesk(Channel(sock), app)
+        streams.spool.unbind()
+        streams.spool.bind(app.desk.send)
 
 
 def after_fork() -> None:
@@ -82,9 +84,9 @@ def after_fork() -> None:
     app = _loaded[-1]
     if app.desk is None:
         release()
+        streams.spool.unbind()
     else:
         app.desk.meter.restart()
-    streams.spool.unbind()
     forking.renew()
     app.load_ms = 0.0
     app.init_ms = (monotonic_ns() - started) / 1e6
@@ -118,8 +120,11 @@ def serve(sock: socket.socket, app: App, task: dict[str, Any]) -> int:
     it (`os._exit`): in the threaded and asynchronous modes code of the author may still be running."""
     if task.get("instance"):
         app.task["instance"] = os.environ["FUYUN_INSTANCE"] = task["instance"]
-    channel = Channel(sock) if app.desk is None else app.desk.channel
-    streams.spool.bind(channel.send)
+    if app.desk is None:
+        channel = Channel(sock)
+        streams.spool.bind(channel.send)
+    else:
+        channel = app.desk.channel
     try:
         if app.broken is not None:
             raise app.broken
