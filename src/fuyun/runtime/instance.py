@@ -117,7 +117,7 @@ def _breed(channel: socket.socket, control: socket.socket, app: App, task: dict[
     own = control.fileno()
     worker.before_fork()
     if app.mode != "layers":
-        worker.furnish(channel)
+        worker.seat(channel)
     gc.collect()
     gc.freeze()
     if app.task.get("rlimits"):
@@ -136,9 +136,10 @@ def _breed(channel: socket.socket, control: socket.socket, app: App, task: dict[
             status = 70
             try:
                 os.close(own)
-                status = (
-                    hatched(channel, passed, app) if app.mode == "layers" else born(channel, passed, app, message["task"])
-                )
+                if app.mode == "layers":
+                    status = hatched(channel, passed, app)
+                else:
+                    status = born(channel, passed, app, message["task"])
             finally:
                 os._exit(status)
         if pid > 0:

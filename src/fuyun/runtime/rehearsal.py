@@ -135,7 +135,7 @@ def _be_born(number: int, app: App) -> None:
     """The life of a template's child."""
     with _ends(b"") as (channel, output, control), socket.socket(socket.AF_UNIX) as own:
         temporary = os.open("/dev/null", os.O_RDONLY)
-        worker.furnish(own)
+        worker.seat(own)
         born(own, [channel, output, control, temporary], app, {"instance": f"{number:032x}", "template": False})
 
 
