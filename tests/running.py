@@ -5,6 +5,7 @@ from __future__ import annotations
 import compileall
 import hashlib
 import importlib.metadata
+import importlib.util
 import io
 import os
 import re
@@ -77,6 +78,7 @@ def copy_site(target: Path) -> None:
             if place.is_file() and not inside.endswith(".pth"):
                 (target / inside).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(place, target / inside)
+                _copy_bytecode(place, target / inside)
     shutil.copytree(SOURCE / "fuyun", target / "fuyun")
     compileall.compile_dir(target, quiet=2, workers=0)  # the account cannot write bytecode there itself
     for folder, _, names in os.walk(target):
@@ -84,6 +86,15 @@ def copy_site(target: Path) -> None:
         for name in names:
             path = Path(folder) / name
             path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+
+
+def _copy_bytecode(source: Path, target: Path) -> None:
+    """What is compiled already need not be compiled again: copies keep the times that bytecode is checked against."""
+    if source.suffix == ".py":
+        made = Path(importlib.util.cache_from_source(str(source)))
+        if made.is_file():
+            (target.parent / "__pycache__").mkdir(exist_ok=True)
+            shutil.copy2(made, importlib.util.cache_from_source(str(target)))
 
 
 def archive(files: Mapping[str, str | bytes]) -> bytes:

@@ -22,10 +22,10 @@ from fuyun.drivers.builds.npm import NpmBuilder, NpmOptions
 from fuyun.drivers.builds.uv import UvBuilder, UvOptions
 from fuyun.drivers.catalog.functions import SqlCatalog
 from fuyun.drivers.catalog.layers import SqlLayers
-from fuyun.drivers.catalog.sqlite import Database
 from fuyun.drivers.catalog.tenants import SqlTenants
 from fuyun.drivers.instances.interpreters import Interpreters
 from fuyun.drivers.instances.nodes import Nodes
+from fuyun.drivers.sql.sqlite import Database
 from fuyun.ports.instances import Instance, StartReport, WarmUpReport
 from fuyun.services.collecting import Collector
 from fuyun.services.deploying import Deployer, DeployParts, DeployRequest

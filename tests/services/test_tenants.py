@@ -12,8 +12,8 @@ import pytest
 from fuyun.base import clock
 from fuyun.domain.errors import BadRequest, Conflict, Forbidden, NotFound, OperatorError, Unauthenticated
 from fuyun.domain.tenants import Principal, Quotas, Role
-from fuyun.drivers.catalog.sqlite import Database
 from fuyun.drivers.catalog.tenants import SqlTenants
+from fuyun.drivers.sql.sqlite import Database
 from fuyun.services.sealing import Sealer
 from fuyun.services.tenants import PLATFORM, SECRET_BYTES, Tenants
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from fuyun.drivers.catalog.functions import SqlCatalog
 from fuyun.drivers.catalog.layers import SqlLayers
-from fuyun.drivers.catalog.sqlite import Database
 from fuyun.drivers.catalog.tenants import SqlTenants
+from fuyun.drivers.sql.sqlite import Database
 from fuyun.testing.contracts.catalog import Stores
 
 

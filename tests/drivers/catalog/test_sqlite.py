@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
+import pkgutil
 import sqlite3
 import stat
 import subprocess
@@ -17,11 +19,12 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
+from fuyun import drivers
 from fuyun.domain.errors import FuyunError, Internal, OperatorError, SchemaTooNew, StorageFull, Unavailable
-from fuyun.drivers.catalog import schema
 from fuyun.drivers.catalog.functions import SqlCatalog
-from fuyun.drivers.catalog.sqlite import Database
-from fuyun.drivers.catalog.tables import metadata
+from fuyun.drivers.sql import schema
+from fuyun.drivers.sql.columns import metadata
+from fuyun.drivers.sql.sqlite import Database
 from fuyun.testing.contracts.samples import CODE, NOW_S, SPEC
 
 pytestmark = pytest.mark.anyio
@@ -185,7 +188,7 @@ async def test_a_read_only_disk_is_refused_at_once(small_disk: Path) -> None:
 async def test_a_folder_without_write_access_is_refused(others: str) -> None:
     """As an account without rights: nothing is read-only to root."""
     code = (
-        "import asyncio, os, pathlib, sys; from fuyun.drivers.catalog.sqlite import Database\n"
+        "import asyncio, os, pathlib, sys; from fuyun.drivers.sql.sqlite import Database\n"
         "if os.geteuid() == 0: os.setuid(65534)\n"
         "try: asyncio.run(Database.open(pathlib.Path(sys.argv[1])))\n"
         "except Exception as error: print(type(error).__name__, error.hint)\n"
@@ -226,6 +229,9 @@ async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path, content:
 
 
 async def test_migrations_lead_to_the_tables_and_head_is_the_newest(tmp_path: Path) -> None:
+    for module in pkgutil.walk_packages(drivers.__path__, "fuyun.drivers."):  # every table there is
+        if module.name.endswith((".tables", ".outbox")):
+            importlib.import_module(module.name)
     scripts = ScriptDirectory(str(schema.SCRIPTS))
     assert scripts.get_current_head() == schema.HEAD
     assert {script.revision for script in scripts.walk_revisions()} == schema.KNOWN

@@ -1,1 +1,1 @@
-"""Functions and tenants, durably: `sqlite.py`, with its tables and migrations."""
+"""Functions, layers and tenants, durably: SQL over `drivers.sql`."""

@@ -12,8 +12,8 @@ from fuyun.domain.functions import Alias, Artifact, Function, FunctionSpec, Vers
 from fuyun.domain.tenants import AuditEntry, Quotas
 from fuyun.drivers.catalog.counting import next_number
 from fuyun.drivers.catalog.journal import log
-from fuyun.drivers.catalog.sqlite import Database
 from fuyun.drivers.catalog.tables import aliases, counters, functions, namespaces, versions
+from fuyun.drivers.sql.sqlite import Database
 
 
 class SqlCatalog:

@@ -10,8 +10,8 @@ from fuyun.domain.layers import LayerVersion
 from fuyun.domain.tenants import AuditEntry
 from fuyun.drivers.catalog.counting import next_number
 from fuyun.drivers.catalog.journal import log
-from fuyun.drivers.catalog.sqlite import Database
 from fuyun.drivers.catalog.tables import layers, namespaces
+from fuyun.drivers.sql.sqlite import Database
 
 
 class SqlLayers:

@@ -1,4 +1,5 @@
-"""The schema, for every SQL dialect. A change here needs a migration in `migrations/versions` (a test compares them).
+"""The catalog's tables, for every SQL dialect. A change needs a migration in `drivers/sql/migrations/versions`, which
+a test compares with them.
 
 Times are seconds since the epoch; structures are JSON. `counters` outlives what it counts: a number, once given, is
 never given again, not even after its function or alias was deleted.
@@ -6,46 +7,21 @@ never given again, not even after its function or alias was deleted.
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
 from sqlalchemy import (
     Column,
-    Dialect,
     Float,
     ForeignKeyConstraint,
     Integer,
     LargeBinary,
-    MetaData,
     PrimaryKeyConstraint,
     String,
     Table,
     Text,
-    TypeDecorator,
 )  # fmt: skip
 
 from fuyun.domain.functions import Artifact, FunctionSpec, Weight
 from fuyun.domain.tenants import Quotas
-
-
-class Packed(TypeDecorator[Any]):
-    """A msgspec type as JSON text."""
-
-    impl = Text
-    cache_ok = True
-
-    def __init__(self, kind: Any) -> None:
-        super().__init__()
-        self.kind = kind
-
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        return None if value is None else msgspec.json.encode(value).decode()
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        return None if value is None else msgspec.json.decode(value, type=self.kind)
-
-
-metadata = MetaData()
+from fuyun.drivers.sql.columns import Packed, metadata
 
 namespaces = Table(
     "namespaces", metadata,

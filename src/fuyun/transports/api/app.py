@@ -62,7 +62,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 def create_app(services: Services) -> Starlette:
     """The application over `services`. Serve it with `server.ApiServer`."""
     scope = Scope("api-work", lambda exc: log.error("background work of the API failed", exc_info=exc))
-    life = Life(scope, metrics.registry_of(services.measures, services.gauges))
+    life = Life(scope)
     app = Starlette(routes=_routes(services, life), middleware=[Middleware(Envelope)])
     app.router.redirect_slashes = False
     app.router.default = _nothing_here

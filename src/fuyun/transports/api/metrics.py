@@ -11,20 +11,23 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 import fuyun
+from fuyun.domain.errors import Forbidden
 from fuyun.services.gauges import Gauges, StartBudget, merged
 from fuyun.services.measures import BUCKETS_S, Durations, Measures, Tally
 from fuyun.transports.api.calls import Call
-from fuyun.transports.api.table import OPEN, Endpoint, Success
+from fuyun.transports.api.table import KEY_OR_NONE, Endpoint, Success
 
 _STATES = ("starting", "ready", "busy", "draining")
 
 
 class PlatformCollector(Collector):
-    """Turns the platform's plain counters into metric families at scrape time."""
+    """Turns the platform's plain counters into metric families at scrape time: of the functions of the namespace
+    `seen` (`*` all, "" none), and of the platform as a whole."""
 
-    def __init__(self, measures: Measures, gauges: Callable[[], Gauges]) -> None:
+    def __init__(self, measures: Measures, gauges: Callable[[], Gauges], seen: str) -> None:
         self._measures = measures
         self._gauges = gauges
+        self._seen = seen
 
     def collect(self) -> Iterator[Metric]:
         """All families, in a stable order."""
@@ -34,9 +37,13 @@ class PlatformCollector(Collector):
 
     def _tallies(self) -> list[tuple[tuple[str, str], Tally]]:
         """Of functions that ran, by name."""
+        tallies = self._measures.tallies.items()
         return sorted(
-            (item for item in self._measures.tallies.items() if item[1].invocations), key=lambda item: item[0]
+            (item for item in tallies if item[1].invocations and self._sees(item[0][0])), key=lambda item: item[0]
         )
+
+    def _sees(self, namespace: str) -> bool:
+        return self._seen in ("*", namespace)
 
     def _counters(self) -> Iterator[Metric]:
         invocations = CounterMetricFamily(
@@ -76,7 +83,7 @@ class PlatformCollector(Collector):
         instances = GaugeMetricFamily("fuyun_instances", "Instances by state", labels=[*names, "state"])
         queue = GaugeMetricFamily("fuyun_queue_length", "Requests waiting for an instance", labels=names)
         inflight = GaugeMetricFamily("fuyun_inflight", "Requests inside instances", labels=names)
-        for pool in merged(gauges.pools):
+        for pool in merged(tuple(pool for pool in gauges.pools if self._sees(pool.namespace))):
             labels = [pool.namespace, pool.function, pool.version]
             for state in sorted({*_STATES, *pool.states}):
                 instances.add_metric([*labels, state], pool.states.get(state, 0))
@@ -93,7 +100,8 @@ class PlatformCollector(Collector):
             labels=["namespace", "function", "protocol"],
         )
         for told, count in sorted(gauges.network_refused.items()):
-            refused.add_metric(list(told), count)
+            if self._sees(told[0]):
+                refused.add_metric(list(told), count)
         yield refused
         yield from _budget(gauges.budget)
         build = GaugeMetricFamily("fuyun_build_info", "Always 1; its label is the version", labels=["version"])
@@ -124,17 +132,16 @@ def _cumulated(durations: Durations) -> list[tuple[str, float]]:
     return buckets
 
 
-def registry_of(measures: Measures, gauges: Callable[[], Gauges]) -> CollectorRegistry:
-    """A registry of the platform's own: families of `PlatformCollector`, and those of its process."""
+async def _scrape(call: Call) -> Response:
+    seen = ""
+    if call.asking is not None:
+        seen = call.asking.namespace
+        call.asking.require("read", seen)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(PlatformCollector(measures, gauges))
+    registry.register(PlatformCollector(call.services.measures, call.services.gauges, seen))
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
-    return registry
-
-
-async def _scrape(call: Call) -> Response:
-    return Response(generate_latest(call.life.registry), media_type=None, headers={"content-type": CONTENT_TYPE_LATEST})
+    return Response(generate_latest(registry), media_type=None, headers={"content-type": CONTENT_TYPE_LATEST})
 
 
 ENDPOINTS = (
@@ -142,9 +149,10 @@ ENDPOINTS = (
         method="GET",
         path="/metrics",
         run=_scrape,
-        summary="Metrics in the Prometheus text format",
-        permission=OPEN,
+        summary="Metrics in the Prometheus text format: of the platform, and of the functions that a key may read",
+        permission=KEY_OR_NONE,
         tag="health",
         successes=(Success(media=("text/plain",), description="metrics"),),
+        errors=(Forbidden,),
     ),
 )

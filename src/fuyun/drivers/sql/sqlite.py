@@ -19,9 +19,9 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from fuyun.domain.errors import BadRequest, Conflict, FuyunError, Internal, OperatorError, StorageFull, Unavailable
-from fuyun.drivers.catalog import schema
-from fuyun.drivers.catalog.writer import Counts, Writer
 from fuyun.drivers.disk import translated
+from fuyun.drivers.sql import schema
+from fuyun.drivers.sql.writer import Counts, Writer
 
 T = TypeVar("T")
 

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from fuyun.drivers.catalog.tables import metadata
+from fuyun.drivers.sql.columns import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -1,0 +1,1 @@
+"""What drivers on SQL share: the open database with its one writer, migrations, kinds of columns. No port's own."""
