@@ -29,7 +29,6 @@ class InlineDesk(Desk):
         super().__init__(channel, app)
         self.splitter = Splitter()
         self.later: deque[Frame] = deque()
-        self.run = app.runner(self)
 
     def wait(self, call: Call) -> None:
         if self._take_own(call):
@@ -50,9 +49,9 @@ class InlineDesk(Desk):
         return len(self.later) < waiting
 
 
-def serve(desk: InlineDesk) -> None:
+def serve(desk: InlineDesk, run: Callable[[Call], None]) -> None:
     """Answer until the platform hangs up (Hangup) or the author's code ends the process (Leave)."""
-    app, channel, run = desk.app, desk.channel, desk.run
+    app, channel = desk.app, desk.channel
     later, splitter = desk.later, desk.splitter
     receive = channel.receive
     unpack = HEADER.unpack_from

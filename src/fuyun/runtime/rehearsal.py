@@ -135,6 +135,7 @@ def _be_born(number: int, app: App) -> None:
     """The life of a template's child."""
     with _ends(b"") as (channel, output, control), socket.socket(socket.AF_UNIX) as own:
         temporary = os.open("/dev/null", os.O_RDONLY)
+        worker.keep(app)
         worker.seat(own)
         born(own, [channel, output, control, temporary], app, {"instance": f"{number:032x}", "template": False})
 
@@ -183,7 +184,8 @@ def _play(handler: str, number: int) -> None:
         if app.style == "async":
             _serve_on_a_loop(app, frames)
         else:
-            serve(InlineDesk(_Stage(frames), app))  # type: ignore[arg-type]
+            desk = InlineDesk(_Stage(frames), app)  # type: ignore[arg-type]
+            serve(desk, app.runner(desk))
     except Hangup:
         pass
 

@@ -53,8 +53,13 @@ def load(task: dict[str, Any], sock: Optional[socket.socket] = None) -> App:
         app = _load(task, send, partial(answer_one, sock))
     else:
         app = _load(task, send)
-    _loaded[:] = [app]
+    keep(app)
     return app
+
+
+def keep(app: App) -> None:
+    """This is what was loaded."""
+    _loaded[:] = [app]
 
 
 def unload() -> None:
@@ -74,6 +79,7 @@ class Seat:
 
     def __init__(self, sock: socket.socket, app: App) -> None:
         self.desk = inline.InlineDesk(Channel(sock), app)
+        self.run = app.runner(self.desk)
         app.load_ms = app.init_ms = 0.0  # a copy's own
         before, mark, after = dumps(app.ready()).partition(b'"init_ms":0.0')
         self._ready = before + mark[:-3], after
@@ -184,7 +190,11 @@ def _serve_synchronously(channel: Channel, app: App) -> None:
         desk.serve()
     else:
         channel.send(_ready_frame(app))
-        inline.serve(inline.InlineDesk(channel, app) if app.seat is None else app.seat.desk)
+        if app.seat is None:
+            desk = inline.InlineDesk(channel, app)
+            inline.serve(desk, app.runner(desk))
+        else:
+            inline.serve(app.seat.desk, app.seat.run)
 
 
 def _start_synchronously(app: App) -> None:
