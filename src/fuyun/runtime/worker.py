@@ -191,8 +191,8 @@ def _serve_synchronously(channel: Channel, app: App) -> None:
     else:
         channel.send(_ready_frame(app))
         if app.seat is None:
-            desk = inline.InlineDesk(channel, app)
-            inline.serve(desk, app.runner(desk))
+            inline_desk = inline.InlineDesk(channel, app)
+            inline.serve(inline_desk, app.runner(inline_desk))
         else:
             inline.serve(app.seat.desk, app.seat.run)
 
