@@ -119,9 +119,7 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         services = Services(
             tenants=tenants, records=Records(store, 3600.0), layers=layers, deployer=Deployer(parts),
             functions=Functions(catalog, tenants, table.load, host.forget),
-            invoker=invoker, measures=measures,
-            gauges=lambda: holder[0].gauges,
-            plan_of=host.plan_of,
+            invoker=invoker, measures=measures, gauges=lambda: holder[0].gauges, plan_of=host.plan_of,
             inventory=host.inventory,
             unready=lambda: holder[0].unready,
             limits=limits or Limits(),
@@ -130,7 +128,8 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         port = await server.start()
         stack.push_async_callback(server.stop, 5.0)
         url = f"http://127.0.0.1:{port}"
-        http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, headers=bearer(key), trust_env=False))
+        client = httpx.AsyncClient(base_url=url, headers=bearer(key), trust_env=False, verify=False)
+        http = await stack.enter_async_context(client)
         holder.append(
             Served(
                 url=url,

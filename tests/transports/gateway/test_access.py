@@ -115,7 +115,7 @@ def test_a_revoked_key_ends_at_once_on_an_open_connection() -> None:
         gateway = Gateway(invoker, look_up)
         base = f"http://127.0.0.1:{await gateway.start()}"
         try:
-            async with httpx.AsyncClient(base_url=base, headers={"Fuyun-Key": "fk_a_1"}) as client:
+            async with httpx.AsyncClient(base_url=base, headers={"Fuyun-Key": "fk_a_1"}, verify=False) as client:
                 assert (await client.get("/f")).status_code == 200
                 valid.clear()
                 assert (await client.get("/f")).status_code == 401
