@@ -55,6 +55,7 @@ class EventPath:
     timers: Timers
     governing: Governing
     messaging: Messaging
+    table: RouteTable
 
     @classmethod
     def build(cls, on: Surroundings) -> EventPath:
@@ -83,7 +84,7 @@ class EventPath:
         return cls(
             acceptor=acceptor, deferring=Deferring(on.invoker, acceptor, on.scope, "api"), targets=targets,
             deliverer=deliverer, oversight=Oversight(store, deliverer, on.retention_s, on.dead_letter_s), relay=relay,
-            bindings=bindings, timers=timers, governing=governing, messaging=messaging,
+            bindings=bindings, timers=timers, governing=governing, messaging=messaging, table=on.table,
         )  # fmt: skip
 
     async def open(self, stack: AsyncExitStack) -> None:
@@ -102,5 +103,8 @@ class EventPath:
 
     async def changed(self) -> None:
         """A function was deployed or deleted."""
+        self.deliverer.forget_all_but(
+            {(namespace, f"function:{function}") for namespace, function, _ in self.table.drafts()}
+        )
         self.bindings.changed()
         await self.governing.tidy()

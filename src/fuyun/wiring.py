@@ -144,7 +144,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
             dispatcher.gauges(gateway.stats.connections),
             network_refused=drivers.host.network_refused,
             lanes=tuple(events.deliverer.gauges()),
-            outcomes=events.deliverer.outcomes,
+            outcomes=dict(events.deliverer.outcomes),
             budget=StartBudget(**drivers.host.budget_of_starts()),
         ),
         unready=lambda: state["unready"],
@@ -208,6 +208,18 @@ async def _open_drivers(settings: Settings, stack: AsyncExitStack) -> _Drivers:
     )  # fmt: skip
 
 
+def _event_path(
+    settings: Settings, drivers: _Drivers, tenants: Tenants, dispatcher: Dispatcher, table: RouteTable, scope: Scope
+) -> EventPath:
+    return EventPath.build(
+        Surroundings(
+            database=drivers.database, invoker=dispatcher, table=table, scope=scope, tenants=tenants,
+            random=Random().random,
+            retention_s=settings.delivery_retention_s, dead_letter_s=settings.dead_letter_s,
+        )
+    )  # fmt: skip
+
+
 async def _make_services(
     settings: Settings, drivers: _Drivers, tenants: Tenants, scope: Scope, stack: AsyncExitStack
 ) -> tuple[Dispatcher, calls.Services, EventPath]:
@@ -221,11 +233,7 @@ async def _make_services(
         queue_length=settings.queue_length, queue_wait_s=settings.queue_wait_s,
     )  # fmt: skip
     key = await asyncio.to_thread(load_key, settings.data_path / "secret.key", False)
-    around = Surroundings(
-        database=drivers.database, invoker=dispatcher, table=table, scope=scope, tenants=tenants,
-        random=Random().random, retention_s=settings.delivery_retention_s, dead_letter_s=settings.dead_letter_s,
-    )  # fmt: skip
-    events = EventPath.build(around)
+    events = _event_path(settings, drivers, tenants, dispatcher, table, scope)
     credentials = Credentials(key, settings.credential_s)
     inward = Inward(dispatcher, credentials, deferring=events.deferring, offers=events.messaging.offers)
     host.attend_by(inward)

@@ -98,6 +98,17 @@ def _reloader(table: RouteTable, events: EventPath) -> Callable[[str, str], Awai
     return reload
 
 
+def _event_path(
+    database: Database, invoker: MemoryInvoker, table: RouteTable, scope: Scope, tenants: Tenants
+) -> EventPath:
+    return EventPath.build(
+        Surroundings(
+            database=database, invoker=invoker, table=table, scope=scope, tenants=tenants,
+            random=lambda: 0.5, retention_s=3600.0, dead_letter_s=3600.0,
+        )
+    )  # fmt: skip
+
+
 @asynccontextmanager
 async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Served]:
     """Serve the API over stores in `root` for the time of the block."""
@@ -119,12 +130,7 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         packages = NpmBuilder(blobs, ProcessRunner(), nodes.get, root / "npm", NpmOptions(args=("--offline",), env={}))
         stack.push_async_callback(packages.close)
         scope = await stack.enter_async_context(Scope("served", lambda error: None))
-        events = EventPath.build(
-            Surroundings(
-                database=database, invoker=invoker, table=table, scope=scope, tenants=tenants,
-                random=lambda: 0.5, retention_s=3600.0, dead_letter_s=3600.0,
-            )
-        )  # fmt: skip
+        events = _event_path(database, invoker, table, scope, tenants)
         await events.open(stack)
         reload = _reloader(table, events)
         parts = DeployParts(
@@ -151,10 +157,9 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         url = f"http://127.0.0.1:{port}"
         client = httpx.AsyncClient(base_url=url, headers=bearer(key), trust_env=False, verify=False)
         http = await stack.enter_async_context(client)
-        holder.append(
-            Served(
-                url=url, key=key, http=http, tenants=tenants, store=store, catalog=catalog, blobs=blobs,
-                invoker=invoker, host=host, measures=measures, queues=events.messaging.queues, server=server,
-            )
+        found = Served(
+            url=url, key=key, http=http, tenants=tenants, store=store, catalog=catalog, blobs=blobs, invoker=invoker,
+            host=host, measures=measures, queues=events.messaging.queues, server=server,
         )  # fmt: skip
+        holder.append(found)
         yield holder[0]
