@@ -11,6 +11,7 @@ import random
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 from fuyun.base import ids
 from fuyun.base.tasks import Scope
@@ -22,6 +23,7 @@ from fuyun.drivers.sql.sqlite import Database
 from fuyun.eventpath import EventPath, Surroundings
 from fuyun.ports.deliveries import DeliveryQuery
 from fuyun.testing.hosts import FakeCall
+from tests.services.events import KnownTenants
 from tests.services.platforms import Platform
 
 
@@ -41,10 +43,11 @@ async def main(folder: Path, count: int, ticks: int) -> None:
         await platform.dispatcher.open()
         stack.push_async_callback(platform.dispatcher.close, 5.0)
         scope = await stack.enter_async_context(Scope("test", lambda error: print("!", error, flush=True)))
+        tenants: Any = KnownTenants(platform.quotas)
         path = EventPath.build(
             Surroundings(
                 database=database, invoker=platform.dispatcher, table=platform.dispatcher._table, scope=scope,
-                most_of=lambda namespace: 10**6, random=random.Random(1).random, retention_s=1e6, dead_letter_s=1e6,
+                tenants=tenants, random=random.Random(1).random, retention_s=1e6, dead_letter_s=1e6,
             )
         )  # fmt: skip
         await path.open(stack)
