@@ -59,7 +59,8 @@ def test_accepted_tried_again_and_recorded(platform: Platform) -> None:
         found = finished(platform, id_)
         assert (found["state"], found["attempts"], found["failures"]) == ("succeeded", 2, 1)
         records = f"{platform.api}/v1/namespaces/default/functions/later/invocations"
-        record = platform.http.get(f"{records}/{found['invocation']}").json()
+        url = f"{records}/{found['invocation']}"
+        record = wait_until(lambda: (got := platform.http.get(url)).is_success and got.json(), "the record")
         assert (record["status"], record["attempt"]) == ("ok", 2)
         again = platform.cli(
             "invoke", "later", "--async", "-d", '{"fail": true}', "--idempotency-key", "once", "--json"
