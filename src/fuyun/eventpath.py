@@ -24,6 +24,7 @@ from fuyun.services.deliveries import Deliverer
 from fuyun.services.flows import Flows, FlowStores
 from fuyun.services.invoking import Invoker
 from fuyun.services.messaging import Messaging, Path
+from fuyun.services.offers import Offer
 from fuyun.services.oversight import Oversight
 from fuyun.services.relay import Relay
 from fuyun.services.routes import RouteTable
@@ -104,6 +105,11 @@ class EventPath:
             flows=Flows(stores, on.tenants, path), buses=buses, scope=on.scope,
             table=on.table,
         )  # fmt: skip
+
+    @property
+    def offers(self) -> dict[str, Offer]:
+        """What functions find at their address, by its word."""
+        return {**self.messaging.offers, **self.flows.offers}
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Set it going: what an earlier platform left first. `stack` ends it."""

@@ -257,7 +257,7 @@ async def _make_services(
     events = _event_path(settings, drivers, tenants, dispatcher, table, scope)
     inward = Inward(
         dispatcher, Credentials(key, settings.credential_s), deferring=events.deferring,
-        offers={**events.messaging.offers, **events.flows.offers},
+        offers=events.offers,
     )  # fmt: skip
     host.attend_by(inward)
     stack.push_async_callback(inward.close)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -11,21 +10,17 @@ from prometheus_client.registry import Collector
 
 from fuyun.services.flows import Flows
 
-K = TypeVar("K", bound=tuple[str, ...])
-T = TypeVar("T")
-
 
 class FlowCollector(Collector):
-    """Of the namespace `seen` (`*` all, "" none). Reads plain counters; the stores are not asked."""
+    """Reads plain counters; the stores are not asked."""
 
     def __init__(self, flows: Flows, seen: str) -> None:
+        """`seen`: the namespace that is told of; `*` all, "" none."""
         self._flows = flows
         self._seen = seen
 
-    def _seen_of(self, counted: Mapping[K, T]) -> list[tuple[K, T]]:
-        """What is counted for names of that namespace, by name."""
-        seen = [item for item in counted.items() if self._seen in ("*", item[0][0])]
-        return sorted(seen, key=lambda item: item[0])
+    def _sees(self, namespace: str) -> bool:
+        return self._seen in ("*", namespace)
 
     def collect(self) -> Iterator[Metric]:
         """All families, in a stable order."""
@@ -38,7 +33,9 @@ class FlowCollector(Collector):
         appended = CounterMetricFamily("fuyun_stream_appended", "Records appended", labels=names)
         sizes = CounterMetricFamily("fuyun_stream_appended_bytes", "Data of records appended", labels=names)
         read = CounterMetricFamily("fuyun_stream_read", "Records read, by triggers and by others", labels=names)
-        for key, tally in self._seen_of(self._flows.streams.tallies):
+        for key, tally in sorted(self._flows.streams.tallies.items()):
+            if not self._sees(key[0]):
+                continue
             appended.add_metric(list(key), tally.appended)
             sizes.add_metric(list(key), tally.appended_bytes)
             read.add_metric(list(key), tally.read)
@@ -49,7 +46,9 @@ class FlowCollector(Collector):
         written = CounterMetricFamily("fuyun_table_written", "Changes of items", labels=names)
         read = CounterMetricFamily("fuyun_table_read", "Items read", labels=names)
         expired = CounterMetricFamily("fuyun_table_expired", "Items removed after their time", labels=names)
-        for key, tally in self._seen_of(self._flows.tables.tallies):
+        for key, tally in sorted(self._flows.tables.tallies.items()):
+            if not self._sees(key[0]):
+                continue
             written.add_metric(list(key), tally.written)
             read.add_metric(list(key), tally.read)
             expired.add_metric(list(key), tally.expired)
@@ -59,13 +58,16 @@ class FlowCollector(Collector):
         names = ["namespace", "stream", "group", "partition"]
         lag = GaugeMetricFamily("fuyun_stream_lag", "Records before a trigger's cursor, as it last saw", labels=names)
         age = GaugeMetricFamily("fuyun_stream_age_seconds", "Age of the next of them", labels=names)
-        for one in (one for one in self._flows.triggers.gauges() if self._seen in ("*", one.namespace)):
+        for one in self._flows.triggers.gauges():
+            if not self._sees(one.namespace):
+                continue
             labels = [one.namespace, one.stream, one.group, str(one.partition)]
             lag.add_metric(labels, one.lag)
             age.add_metric(labels, one.age_s)
         delivered = CounterMetricFamily(
             "fuyun_stream_delivered", "Records that triggers are done with", labels=["namespace", "function", "how"]
         )
-        for key, count in self._seen_of(self._flows.batches.outcomes):
-            delivered.add_metric(list(key), count)
+        for key, count in sorted(self._flows.batches.outcomes.items()):
+            if self._sees(key[0]):
+                delivered.add_metric(list(key), count)
         yield from (lag, age, delivered)

@@ -174,6 +174,7 @@ async def _scrape(call: Call) -> Response:
         call.asking.require("read", seen)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(PlatformCollector(call.services.measures, call.services.gauges, seen))
+    registry.register(FlowCollector(call.services.flows, seen))
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
     with contextlib.suppress(Unavailable):  # while the store goes down: what was known last
