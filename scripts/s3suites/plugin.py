@@ -49,7 +49,7 @@ def pytest_configure() -> None:
         models = importlib.import_module("moto.core.models")
 
         models.ServerModeMockAWS.reset = lambda self: empty()
-        models.MockAWS.FAKE_KEYS = {}
+        models.MockAWS._mock_env_variables = models.MockAWS._unmock_env_variables = lambda self: None
         os.environ["TEST_SERVER_MODE"] = "true"
         os.environ["TEST_SERVER_MODE_ENDPOINT"] = os.environ["AWS_ENDPOINT_URL_S3"]
 

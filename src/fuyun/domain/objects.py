@@ -198,6 +198,11 @@ def check_tags(tags: dict[str, str], most: int) -> dict[str, str]:
                 f"tag {name[:128]!r} is not 1 to 128 characters with a value up to 256", path="tags",
                 hint="shorten it", reason="InvalidTag",
             )  # fmt: skip
+        if name.lower().startswith("aws:"):
+            raise BadRequest(
+                f"tag {name!r} begins with aws:, which S3 keeps for itself", hint="rename it", path="tags",
+                reason="InvalidTag",
+            )  # fmt: skip
     return tags
 
 

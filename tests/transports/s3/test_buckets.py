@@ -136,6 +136,9 @@ def test_what_no_bucket_has_and_what_is_not_supported(s3: Any, bucket: str) -> N
     assert s3.get_bucket_acl(Bucket=bucket)["Owner"]["ID"] == "acme"
     refused(lambda: s3.get_bucket_logging(Bucket=bucket), "NotImplemented", 501)
     rule = {"Status": "Enabled", "Filter": {"Prefix": ""}, "Transitions": [{"Days": 1, "StorageClass": "GLACIER"}]}
+    bare = {"Status": "Enabled", "Expiration": {"Days": 1}}
+    refused(lambda: s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [bare]}),
+            "MalformedXML", 400)  # fmt: skip
     refused(lambda: s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [rule]}),
             "NotImplemented", 501)  # fmt: skip
 

@@ -75,6 +75,7 @@ def test_bounds_of_metadata_and_tags(s3: Any, bucket: str) -> None:
     refused(lambda: s3.put_object(Bucket=bucket, Key="k", Metadata={"a": "x" * 2048}), "MetadataTooLarge", 400)
     many = "&".join(f"k{number}=v" for number in range(11))
     refused(lambda: s3.put_object(Bucket=bucket, Key="k", Tagging=many), "BadRequest", 400)
+    refused(lambda: s3.put_object(Bucket=bucket, Key="k", Tagging="aws:a=b"), "InvalidTag", 400)
     refused(lambda: s3.head_object(Bucket=bucket, Key="k"), "404")
 
 
@@ -121,7 +122,8 @@ def test_conditions_of_writes(s3: Any, bucket: str) -> None:
 
 
 def test_what_is_absent(s3: Any, bucket: str) -> None:
-    refused(lambda: s3.get_object(Bucket=bucket, Key="none"), "NoSuchKey", 404)
+    error = refused(lambda: s3.get_object(Bucket=bucket, Key="none"), "NoSuchKey", 404)
+    assert error.response["Error"]["Key"] == "none"
     refused(lambda: s3.head_object(Bucket=bucket, Key="none"), "404", 404)
     refused(lambda: s3.get_object(Bucket="no-such-bucket", Key="k"), "NoSuchBucket", 404)
     refused(lambda: s3.put_object(Bucket="no-such-bucket", Key="k", Body=b""), "NoSuchBucket", 404)

@@ -20,6 +20,7 @@ _REFUSED = (
     "x-amz-server-side-encryption",
     "x-amz-object-lock",
     "x-amz-grant-",
+    "x-amz-bucket-namespace",
     "x-amz-copy-source-server-side-encryption",
     "x-amz-write-offset-bytes",
 )

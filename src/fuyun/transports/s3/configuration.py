@@ -241,6 +241,8 @@ def _expiry_of(node: Node) -> LifecycleRule:
     if node.get("Status") not in ("Enabled", "Disabled"):
         raise malformed("Status is Enabled or Disabled")
     chosen = node.find("Filter")
+    if chosen is None and node.find("Prefix") is None:
+        raise malformed("a Rule has no Filter")
     names = ("Prefix", "Tag", "ObjectSizeGreaterThan", "ObjectSizeLessThan")
     if chosen is not None:
         chosen = (chosen.only("And", *names).find("And") or chosen).only("And", *names)

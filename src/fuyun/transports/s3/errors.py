@@ -99,5 +99,7 @@ def error_document(error: FuyunError, code: str, resource: str, id_: str) -> byt
     """The body that tells of it."""
     message = error.detail + (f"; {error.hint}" if error.hint else "")
     parts = {"Code": code, "Message": message, "Resource": resource, "RequestId": id_, "HostId": "fuyun"}
+    if error.fields.get("kind") in ("object", "bucket"):
+        parts["Key" if error.fields["kind"] == "object" else "BucketName"] = str(error.fields.get("name", ""))
     inner = "".join(f"<{name}>{text(value)}</{name}>" for name, value in parts.items())
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{inner}</Error>'.encode()
