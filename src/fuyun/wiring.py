@@ -57,6 +57,7 @@ from fuyun.services.routes import RouteTable
 from fuyun.services.sealing import load_key
 from fuyun.services.storage import Storage
 from fuyun.services.tenants import Tenants
+from fuyun.services.triggers import objects as object_triggers
 from fuyun.settings import Settings
 from fuyun.transports.api import calls
 from fuyun.transports.api.app import create_app
@@ -259,6 +260,8 @@ async def _make_services(
         dispatcher, Credentials(key, settings.credential_s), deferring=events.deferring,
         offers=events.offers,
     )  # fmt: skip
+    events.relay.register("bucket", object_triggers.matcher_of(events.bindings))
+    events.relay.register("bucket", object_triggers.notified(objects.buckets.notifications))
     host.attend_by(inward)
     stack.push_async_callback(inward.close)
     await dispatcher.open()

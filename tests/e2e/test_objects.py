@@ -13,6 +13,7 @@ import pytest
 from botocore.config import Config
 
 from tests.running import Platform
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -70,3 +71,51 @@ def test_a_key_of_the_command_line_signs_for_boto3(start_platform: Callable[...,
         s3.close()
     metrics = platform.http.get(f"{platform.api}/metrics").text
     assert 'fuyun_s3_operations_total{operation="get"} 2.0' in metrics
+
+
+WATCHER = """
+def handler(event, context):
+    print("took", event["type"], event["subject"], event["data"].get("size_bytes"))
+"""
+
+
+def test_objects_call_functions_and_tell_queues(platform: Platform) -> None:
+    """By a trigger of the function and by the bucket's own notifications, each for the keys that it names."""
+    said(platform, "bucket", "create", "watched")
+    said(platform, "queue", "create", "told")
+    watch = {"name": "in", "objects": {"bucket": "watched", "prefix": "in/", "events": ["created", "deleted"]}}
+    platform.deploy("object-watcher", WATCHER, triggers=[watch])
+    lines = dict(shlex.split(line)[1].split("=", 1) for line in said(platform, "key", "s3").splitlines())
+    s3 = boto3.client(
+        "s3", endpoint_url=lines["AWS_ENDPOINT_URL_S3"], aws_access_key_id=lines["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=lines["AWS_SECRET_ACCESS_KEY"], region_name=lines["AWS_DEFAULT_REGION"],
+        config=Config(retries={"total_max_attempts": 1}),
+    )  # fmt: skip
+    queue = {
+        "QueueArn": "arn:fuyun:queue:::told", "Events": ["s3:ObjectCreated:*"],
+        "Filter": {"Key": {"FilterRules": [{"Name": "suffix", "Value": ".png"}]}},
+    }  # fmt: skip
+    try:
+        s3.put_bucket_notification_configuration(
+            Bucket="watched", NotificationConfiguration={"QueueConfigurations": [queue]}
+        )
+        for key in ("in/a.txt", "in/b.png", "out/c.png"):
+            s3.put_object(Bucket="watched", Key=key, Body=b"1234")
+        s3.delete_object(Bucket="watched", Key="in/a.txt")
+    finally:
+        s3.close()
+
+    def taken() -> list[str]:
+        logs = said(platform, "logs", "object-watcher").splitlines()
+        return sorted(line.partition("took ")[2] for line in logs if "took " in line)
+
+    wait_until(lambda: len(taken()) == 3, "the function to be told of three events", 30)
+    assert taken() == [
+        "fuyun.object.created in/a.txt 4", "fuyun.object.created in/b.png 4", "fuyun.object.deleted in/a.txt 4",
+    ]  # fmt: skip
+    shown: list[str] = []
+    while len(shown) < 2:
+        received = json.loads(said(platform, "queue", "receive", "told", "--wait", "10s", "--max", "10", "--json"))
+        shown += [one["event"]["subject"] for one in received]
+    assert sorted(shown) == ["in/b.png", "out/c.png"]
+    platform.remove("object-watcher")

@@ -99,6 +99,14 @@ TOPIC_FIELDS = (
     Field("alias", "text", "version or alias that serves it; default $LATEST"),
 )
 
+OBJECTS_FIELDS = (
+    Field("bucket", "text", "the bucket whose objects' events it gets, one by one", required=True),
+    Field("prefix", "text", "how keys begin; default: any"),
+    Field("suffix", "text", "how keys end; default: any"),
+    Field("events", "names", "what happens to objects; default `created`", choices=("created", "deleted")),
+    Field("alias", "text", "version or alias that serves it; default $LATEST"),
+)
+
 #: Trigger kinds by name.
 TRIGGERS = (
     Field("http", "object", "binds a path of the gateway to the function", fields=HTTP_FIELDS),
@@ -107,6 +115,7 @@ TRIGGERS = (
     Field("table", "object", "calls the function with changes of a table", fields=TABLE_FIELDS),
     Field("queue", "object", "calls the function with messages of a queue", fields=QUEUE_FIELDS),
     Field("topic", "object", "calls the function with what is published to a topic", fields=TOPIC_FIELDS),
+    Field("objects", "object", "calls the function with what happens to objects", fields=OBJECTS_FIELDS),
 )
 
 #: What every trigger may have beside its kind.

@@ -14,10 +14,12 @@ from fuyun.domain.errors import BadRequest
 from fuyun.domain.events import target_of
 from fuyun.domain.filters import read_filter
 from fuyun.domain.names import check_name, check_qualifier
+from fuyun.domain.objects import check_bucket
 from fuyun.domain.schedules import check_schedule, check_timezone
 from fuyun.domain.triggers import (
     KINDS,
     HttpTrigger,
+    ObjectsTrigger,
     Policy,
     QueueTrigger,
     StreamTrigger,
@@ -157,7 +159,15 @@ def _check_source(path: str, source: QueueTrigger | TopicTrigger | StreamTrigger
     _check_alias(f"{path}.alias", source.alias)
 
 
+def _check_objects(path: str, objects: ObjectsTrigger) -> None:
+    _checked(f"{path}.bucket", check_bucket, objects.bucket)
+    for name, value in (("prefix", objects.prefix), ("suffix", objects.suffix)):
+        _require(len(value) <= 1024, f"{path}.{name}", f"it has {len(value)} characters", "no key has more than 1024")
+    _require(bool(objects.events), f"{path}.events", "it names none", "name created, deleted, or both")
+    _check_alias(f"{path}.alias", objects.alias)
+
+
 _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "http": _check_http, "timer": _check_timer, "queue": _check_source, "topic": _check_source,
-    "stream": _check_source, "table": _check_source,
+    "stream": _check_source, "table": _check_source, "objects": _check_objects,
 }  # fmt: skip

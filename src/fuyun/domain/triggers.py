@@ -12,6 +12,8 @@ from fuyun.domain.errors import BadRequest
 from fuyun.domain.wire import Wire
 
 Auth = Literal["public", "key"]
+#: What happens to an object; a delete marker deletes it.
+ObjectsEvent = Literal["created", "deleted"]
 #: What a timer does about ticks that passed while the platform was down or the trigger paused.
 Missed = Literal["skip", "last", "all"]
 
@@ -79,6 +81,16 @@ class TopicTrigger(Wire, frozen=True, kw_only=True):
     alias: str = ""  # qualifier that serves it; "" is $LATEST
 
 
+class ObjectsTrigger(Wire, frozen=True, kw_only=True):
+    """Calls the function with what happens to objects of a bucket whose keys begin and end so."""
+
+    bucket: str
+    prefix: str = ""
+    suffix: str = ""
+    events: tuple[ObjectsEvent, ...] = ("created",)
+    alias: str = ""  # qualifier that serves it; "" is $LATEST
+
+
 class Policy(Wire, frozen=True, kw_only=True):
     """How what a source gives reaches the function. A source that hands on events one by one has no batches; one that
     keeps no past has no start position."""
@@ -105,6 +117,7 @@ class Trigger(Wire, frozen=True, kw_only=True):
     table: TableTrigger | None = None
     queue: QueueTrigger | None = None
     topic: TopicTrigger | None = None
+    objects: ObjectsTrigger | None = None
     policy: Policy = Policy()
 
     @property

@@ -8,7 +8,7 @@ from typing import Self
 from msgspec.structs import replace
 
 from fuyun.base import clock
-from fuyun.domain.bucketrules import Rules, check_rules
+from fuyun.domain.bucketrules import Notification, Rules, check_rules
 from fuyun.domain.errors import Conflict
 from fuyun.domain.objects import Bucket, Versioning, absent_bucket, check_bucket
 from fuyun.domain.tenants import Principal
@@ -50,6 +50,11 @@ class Buckets:
     def quota(self, bucket: Bucket) -> int:
         """Bytes that buckets of its namespace may hold."""
         return self._tenants.quotas(bucket.namespace).object_bytes
+
+    def notifications(self, name: str) -> tuple[Notification, ...]:
+        """What a bucket tells of, and whom; nothing of one that is gone."""
+        found = self._known.get(name)
+        return () if found is None else found.rules.notifications
 
     @property
     def names(self) -> list[str]:
