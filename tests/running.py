@@ -144,17 +144,19 @@ class Platform:
             with suppress(OSError, httpx.HTTPError, yaml.YAMLError, TypeError, KeyError):
                 found = yaml.safe_load(config.read_text())
                 self.api, self.gateway, self.key = found["api"], found["gateway"], found["key"]
-                return httpx.get(f"{self.api}/readyz", trust_env=False).status_code == 200
+                return httpx.get(f"{self.api}/readyz", trust_env=False, verify=False).status_code == 200
             return False
 
         try:
             wait_until(ready, "fuyun up to become ready", timeout_s)
         except TimeoutError as error:
             raise TimeoutError(f"{error}\n{self.log_tail()}") from None
-        # No kept connections: a test that leaves a descriptor open is told so.
+        # No kept connections: a test that leaves a descriptor open is told so. Here and everywhere `verify=False`: to
+        # read the host's certificates, which nothing here needs, takes each client 20 ms of processor.
         self.http = httpx.Client(
             headers={"authorization": f"Bearer {self.key}"},
             trust_env=False,
+            verify=False,
             timeout=60.0,
             limits=httpx.Limits(max_keepalive_connections=0),
             event_hooks={"response": [self._explain]},

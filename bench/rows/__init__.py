@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from bench.measure import Row
-from bench.rows import burst, cold, custom, footprint, image, java, neighbour, node, streams, warm, wasm, web
+from bench.rows import accepts, burst, cold, custom, footprint, image, java, neighbour, node, streams, warm, wasm, web
 
 #: In the order of the table; rows that need a quiet platform first.
 ROWS: tuple[Row, ...] = (
     *footprint.ROWS,
     *warm.ROWS,
     *neighbour.ROWS,
+    *accepts.ROWS,
     *cold.ROWS,
     *custom.ROWS,
     *java.ROWS,

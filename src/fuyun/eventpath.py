@@ -21,6 +21,7 @@ from fuyun.services.deliveries import Deliverer
 from fuyun.services.flows import Flows, FlowStores
 from fuyun.services.invoking import Invoker
 from fuyun.services.messaging import Messaging, Path
+from fuyun.services.offers import Offer
 from fuyun.services.oversight import Oversight
 from fuyun.services.relay import Relay
 from fuyun.services.routes import RouteTable
@@ -59,6 +60,7 @@ class EventPath:
     bindings: Bindings
     timers: Timers
     governing: Governing
+    table: RouteTable
     messaging: Messaging
     flows: Flows
 
@@ -92,9 +94,14 @@ class EventPath:
         return cls(
             acceptor=acceptor, deferring=Deferring(on.invoker, acceptor, on.scope, "api"), targets=targets,
             deliverer=deliverer, oversight=Oversight(store, deliverer, on.retention_s, on.dead_letter_s), relay=relay,
-            bindings=bindings, timers=timers, governing=governing, messaging=messaging,
+            bindings=bindings, timers=timers, governing=governing, table=on.table, messaging=messaging,
             flows=Flows(stores, on.tenants, path),
         )  # fmt: skip
+
+    @property
+    def offers(self) -> dict[str, Offer]:
+        """What functions find at their address, by its word."""
+        return {**self.messaging.offers, **self.flows.offers}
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Set it going: what an earlier platform left first. `stack` ends it."""
@@ -114,5 +121,8 @@ class EventPath:
 
     async def changed(self) -> None:
         """A function was deployed or deleted."""
+        self.deliverer.forget_all_but(
+            {(namespace, f"function:{function}") for namespace, function, _ in self.table.drafts()}
+        )
         self.bindings.changed()
         await self.governing.tidy()

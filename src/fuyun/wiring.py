@@ -144,7 +144,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
             dispatcher.gauges(gateway.stats.connections),
             network_refused=drivers.host.network_refused,
             lanes=tuple(events.deliverer.gauges()),
-            outcomes=events.deliverer.outcomes,
+            outcomes=dict(events.deliverer.outcomes),
             budget=StartBudget(**drivers.host.budget_of_starts()),
         ),
         unready=lambda: state["unready"],
@@ -208,6 +208,18 @@ async def _open_drivers(settings: Settings, stack: AsyncExitStack) -> _Drivers:
     )  # fmt: skip
 
 
+def _event_path(
+    settings: Settings, drivers: _Drivers, tenants: Tenants, dispatcher: Dispatcher, table: RouteTable, scope: Scope
+) -> EventPath:
+    return EventPath.build(
+        Surroundings(
+            database=drivers.database, invoker=dispatcher, table=table, scope=scope, tenants=tenants,
+            most_of=lambda namespace: tenants.quotas(namespace).deliveries, random=Random().random,
+            retention_s=settings.delivery_retention_s, dead_letter_s=settings.dead_letter_s,
+        )
+    )  # fmt: skip
+
+
 async def _make_services(
     settings: Settings, drivers: _Drivers, tenants: Tenants, scope: Scope, stack: AsyncExitStack
 ) -> tuple[Dispatcher, calls.Services, EventPath]:
@@ -224,16 +236,9 @@ async def _make_services(
         queue_length=settings.queue_length, queue_wait_s=settings.queue_wait_s,
     )  # fmt: skip
     key = await asyncio.to_thread(load_key, settings.data_path / "secret.key", False)
-    events = EventPath.build(
-        Surroundings(
-            database=drivers.database, invoker=dispatcher, table=table, scope=scope, tenants=tenants,
-            most_of=lambda namespace: tenants.quotas(namespace).deliveries, random=Random().random,
-            retention_s=settings.delivery_retention_s, dead_letter_s=settings.dead_letter_s,
-        )
-    )  # fmt: skip
-    credentials = Credentials(key, settings.credential_s)
+    events = _event_path(settings, drivers, tenants, dispatcher, table, scope)
     inward = Inward(
-        dispatcher, credentials, deferring=events.deferring, offers={**events.messaging.offers, **events.flows.offers}
+        dispatcher, Credentials(key, settings.credential_s), deferring=events.deferring, offers=events.offers
     )
     host.attend_by(inward)
     stack.push_async_callback(inward.close)
@@ -271,8 +276,7 @@ async def _make_services(
     services = calls.Services(
         tenants=tenants, functions=functions, deployer=deployer, layers=layers, records=records, invoker=dispatcher,
         deferring=events.deferring, oversight=events.oversight, triggers=events.governing, messaging=events.messaging,
-        flows=events.flows,
-        measures=measures, gauges=dispatcher.gauges, plan_of=host.plan_of, inventory=inventory,
+        flows=events.flows, measures=measures, gauges=dispatcher.gauges, plan_of=host.plan_of, inventory=inventory,
         unready=lambda: "starting", gateway_url=lambda: "",
         limits=calls.Limits(upload_bytes=settings.upload_bytes, body_idle_s=settings.body_idle_s),
     )  # fmt: skip

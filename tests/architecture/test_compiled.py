@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -43,3 +46,31 @@ def test_no_class_has_keywords_or_a_base_that_compiling_would_lose(module: str) 
 def test_nothing_that_runs_in_instances_is_compiled() -> None:
     """Instances run on interpreters of other versions, which cannot load what was compiled for the platform's."""
     assert not [module for module in MODULES if module.startswith(("runtime/", "sdk/"))]
+
+
+def _imported(file: Path) -> set[str]:
+    """What a module imports, wherever in it; names imported from a package may be modules themselves."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_an_installation_has_what_compiling_reads() -> None:
+    """mypy follows imports from what is compiled, and fails where pip built a place without one of them."""
+    waiting, seen, foreign = {f"fuyun.{module.replace('/', '.')}" for module in MODULES}, set[str](), set[str]()
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        module = ROOT / "src" / name.replace(".", "/")
+        for file in (module.with_suffix(".py"), module / "__init__.py"):
+            imported = _imported(file) if file.is_file() else set()
+            waiting |= {found for found in imported if found.startswith("fuyun.")} - seen
+            foreign |= {top for found in imported if (top := found.split(".")[0]) not in sys.stdlib_module_names}
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    named = {re.split("[<>=]", requirement)[0] for requirement in wanted}
+    assert {"msgspec", "structlog"} <= foreign, "the imports were followed"
+    assert foreign - {"fuyun"} - named == set(), "pyproject.toml, build-system.requires"

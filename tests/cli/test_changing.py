@@ -131,11 +131,12 @@ def test_rollback_needs_one_alias_or_a_name(api: ApiServer, cli: Cli) -> None:
 
 
 def test_a_key_is_printed_once_and_alone(api: ApiServer, cli: Cli) -> None:
-    key = {"id": "k1", "namespace": "default", "role": "invoker", "created_s": 0.0}
+    key = {"id": "k1", "namespace": "default", "role": "invoker", "created_s": 0.0, "expires_s": 1_900_000_000.0}
     api.on("POST", "/namespaces/default/keys", Reply({"key": key, "token": "fk_k1_s"}, 201))
     ran = cli("key", "create", "ci", "--role", "invoker", "--expires", "90d")
     assert (ran.code, ran.out) == (0, "fk_k1_s\n")
     assert "fk_k1_s" not in ran.err
+    assert "invoker of default, until 2030-03-1" in ran.err
     sent = api.asked[0].json()
     assert (sent["name"], sent["role"]) == ("ci", "invoker")
     assert sent["expires_s"] > 1_700_000_000

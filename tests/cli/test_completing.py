@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ def completed(*words: str) -> tuple[list[str], str]:
     """What bash is offered for the last word, and what went to stderr."""
     env = os.environ | {"_FUYUN_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(("fuyun", *words))}
     env["COMP_CWORD"] = str(len(words))
-    done = subprocess.run(FUYUN, env=env, capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(FUYUN, env=env, capture_output=True, text=True, check=True, timeout=60)
     return done.stdout.split(), done.stderr
 
 
@@ -67,11 +66,9 @@ def test_names_of_the_namespace_typed_before_are_completed(api: ApiServer, cli: 
 
 def test_completion_is_silent_when_the_platform_is(api: ApiServer, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = threading.Event()
-    api.on("GET", FN, lambda _: (slow.wait(10), Reply(named("hello")))[1])
-    began_s = time.monotonic()
+    api.on("GET", FN, lambda _: (slow.wait(), Reply(named("hello")))[1])
     try:
-        assert completed("invoke", "h") == ([], "")
-        assert time.monotonic() - began_s < 5  # the shell waits for the start of Python and 0.3 s, not for the answer
+        assert completed("invoke", "h") == ([], "")  # which is not there before this is done
     finally:
         slow.set()
     api.on("GET", FN, problem("forbidden", "no", 403))

@@ -74,7 +74,7 @@ GOLDEN = {
     ),
     "fn get hello:live": (
         "function\tdefault/hello\nversion\t2\nruntime\tpython3\nhandler\tapp.handler\nmemory\t256MiB\ntimeout\t30s\n"
-        "concurrency\t1\ninstances\t0 to 100, idle for 5m\nisolation\tsandbox\ncode\tabababababab (2KiB)\n"
+        "concurrency\t1\ninstances\t0 to 100, idle for 5m\nisolation\tsandbox\ncode\tabababababab (2.0 KiB)\n"
         "start\tauto: template (the version is loaded already)\nalias live\t2=90%, 3=10%\n"
     ),
 }  # fmt: skip

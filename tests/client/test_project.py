@@ -193,8 +193,14 @@ def test_a_stage_changes_what_it_names(folder: Path) -> None:
 
 def test_stages_are_checked_by_name(folder: Path) -> None:
     stages = MINIMAL + "stages:\n  prod:\n    functions:\n      ff: {}\n"
-    assert mistakes(folder, stages, "prdo") == ["6: stage 'prdo' is not in this file; did you mean 'prod'?"]
-    assert mistakes(folder, stages, "prod") == ["9: there is no function 'ff'; did you mean 'f'?"]
+    absent = "9: there is no function 'ff'; did you mean 'f'?"
+    assert mistakes(folder, stages, "prdo") == ["6: stage 'prdo' is not in this file; did you mean 'prod'?", absent]
+    assert mistakes(folder, stages, "prod") == [absent]
+    assert mistakes(folder, stages) == [absent], "also where that stage is not the chosen one"
+    misspelt = stages.replace("ff: {}", "f: {memry: 64MiB}")
+    known = "9: 'memry' is not a field of function 'f'"
+    assert mistakes(folder, misspelt, "prod") == [f"{known}; did you mean 'memory'?"], "once"
+    assert mistakes(folder, misspelt) == [f"{known} of stage 'prod'; did you mean 'memory'?"]
     assert mistakes(folder, MINIMAL, "prod") == ["1: stage 'prod' is not in this file; stages are none"]
 
 

@@ -85,7 +85,8 @@ def test_functions_call_on_and_a_circle_is_cut_off(platform: Platform) -> None:
             return found if found and found[-1]["error"] == "loop_detected" else []
 
         found = wait_until(chain, "the circle to be cut off", 60, every_s=0.5)
-        assert [one["hops"] for one in found] == list(range(34))
+        # The function that was refused has failed by that, and may have tried again.
+        assert sorted({one["hops"] for one in found}) == list(range(34))
         assert found[0]["origin"] == "function round"
         assert found[-1]["state"] == "failed"
     finally:

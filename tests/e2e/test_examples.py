@@ -97,23 +97,27 @@ def test_reach(deployed: Platform) -> None:
 
 def test_watermark(deployed: Platform) -> None:
     picture = photograph(320, 240)
-    answer = httpx.post(f"{deployed.gateway}/watermark", content=picture, headers={"content-type": "image/png"})
+    answer = httpx.post(
+        f"{deployed.gateway}/watermark", content=picture, headers={"content-type": "image/png"}, verify=False
+    )
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "image/jpeg"
     assert answer.content[:3] == b"\xff\xd8\xff"
     assert jpeg_size(answer.content) == (320, 240)
-    plain = httpx.post(f"{deployed.gateway}/watermark?text=", content=picture, headers={"content-type": "image/png"})
+    plain = httpx.post(
+        f"{deployed.gateway}/watermark?text=", content=picture, headers={"content-type": "image/png"}, verify=False
+    )
     assert plain.content != answer.content
-    refused = httpx.post(f"{deployed.gateway}/watermark", content=b"no picture")
+    refused = httpx.post(f"{deployed.gateway}/watermark", content=b"no picture", verify=False)
     assert refused.status_code == 415
 
 
 def test_node_feed(deployed: Platform) -> None:
-    with httpx.stream("GET", f"{deployed.gateway}/feed/?count=2") as answer:
+    with httpx.stream("GET", f"{deployed.gateway}/feed/?count=2", verify=False) as answer:
         assert answer.headers["content-type"] == "text/event-stream"
         text = "".join(answer.iter_text())
     assert text == "id: 1\ndata: entry 1\ndata: of 2\n\nid: 2\ndata: entry 2\ndata: of 2\n\n"
-    assert httpx.get(f"{deployed.gateway}/feed/summary?count=7").json()["count"] == 7
+    assert httpx.get(f"{deployed.gateway}/feed/summary?count=7", verify=False).json()["count"] == 7
     assert "serving 7 entries" in run(deployed, "logs", "node-feed")
 
 
@@ -130,7 +134,7 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def test_flask_application(deployed: Platform) -> None:
-    with httpx.Client(base_url=deployed.gateway, trust_env=False) as http:
+    with httpx.Client(base_url=deployed.gateway, trust_env=False, verify=False) as http:
         assert "Guest book" in http.get("/guestbook/").text
         assert http.post("/guestbook/", data={"entry": ""}).status_code == 400
         signed = http.post("/guestbook/", data={"entry": "<b>Ada</b>"})
@@ -141,7 +145,7 @@ def test_flask_application(deployed: Platform) -> None:
 
 
 def test_fastapi_application(deployed: Platform) -> None:
-    with httpx.Client(base_url=deployed.gateway, trust_env=False) as http:
+    with httpx.Client(base_url=deployed.gateway, trust_env=False, verify=False) as http:
         answer = http.post("/weather/convert", json={"station": "north", "celsius": 0.0}, params={"to": "fahrenheit"})
         assert answer.json() == {"station": "north", "fahrenheit": 32.0}
         refused = http.post("/weather/convert", json={"station": "north", "celsius": -300})
@@ -157,10 +161,12 @@ def test_fastapi_application(deployed: Platform) -> None:
 
 
 def test_a_shell_script(deployed: Platform) -> None:
-    answer = httpx.post(f"{deployed.gateway}/words", content="the cat and the dog and the bird", trust_env=False)
+    answer = httpx.post(
+        f"{deployed.gateway}/words", content="the cat and the dog and the bird", trust_env=False, verify=False
+    )
     assert answer.text == "3 the\n2 and\n1 bird\n1 cat\n1 dog\n"
     assert answer.headers["content-type"].startswith("text/plain")
-    refused = httpx.post(f"{deployed.gateway}/words", trust_env=False)
+    refused = httpx.post(f"{deployed.gateway}/words", trust_env=False, verify=False)
     assert refused.status_code == 502
     assert refused.json()["code"] == "function_raised"
     told = run(deployed, "logs", "words")
@@ -169,7 +175,7 @@ def test_a_shell_script(deployed: Platform) -> None:
 
 
 def test_wordcount_in_webassembly(deployed: Platform) -> None:
-    with httpx.Client(base_url=deployed.gateway, trust_env=False) as http:
+    with httpx.Client(base_url=deployed.gateway, trust_env=False, verify=False) as http:
         answer = http.post("/wordcount", content="one two\nthree\n" * 20_000)
         assert answer.headers["content-type"] == "application/json"
         assert answer.json() == {"lines": 40_000, "words": 60_000, "bytes": 280_000}
@@ -180,7 +186,7 @@ def test_wordcount_in_webassembly(deployed: Platform) -> None:
 
 
 def test_words_in_java(deployed: Platform) -> None:
-    with httpx.Client(base_url=deployed.gateway, trust_env=False, timeout=60) as http:
+    with httpx.Client(base_url=deployed.gateway, trust_env=False, verify=False, timeout=60) as http:
         answer = http.post("/java-words", content="to be or not to be", headers={"content-type": "text/plain"})
         assert (answer.status_code, answer.json()) == (200, {"be": 2, "not": 1, "or": 1, "to": 2})
         refused = http.post("/java-words", content="")
@@ -190,7 +196,7 @@ def test_words_in_java(deployed: Platform) -> None:
 
 
 def test_a_site_in_an_image(deployed: Platform) -> None:
-    with httpx.Client(base_url=deployed.gateway, trust_env=False) as http:
+    with httpx.Client(base_url=deployed.gateway, trust_env=False, verify=False) as http:
         assert "Served from an OCI image" in http.get("/image-site/").text
         about = http.get("/image-site/cgi-bin/about").text
         assert about == "greeting: from fuyun.yaml\nuser: 1000\nfolder: /srv/cgi-bin\n"
@@ -227,7 +233,7 @@ def test_templates_can_be_deployed_at_once(platform: Platform, template: str) ->
 
 
 def test_chat_over_websockets(deployed: Platform) -> None:
-    assert "<title>Chat" in httpx.get(f"{deployed.gateway}/chat/").text
+    assert "<title>Chat" in httpx.get(f"{deployed.gateway}/chat/", verify=False).text
     base = deployed.gateway.replace("http", "ws", 1)
     with connect(f"{base}/chat/rooms/lobby?name=Ada", proxy=None) as ada:
         ada.send("hello")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -14,10 +13,11 @@ import pytest
 
 from tests.running import Platform
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow_lane, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow_lane, pytest.mark.timeout(300)]
 
-LOAD_S = 20.0
 CLIENTS = 8
+#: Answers in each phase: enough for weights of 90 to 10 to show.
+FEW, MANY = 50, 500
 
 
 def source(version: int) -> str:
@@ -34,7 +34,9 @@ class Load:
         self.good: Counter[int] = Counter()  # good answers by client
 
     async def client(self, number: int = 0) -> None:
-        async with httpx.AsyncClient(headers={"authorization": f"Bearer {self.key}"}, trust_env=False) as http:
+        async with httpx.AsyncClient(
+            headers={"authorization": f"Bearer {self.key}"}, trust_env=False, verify=False
+        ) as http:
             while not self.stopping:
                 phase = self.phase
                 answer = await http.post(self.url, content=b"{}", timeout=20.0)
@@ -44,6 +46,11 @@ class Load:
                 self.good[number] += 1
                 if phase == self.phase:
                     self.answers[phase, answer.json()["version"]] += 1
+
+    async def answered(self, phase: str, count: int) -> None:
+        """Wait until so many answers were counted under the phase, or one failed."""
+        while sum(found for (when, _), found in self.answers.items() if when == phase) < count and not self.failures:
+            await asyncio.sleep(0.01)
 
     async def all_served(self, clients: int = CLIENTS) -> None:
         """Wait until every client has had two good answers more: the later one was asked for after this began."""
@@ -72,28 +79,30 @@ def test_rollout_and_rollback_fail_nothing(platform: Platform) -> None:
     load = Load(f"{platform.url('rolling')}:live", platform.key)
     alias = f"{platform.api}/v1/namespaces/default/functions/rolling/aliases/live"
 
-    async def step(phase: str, seconds: float) -> None:
+    async def step(phase: str, answers: int) -> None:
         load.phase = phase
-        await asyncio.sleep(seconds)
+        await load.answered(phase, answers)
 
     async def main() -> None:
         headers: Any = {"authorization": f"Bearer {platform.key}"}
-        async with httpx.AsyncClient(headers=headers, trust_env=False) as http, asyncio.TaskGroup() as clients:
-            began = time.monotonic()
+        async with (
+            httpx.AsyncClient(headers=headers, trust_env=False, verify=False) as http,
+            asyncio.TaskGroup() as clients,
+        ):
             for _ in range(CLIENTS):
                 clients.create_task(load.client())
             try:
-                await step("v1", 3)
+                await step("v1", FEW)
                 load.phase = "moving"
                 await put_alias(http, alias, (1, 90), (2, 10))
-                await step("10", 8)
+                await step("10", MANY)
                 load.phase = "moving"
                 await put_alias(http, alias, (2, 100))
-                await step("100", 4)
+                await step("100", FEW)
                 load.phase = "moving"
                 answer = await http.post(f"{alias}/rollback")
                 assert answer.is_success, answer.text
-                await step("back", max(2.0, LOAD_S - (time.monotonic() - began)))
+                await step("back", MANY)
             finally:
                 load.stopping = True
 
@@ -101,7 +110,6 @@ def test_rollout_and_rollback_fail_nothing(platform: Platform) -> None:
     platform.remove("rolling")
 
     assert load.failures == []
-    assert sum(load.answers.values()) > 1000  # and each phase its share, on a machine that does other work as well
     assert load.answers["v1", 2] == 0
     assert load.answers["100", 1] == 0
     total = load.answers["10", 1] + load.answers["10", 2]
@@ -161,7 +169,10 @@ def test_a_rollout_with_kills_and_reloads_in_the_middle(platform: Platform) -> N
 
     async def main() -> None:
         headers = {"authorization": f"Bearer {platform.key}"}
-        async with httpx.AsyncClient(headers=headers, trust_env=False) as http, asyncio.TaskGroup() as clients:
+        async with (
+            httpx.AsyncClient(headers=headers, trust_env=False, verify=False) as http,
+            asyncio.TaskGroup() as clients,
+        ):
             for number in range(CLIENTS):
                 clients.create_task(load.client(number))
 

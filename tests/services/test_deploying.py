@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ async def test_a_build_that_fails_stops_the_deployment(tmp_path: Path) -> None:
 async def test_code_that_is_no_python_is_told_before_it_is_loaded(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         await b.deploy(code=await b.upload(app__py="def handler(:\n"))
-        assert any(line.startswith("building: not valid python3") and "app.py" in line for line in b.lines)
+        assert any(re.fullmatch(r"building: not valid python3\.\d+: app\.py", line) for line in b.lines), b.lines
 
 
 async def test_secrets_reach_the_warm_up_and_a_missing_one_stops_it(tmp_path: Path) -> None:

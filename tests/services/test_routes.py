@@ -68,6 +68,15 @@ def test_a_near_miss_is_pointed_out() -> None:
     assert "'live'" in caught.value.hint
 
 
+@pytest.mark.parametrize("path", ["/fn/default/nope", "/fn/default/f:nope", "/fn/default/%66:nope/below"])
+def test_a_name_that_is_missing_says_of_whom_it_would_be(path: str) -> None:
+    """The gateway asks for a key of that namespace before it tells."""
+    with pytest.raises(NotFound) as caught:
+        table(lambda c: c.put("f")).match(path)
+    assert caught.value.fields["namespace"] == "default"
+    assert caught.value.fields["function"] == ("f" if ":" in path else "nope")
+
+
 def test_trigger_paths() -> None:
     cors = Cors(allow_origins=("https://a",))
     routes = table(

@@ -194,7 +194,7 @@ def _carry_out(platform: Platform, plan: Plan, wish: Wish, progress: Progress) -
         progress.done(told)
         return version
     size = len(plan.archive)
-    uploading = f"uploading {_about(size)}"
+    uploading = f"uploading {output.about(size)}"
     progress.step(uploading)
     uploaded = platform.upload(plan.archive, lambda sent: progress.part(uploading, sent, size))
     release = Release(
@@ -206,15 +206,8 @@ def _carry_out(platform: Platform, plan: Plan, wish: Wish, progress: Progress) -
         description=wish.description,
     )
     version = platform.deploy(name, release, progress.step)
-    progress.done(f"deployed, version {version.qualifier}, {_about(len(plan.archive))} of code")
+    progress.done(f"deployed, version {version.qualifier}, {output.about(len(plan.archive))} of code")
     return version
-
-
-def _about(size_bytes: int) -> str:
-    for unit, factor in (("MiB", 2**20), ("KiB", 2**10)):
-        if size_bytes >= factor:
-            return f"{size_bytes / factor:.1f} {unit}"
-    return f"{size_bytes} bytes"
 
 
 def _urls(gateway: str, namespace: str, function: ProjectFunction, alias: str) -> list[dict[str, str]]:

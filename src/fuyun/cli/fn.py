@@ -138,7 +138,7 @@ def _show(version: Version) -> None:
                 ),
             ),
             *(("trigger", trigger) for trigger in triggers),
-            ("code", f"{version.code.digest[:12]} ({format_size(version.code.size_bytes)})"),
+            ("code", f"{version.code.digest[:12]} ({output.about(version.code.size_bytes)})"),
             ("layers", ", ".join(spec.layers)),
             ("mounted", ", ".join(layer.digest[:12] for layer in version.layers)),
             ("created", output.when(version.created_s)),

@@ -47,7 +47,8 @@ def create(
         key, token = platform.create_key(name, role, expires_s=expires_s)
     if json:
         return output.as_json({"key": key, "token": token})
-    output.words(f"key {key.id}: {key.role} of {key.namespace}. This is its token; it is not shown again.")
+    until = f", until {output.when(key.expires_s)}" if key.expires_s else ""
+    output.words(f"key {key.id}: {key.role} of {key.namespace}{until}. This is its token; it is not shown again.")
     output.data(token)
 
 

@@ -101,6 +101,14 @@ def when(at_s: float) -> str:
     return datetime.fromtimestamp(at_s).astimezone().isoformat(" ", "seconds") if at_s else ""
 
 
+def about(size_bytes: int) -> str:
+    """A size for people, to one decimal."""
+    for unit, factor in (("MiB", 2**20), ("KiB", 2**10)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.1f} {unit}"
+    return f"{size_bytes} bytes"
+
+
 def _cell(value: Any) -> str:
     text = "yes" if value is True else "no" if value is False else str(value)
     return text.replace("\t", " ").replace("\n", " ")

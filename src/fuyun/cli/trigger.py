@@ -13,7 +13,9 @@ from fuyun.cli.session import JsonOption, NamespaceOption, command, connect, nou
 if TYPE_CHECKING:
     from fuyun.client.deliveries import TriggerStatus
 
-FunctionArgument = Annotated[str, typer.Argument(metavar="FUNCTION", autocompletion=function_names)]
+FunctionArgument = Annotated[
+    str, typer.Argument(metavar="FUNCTION", help="Whose it is.", autocompletion=function_names)
+]
 NameArgument = Annotated[str, typer.Argument(metavar="TRIGGER", help="As `fuyun trigger list` shows it.")]
 
 

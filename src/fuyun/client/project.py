@@ -6,7 +6,7 @@ Every problem of the file is reported at once, as `file:line: what is wrong; wha
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,16 +105,17 @@ class _Loader:
         )
         assert isinstance(top, Table)
         self._fields.check_names(top, PROJECT_FIELDS, "a project", extensions=True)
-        overrides = self._stage(stages, stage_asked)
+        functions = top.values.get("functions")
+        overrides = self._stage(stages, stage_asked, functions.values if isinstance(functions, Table) else ())
         name = self._name(top, "name", "project")
         if "name" not in top.values:
             self._problems.add(top.line, "a project needs 'name': write `name: my-project`")
         namespace = self._name(top, "namespace", "namespace")
         if overrides is not None and "namespace" in overrides.values:
             namespace = self._name(overrides, "namespace", "namespace")
-        functions = self._functions(top, overrides)
+        found = self._functions(top, overrides)
         self._problems.raise_any()
-        return Project(file=self._file, name=name, namespace=namespace, stage=self._filling.stage, functions=functions)
+        return Project(file=self._file, name=name, namespace=namespace, stage=self._filling.stage, functions=found)
 
     def _name(self, table: Table, field: str, kind: str) -> str:
         value = table.values.get(field)
@@ -129,8 +130,8 @@ class _Loader:
             self._problems.add(table.lines[field], f"{exc.detail}; {exc.hint}")
             return ""
 
-    def _stage(self, stages: list[yaml.Node], asked: bool) -> Table | None:
-        """The chosen stage's section; the names of the other sections' fields are checked as well."""
+    def _stage(self, stages: list[yaml.Node], asked: bool, names: Collection[str]) -> Table | None:
+        """The chosen stage's section; the names of the other sections' fields and functions are checked as well."""
         chosen: Table | None = None
         known: list[str] = []
         for key, value in stages[0].value if stages and isinstance(stages[0], yaml.MappingNode) else []:
@@ -143,9 +144,8 @@ class _Loader:
                 continue
             self._fields.check_names(section, STAGE_FIELDS, f"stage {stage!r}")
             functions = section.values.get("functions")
-            for name, override in functions.values.items() if isinstance(functions, Table) else []:
-                if isinstance(override, Table):
-                    self._fields.check_names(override, FUNCTION_FIELDS, f"function {name!r} of stage {stage!r}")
+            if isinstance(functions, Table):
+                self._check_overrides(functions, names, stage)
             if stage == self._filling.stage:
                 chosen = section
         if stages and not isinstance(stages[0], yaml.MappingNode):
@@ -156,6 +156,16 @@ class _Loader:
             line = stages[0].start_mark.line if stages else 1
             self._problems.add(line, f"stage {self._filling.stage!r} is not in this file; {then}")
         return chosen
+
+    def _check_overrides(self, functions: Table, names: Collection[str], stage: str) -> None:
+        """A stage may change only functions that exist; the chosen one's fields are checked where they are merged."""
+        for name, override in functions.values.items():
+            if name not in names:
+                close = nearest(name, names)
+                then = f"; did you mean {close!r}?" if close else "; a stage changes functions, it does not add any"
+                self._problems.add(functions.lines[name], f"there is no function {name!r}{then}")
+            elif isinstance(override, Table) and stage != self._filling.stage:
+                self._fields.check_names(override, FUNCTION_FIELDS, f"function {name!r} of stage {stage!r}")
 
     def _functions(self, top: Table, overrides: Table | None) -> dict[str, ProjectFunction]:
         table = top.values.get("functions")
@@ -168,11 +178,6 @@ class _Loader:
         if changes is not None and not isinstance(changes, Table):
             self._problems.add(changes.line, "'functions' of a stage takes NAME: {field: value}")
         by_name = changes if isinstance(changes, Table) else Table(0)
-        for name in by_name.values:
-            if name not in table.values:
-                close = nearest(name, table.values)
-                then = f"; did you mean {close!r}?" if close else "; a stage changes functions, it does not add any"
-                self._problems.add(by_name.lines[name], f"there is no function {name!r}{then}")
         found = {}
         for name, value in table.values.items():
             function = self._function(name, value, table.lines[name], by_name.values.get(name))

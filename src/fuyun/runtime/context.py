@@ -70,6 +70,25 @@ class Context:
         return int(self._head.get("attempt", 1))
 
     @property
+    def delivery(self) -> str:
+        """Id of the asynchronous invocation that this is an attempt of, the same in every attempt; "" when somebody
+        waits for the answer."""
+        return self._field("fuyun-delivery")
+
+    @property
+    def hops(self) -> int:
+        """Edges (triggers, destinations, asynchronous calls) between this and the event that `trail` names."""
+        return int(self._field("fuyun-hops") or 0)
+
+    @property
+    def trail(self) -> str:
+        """The event or invocation that this follows from, for `fuyun event trail`; "" where it begins something."""
+        return self._field("fuyun-trail")
+
+    def _field(self, name: str) -> str:
+        return next((str(value) for field, value in self._head.get("headers", ()) if field == name), "")
+
+    @property
     def kind(self) -> str:
         """`http` (the event describes a request) or `event` (the event is the payload itself)."""
         return str(self._head.get("kind", "event"))

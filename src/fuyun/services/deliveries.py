@@ -269,6 +269,14 @@ class Deliverer:
             if not order.refused:
                 self._lanes.wait(lane_of(order), one.at_s)
 
+    def forget_all_but(self, functions: set[tuple[str, str]]) -> None:
+        """Drop the counters of functions (namespace, target) that are gone, so that names do not pile up."""
+        self.outcomes = {
+            key: count
+            for key, count in self.outcomes.items()
+            if not key[1].startswith("function:") or key[:2] in functions
+        }
+
     def gauges(self) -> list[LaneGauge]:
         """What waits and runs now."""
         now_s = clock.wall_s()

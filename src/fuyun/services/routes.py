@@ -186,10 +186,18 @@ class RouteTable:
         return route
 
     def resolve(self, namespace: str, function: str, qualifier: str) -> Route:
-        """The route of a name; NotFound. The words do not say whether the namespace exists."""
+        """The route of a name; NotFound, with its `namespace` and `function`. The words do not say whether the
+        namespace exists."""
         routes = self._routes.get((namespace, function))
         if routes is None:
-            raise NotFound(f"no function {namespace}/{function}", kind="function", name=function)
+            raise NotFound(
+                f"no function {namespace}/{function}",
+                hint="`fuyun fn list` shows what there is; `fuyun deploy` adds it",
+                kind="function",
+                name=function,
+                namespace=namespace,
+                function=function,
+            )
         route = routes.get(qualifier or LATEST)
         if route is None:
             close = nearest(qualifier, routes)
@@ -198,6 +206,8 @@ class RouteTable:
                 hint=f"did you mean {close!r}?" if close else "`fuyun fn versions` and `fuyun alias list` show them",
                 kind="qualifier",
                 name=qualifier,
+                namespace=namespace,
+                function=function,
             )
         return route
 

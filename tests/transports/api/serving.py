@@ -90,6 +90,18 @@ def bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
 
 
+def _event_path(
+    database: Database, invoker: MemoryInvoker, table: RouteTable, scope: Scope, tenants: Tenants
+) -> EventPath:
+    return EventPath.build(
+        Surroundings(
+            database=database, invoker=invoker, table=table, scope=scope, tenants=tenants,
+            random=lambda: 0.5, retention_s=3600.0,
+            most_of=lambda namespace: tenants.quotas(namespace).deliveries, dead_letter_s=3600.0,
+        )
+    )  # fmt: skip
+
+
 @asynccontextmanager
 async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Served]:
     """Serve the API over stores in `root` for the time of the block."""
@@ -111,13 +123,7 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         packages = NpmBuilder(blobs, ProcessRunner(), nodes.get, root / "npm", NpmOptions(args=("--offline",), env={}))
         stack.push_async_callback(packages.close)
         scope = await stack.enter_async_context(Scope("served", lambda error: None))
-        events = EventPath.build(
-            Surroundings(
-                database=database, invoker=invoker, table=table, scope=scope, tenants=tenants,
-                random=lambda: 0.5, retention_s=3600.0,
-                most_of=lambda namespace: tenants.quotas(namespace).deliveries, dead_letter_s=3600.0,
-            )
-        )  # fmt: skip
+        events = _event_path(database, invoker, table, scope, tenants)
         await events.open(stack)
 
         async def reload(namespace: str, function: str) -> None:
@@ -139,8 +145,7 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
             functions=Functions(catalog, tenants, reload, host.forget),
             invoker=invoker, measures=measures, deferring=events.deferring, oversight=events.oversight,
             triggers=events.governing, messaging=events.messaging, flows=events.flows,
-            gauges=lambda: holder[0].gauges,
-            plan_of=host.plan_of,
+            gauges=lambda: holder[0].gauges, plan_of=host.plan_of,
             inventory=host.inventory,
             unready=lambda: holder[0].unready,
             limits=limits or Limits(),
@@ -149,21 +154,11 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         port = await server.start()
         stack.push_async_callback(server.stop, 5.0)
         url = f"http://127.0.0.1:{port}"
-        http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, headers=bearer(key), trust_env=False))
-        holder.append(
-            Served(
-                url=url,
-                key=key,
-                http=http,
-                tenants=tenants,
-                store=store,
-                catalog=catalog,
-                blobs=blobs,
-                invoker=invoker,
-                host=host,
-                measures=measures,
-                queues=events.messaging.queues,
-                server=server,
-            )
-        )
+        client = httpx.AsyncClient(base_url=url, headers=bearer(key), trust_env=False, verify=False)
+        http = await stack.enter_async_context(client)
+        found = Served(
+            url=url, key=key, http=http, tenants=tenants, store=store, catalog=catalog, blobs=blobs, invoker=invoker,
+            host=host, measures=measures, queues=events.messaging.queues, server=server,
+        )  # fmt: skip
+        holder.append(found)
         yield holder[0]

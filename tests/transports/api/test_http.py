@@ -220,6 +220,14 @@ async def test_a_taken_port_is_refused_with_a_hint(api: Served) -> None:
     assert "--api-port" in caught.value.hint
 
 
+@pytest.mark.parametrize("host", ["203.0.113.1", "not a host"])
+async def test_an_address_of_another_machine_is_refused_with_a_hint(api: Served, host: str) -> None:
+    with pytest.raises(HostUnable) as caught:
+        await ApiServer(api.server.app, host, 0).start()
+    assert "--host" in caught.value.hint
+    assert "--api-port" not in caught.value.hint
+
+
 async def test_stopping_lets_requests_finish_and_ends_the_rest(tmp_path: Path) -> None:
     async with served(tmp_path) as api:
         release = asyncio.Event()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -89,6 +90,36 @@ async def test_what_is_now_is_gauged(api: Served) -> None:
     assert found["fuyun_start_memory_bytes", frozenset()] == 1024
     assert found["fuyun_start_memory_limit_bytes", frozenset()] == 4096
     assert found["process_resident_memory_bytes", frozenset()] > 1e6
+
+
+async def test_a_tenant_reads_its_own_and_a_stranger_none(api: Served) -> None:
+    await api.http.post("/v1/namespaces", json={"name": "team-a"})
+    for name in ("default", "team-a"):
+        api.measures.tally(name, "hello").count("ok", "blank", 0.1, 0.1)
+    pools = [PoolGauge(namespace=name, function="f", version="1", states={}, queue=0) for name in ("default", "team-a")]
+    refusals = {(name, "hello", "tcp"): 1 for name in ("default", "team-a")}
+    api.gauges = Gauges(pools=tuple(pools), network_refused=refusals)
+
+    async def shown(headers: dict[str, str]) -> dict[str, set[str]]:
+        """Namespaces by the families that have them, of a caller with only these headers."""
+        async with httpx.AsyncClient(base_url=api.url, trust_env=False) as stranger:
+            answer = await stranger.get("/metrics", headers=headers)
+        assert answer.status_code == 200
+        assert "fuyun_build_info" in answer.text
+        families = text_string_to_metric_families(answer.text)
+        found = {f.name: {s.labels["namespace"] for s in f.samples if "namespace" in s.labels} for f in families}
+        return {name: namespaces for name, namespaces in found.items() if namespaces}
+
+    assert await shown({}) == {}
+    every = {
+        *("fuyun_invocations", "fuyun_cold_starts", "fuyun_billed_gb_seconds", "fuyun_invocation_duration_seconds"),
+        *("fuyun_instances", "fuyun_queue_length", "fuyun_inflight", "fuyun_network_refused"),
+    }
+    assert await shown(bearer(await api.token("team-a", "viewer"))) == {name: {"team-a"} for name in every}
+    assert await shown(dict(api.http.headers)) == {name: {"default", "team-a"} for name in every}
+    refused = await api.http.get("/metrics", headers=bearer(await api.token("team-a", "invoker")))
+    unknown = await api.http.get("/metrics", headers=bearer("fk_none_1"))
+    assert (refused.status_code, unknown.status_code) == (403, 401)
 
 
 async def test_status_shows_a_tenant_its_own(api: Served) -> None:

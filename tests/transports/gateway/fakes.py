@@ -184,7 +184,7 @@ class FakeInvoker:
     ) -> None:
         route = Route(
             namespace="default",
-            function=base.strip("/") or "root",
+            function=base.removeprefix("/fn/default").strip("/") or "root",
             qualifier="live",
             base=base,
             auth=auth,
@@ -200,6 +200,9 @@ class FakeInvoker:
         for base, (route, _) in self.routes.items():
             if path == base or path.startswith(base + "/"):
                 return route
+        if path.startswith("/fn/"):
+            _, _, namespace, function = path.split("/")
+            raise NotFound(f"no function {path}", kind="function", namespace=namespace, function=function)
         raise NotFound(f"nothing is served at {path}", hint="list what is with `fuyun fn list`", kind="route")
 
     def resolve(self, namespace: str, function: str, qualifier: str) -> Route:

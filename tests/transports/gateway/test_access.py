@@ -65,6 +65,30 @@ def test_keys() -> None:
     run(main)
 
 
+def test_only_a_key_of_the_namespace_learns_which_names_it_has() -> None:
+    """Everyone else is told the same of a name that is there and of one that is not, headers included."""
+
+    async def main() -> None:
+        invoker = FakeInvoker()
+        invoker.add("/fn/default/there", hello, auth="key")
+
+        async def told(path: str, **headers: str) -> tuple[int, dict[str, object], list[tuple[str, str]]]:
+            (answer,) = await ask(invoker, request("GET", path, **headers, **LAST))
+            varying = {"date", "fuyun-request-id", "content-length"}
+            body = {**json.loads(answer.body), "request_id": ""} if answer.status >= 400 else {}
+            return answer.status, body, [field for field in answer.headers if field[0].lower() not in varying]
+
+        for key in ({}, {"Fuyun_Key": "fk_nobody_1"}, {"Fuyun_Key": "fk_o_1"}, {"Authorization": "Basic eDp5"}):
+            there = await told("/fn/default/there", **key)
+            gone = await told("/fn/default/gone", **key)
+            assert json.loads(json.dumps(gone).replace("/gone", "/there")) == json.loads(json.dumps(there))
+            assert there[0] in (401, 403)
+        assert (await told("/fn/default/gone", Fuyun_Key="fk_a_1"))[0] == 404
+        assert (await told("/nowhere"))[0] == 404
+
+    run(main)
+
+
 def test_a_public_function_gets_its_own_authorization_but_never_a_fuyun_key() -> None:
     async def main() -> None:
         invoker = FakeInvoker()
@@ -91,7 +115,7 @@ def test_a_revoked_key_ends_at_once_on_an_open_connection() -> None:
         gateway = Gateway(invoker, look_up)
         base = f"http://127.0.0.1:{await gateway.start()}"
         try:
-            async with httpx.AsyncClient(base_url=base, headers={"Fuyun-Key": "fk_a_1"}) as client:
+            async with httpx.AsyncClient(base_url=base, headers={"Fuyun-Key": "fk_a_1"}, verify=False) as client:
                 assert (await client.get("/f")).status_code == 200
                 valid.clear()
                 assert (await client.get("/f")).status_code == 401

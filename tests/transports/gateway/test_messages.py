@@ -75,7 +75,7 @@ def test_httpx_over_one_connection() -> None:
         invoker = echo_invoker()
         async with (
             serving(invoker) as (gateway, port),
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", verify=False) as client,
         ):
             for size in (0, 1, 65536, 65537, 500_000):
                 answer = await client.post("/f", content=bytes(size))

@@ -282,7 +282,7 @@ class UvBuilder:
 
             def hear(line: str) -> None:
                 if found := _BROKEN.match(line):
-                    broken.append(found[1])
+                    broken.append(found[1].removeprefix(f"{room.out}/"))
 
             argv = [python.executable, "-I", "-S", "-m", "compileall", "-q", "-f", "--invalidation-mode"]
             try:

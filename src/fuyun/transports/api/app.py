@@ -39,8 +39,6 @@ from fuyun.transports.api import (
 )
 from fuyun.transports.api.calls import Life, Limits, Services
 from fuyun.transports.api.dispatch import Envelope, PathApp, no_route
-from fuyun.transports.api.flowmetrics import FlowCollector
-from fuyun.transports.api.queuemetrics import QueueCollector
 from fuyun.transports.api.table import Endpoint
 
 __all__ = ["ENDPOINTS", "Limits", "Services", "create_app"]
@@ -78,9 +76,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 def create_app(services: Services) -> Starlette:
     """The application over `services`. Serve it with `server.ApiServer`."""
     scope = Scope("api-work", lambda exc: log.error("background work of the API failed", exc_info=exc))
-    life = Life(scope, metrics.registry_of(services.measures, services.gauges))
-    life.registry.register(QueueCollector(services.messaging))
-    life.registry.register(FlowCollector(services.flows))
+    life = Life(scope)
     app = Starlette(routes=_routes(services, life), middleware=[Middleware(Envelope)])
     app.router.redirect_slashes = False
     app.router.default = _nothing_here

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import msgspec
-from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 
 from fuyun.base.tasks import Scope
@@ -95,11 +94,10 @@ class Answer:
 
 
 class Life:
-    """The application's own life: tasks that outlive a request, streams that end when it closes, and its metrics."""
+    """The application's own life: tasks that outlive a request, and streams that end when it closes."""
 
-    def __init__(self, scope: Scope, registry: CollectorRegistry) -> None:
+    def __init__(self, scope: Scope) -> None:
         self.scope = scope
-        self.registry = registry
         self.closing = False
         self.streams: set[Callable[[], None]] = set()  # each ends one open stream
         self.quotas = asyncio.Lock()  # makes comparing a namespace's revision and changing it one step

@@ -12,21 +12,25 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 import fuyun
-from fuyun.domain.errors import Unavailable
+from fuyun.domain.errors import Forbidden, Unavailable
 from fuyun.services.gauges import Gauges, StartBudget, merged
 from fuyun.services.measures import BUCKETS_S, Durations, Measures, Tally
 from fuyun.transports.api.calls import Call
-from fuyun.transports.api.table import OPEN, Endpoint, Success
+from fuyun.transports.api.flowmetrics import FlowCollector
+from fuyun.transports.api.queuemetrics import QueueCollector
+from fuyun.transports.api.table import KEY_OR_NONE, Endpoint, Success
 
 _STATES = ("starting", "ready", "busy", "draining")
 
 
 class PlatformCollector(Collector):
-    """Turns the platform's plain counters into metric families at scrape time."""
+    """Turns the platform's plain counters into metric families at scrape time: of the functions of the namespace
+    `seen` (`*` all, "" none), and of the platform as a whole."""
 
-    def __init__(self, measures: Measures, gauges: Callable[[], Gauges]) -> None:
+    def __init__(self, measures: Measures, gauges: Callable[[], Gauges], seen: str) -> None:
         self._measures = measures
         self._gauges = gauges
+        self._seen = seen
 
     def collect(self) -> Iterator[Metric]:
         """All families, in a stable order."""
@@ -36,9 +40,13 @@ class PlatformCollector(Collector):
 
     def _tallies(self) -> list[tuple[tuple[str, str], Tally]]:
         """Of functions that ran, by name."""
+        tallies = self._measures.tallies.items()
         return sorted(
-            (item for item in self._measures.tallies.items() if item[1].invocations), key=lambda item: item[0]
+            (item for item in tallies if item[1].invocations and self._sees(item[0][0])), key=lambda item: item[0]
         )
+
+    def _sees(self, namespace: str) -> bool:
+        return self._seen in ("*", namespace)
 
     def _counters(self) -> Iterator[Metric]:
         invocations = CounterMetricFamily(
@@ -78,7 +86,7 @@ class PlatformCollector(Collector):
         instances = GaugeMetricFamily("fuyun_instances", "Instances by state", labels=[*names, "state"])
         queue = GaugeMetricFamily("fuyun_queue_length", "Requests waiting for an instance", labels=names)
         inflight = GaugeMetricFamily("fuyun_inflight", "Requests inside instances", labels=names)
-        for pool in merged(gauges.pools):
+        for pool in merged(tuple(pool for pool in gauges.pools if self._sees(pool.namespace))):
             labels = [pool.namespace, pool.function, pool.version]
             for state in sorted({*_STATES, *pool.states}):
                 instances.add_metric([*labels, state], pool.states.get(state, 0))
@@ -95,31 +103,32 @@ class PlatformCollector(Collector):
             labels=["namespace", "function", "protocol"],
         )
         for told, count in sorted(gauges.network_refused.items()):
-            refused.add_metric(list(told), count)
+            if self._sees(told[0]):
+                refused.add_metric(list(told), count)
         yield refused
         yield from _budget(gauges.budget)
-        yield from _deliveries(gauges)
+        yield from self._deliveries(gauges)
         build = GaugeMetricFamily("fuyun_build_info", "Always 1; its label is the version", labels=["version"])
         build.add_metric([fuyun.__version__], 1)
         yield build
 
-
-def _deliveries(gauges: Gauges) -> Iterator[Metric]:
-    names = ["namespace", "target"]
-    waiting = GaugeMetricFamily("fuyun_deliveries_waiting", "Deliveries that wait", labels=names)
-    running = GaugeMetricFamily("fuyun_deliveries_running", "Deliveries that run", labels=names)
-    late = GaugeMetricFamily("fuyun_deliveries_late_seconds", "How long the first has been due", labels=names)
-    for lane in gauges.lanes:
-        labels = [lane.namespace, lane.target]
-        waiting.add_metric(labels, lane.waiting)
-        running.add_metric(labels, lane.running)
-        late.add_metric(labels, lane.late_s)
-    ended = CounterMetricFamily(
-        "fuyun_deliveries", "Attempts of deliveries, by the state they led to", labels=[*names, "state"]
-    )
-    for told, count in sorted(gauges.outcomes.items()):
-        ended.add_metric(list(told), count)
-    yield from (waiting, running, late, ended)
+    def _deliveries(self, gauges: Gauges) -> Iterator[Metric]:
+        names = ["namespace", "target"]
+        waiting = GaugeMetricFamily("fuyun_deliveries_waiting", "Deliveries that wait", labels=names)
+        running = GaugeMetricFamily("fuyun_deliveries_running", "Deliveries that run", labels=names)
+        late = GaugeMetricFamily("fuyun_deliveries_late_seconds", "How long the first has been due", labels=names)
+        for lane in (lane for lane in gauges.lanes if self._sees(lane.namespace)):
+            labels = [lane.namespace, lane.target]
+            waiting.add_metric(labels, lane.waiting)
+            running.add_metric(labels, lane.running)
+            late.add_metric(labels, lane.late_s)
+        ended = CounterMetricFamily(
+            "fuyun_deliveries", "Attempts of deliveries, by the state they led to", labels=[*names, "state"]
+        )
+        for told, count in sorted(gauges.outcomes.items()):
+            if self._sees(told[0]):
+                ended.add_metric(list(told), count)
+        yield from (waiting, running, late, ended)
 
 
 def _budget(budget: StartBudget) -> Iterator[Metric]:
@@ -145,19 +154,21 @@ def _cumulated(durations: Durations) -> list[tuple[str, float]]:
     return buckets
 
 
-def registry_of(measures: Measures, gauges: Callable[[], Gauges]) -> CollectorRegistry:
-    """A registry of the platform's own: families of `PlatformCollector`, and those of its process."""
+async def _scrape(call: Call) -> Response:
+    seen = ""
+    if call.asking is not None:
+        seen = call.asking.namespace
+        call.asking.require("read", seen)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(PlatformCollector(measures, gauges))
+    registry.register(PlatformCollector(call.services.measures, call.services.gauges, seen))
+    registry.register(FlowCollector(call.services.flows, seen))
+    if seen == "*":
+        with contextlib.suppress(Unavailable):  # while the store goes down: what was known last
+            await call.services.messaging.queues.refresh()
+        registry.register(QueueCollector(call.services.messaging))
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
-    return registry
-
-
-async def _scrape(call: Call) -> Response:
-    with contextlib.suppress(Unavailable):  # while the store goes down: what was known last
-        await call.services.messaging.queues.refresh()
-    return Response(generate_latest(call.life.registry), media_type=None, headers={"content-type": CONTENT_TYPE_LATEST})
+    return Response(generate_latest(registry), media_type=None, headers={"content-type": CONTENT_TYPE_LATEST})
 
 
 ENDPOINTS = (
@@ -165,9 +176,10 @@ ENDPOINTS = (
         method="GET",
         path="/metrics",
         run=_scrape,
-        summary="Metrics in the Prometheus text format",
-        permission=OPEN,
+        summary="Metrics in the Prometheus text format: of the platform, and of the functions that a key may read",
+        permission=KEY_OR_NONE,
         tag="health",
         successes=(Success(media=("text/plain",), description="metrics"),),
+        errors=(Forbidden,),
     ),
 )

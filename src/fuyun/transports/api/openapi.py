@@ -60,6 +60,8 @@ REQUEST_HEADERS = {
 
 
 #: Schemas of bodies that are no JSON.
+#: Of permissions that do not ask for a key.
+_SECURITY: dict[str, list[Json]] = {"open": [], "offered": [{}, {"key": []}]}
 _RAW: dict[str, Json] = {ZIP: {"type": "string", "format": "binary"}}
 
 
@@ -130,7 +132,7 @@ def _operation(endpoint: Endpoint, schema_of: dict[int, Json], components: dict[
         "tags": [endpoint.tag],
         "parameters": list(_parameters(endpoint, schema_of, components)),
         "responses": _responses(endpoint, schema_of),
-        "security": [] if endpoint.permission.where == "open" else [{"key": []}],
+        "security": _SECURITY.get(endpoint.permission.where, [{"key": []}]),
     }
     if endpoint.permission.action:
         operation["description"] = f"Needs a key that may {endpoint.permission.action}" + (

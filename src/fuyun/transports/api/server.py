@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 from collections.abc import Iterator
@@ -196,7 +197,11 @@ class ApiServer:
             listener.close()
             raise HostUnable(
                 f"the API cannot listen on {self._host}:{self._port}: {exc.strerror}",
-                hint="another program may hold the port; choose one with --api-port",
+                hint=(
+                    "choose an address of this machine with --host"
+                    if isinstance(exc, socket.gaierror) or exc.errno == errno.EADDRNOTAVAIL
+                    else "another program may hold the port; choose one with --api-port"
+                ),
                 feature="listen",
             ) from exc
         return listener

@@ -23,15 +23,16 @@ _NAME = r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?"
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """Who may call: `open` needs no key, `key` any key, `namespace` a key that may do `action` in the path's namespace,
-    `platform` one that may do it everywhere."""
+    """Who may call: `open` needs no key, `offered` none or a good one, `key` any key, `namespace` a key that may do
+    `action` in the path's namespace, `platform` one that may do it everywhere."""
 
-    where: Literal["open", "key", "namespace", "platform"]
+    where: Literal["open", "offered", "key", "namespace", "platform"]
     action: str = ""
 
 
 OPEN = Permission("open")
 ANY_KEY = Permission("key")
+KEY_OR_NONE = Permission("offered")
 
 
 def in_namespace(action: str) -> Permission:

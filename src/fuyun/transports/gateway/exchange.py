@@ -41,7 +41,6 @@ class Exchange(Reply):
         "_credit",
         "_expected",
         "_fatal",
-        "_fields",
         "_headers",
         "_limit",
         "_local",
@@ -208,7 +207,7 @@ class Exchange(Reply):
                 f"{path} does not take {self._method}", hint="use one of the allowed methods", allowed=sorted(allowed)
             )
         if route.auth == "key":
-            connection.shared.authorise(route, fields)
+            connection.shared.authorise(route.namespace, route.function, fields)
         if self.upgrade and not route.takes_websockets:
             raise Unsupported(
                 "this function takes requests, not WebSocket connections",

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from fuyun.base.ids import new_id
-from fuyun.domain.errors import BadResponse, FuyunError
+from fuyun.domain.errors import BadResponse, Forbidden, FuyunError, Unauthenticated
 from fuyun.services.invoking import Flight
 from fuyun.services.routes import Route
 from fuyun.transports.gateway.answers import (
@@ -44,6 +44,7 @@ class Reply:
         "_delimited",
         "_early",
         "_extra",
+        "_fields",
         "_flight",
         "_http10",
         "_method",
@@ -66,6 +67,7 @@ class Reply:
     upgrade: bool  # a WebSocket was asked for
     _method: str
     _http10: bool
+    _fields: dict[str, str]  # the request's headers
     _route: Route | None
     _flight: Flight | None
     _early: tuple[int, list[tuple[str, str]] | None, bytes] | None  # came while `begin` ran
@@ -255,6 +257,10 @@ class Reply:
         """Write a problem as the whole answer; `cancel` ends a flight that would go on."""
         flight = self._flight
         public = self._route is not None and self._route.auth == "public"
+        if self._route is None:
+            error = self.connection.shared.seen_by(self._fields, error)
+        elif flight is None and isinstance(error, (Unauthenticated, Forbidden)):
+            self._route = None  # its version is not for whom it refuses
         request_id = flight.id if flight is not None else new_id()
         line, lines, body, status = write_problem(error, request_id, public)
         head = self._head(line, f"{lines}Content-Length: {len(body)}\r\n", request_id)

@@ -8,11 +8,10 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Final, final
 
 from fuyun.base import clock
-from fuyun.domain.errors import BadRequest, Unauthenticated
+from fuyun.domain.errors import BadRequest, FuyunError, NotFound, Unauthenticated
 from fuyun.domain.tenants import ROLE_ACTIONS, Principal
 from fuyun.services.deferring import is_asynchronous
 from fuyun.services.invoking import Invoker
-from fuyun.services.routes import Route
 from fuyun.transports.gateway.limits import GatewayLimits
 
 if TYPE_CHECKING:
@@ -90,8 +89,18 @@ class Shared:
             raise BadRequest("a WebSocket cannot be opened asynchronously", hint="leave out Fuyun-Invocation-Type")
         return self.deferred
 
-    def authorise(self, route: Route, fields: dict[str, str]) -> None:
-        """Pass when the request's key (Fuyun-Key, else Authorization) may invoke in the route's namespace.
+    def seen_by(self, fields: dict[str, str], error: FuyunError) -> FuyunError:
+        """What to tell a caller of a request that has no route: which names a namespace lacks is for keys of it, others
+        are told what they would be told of a name that it has."""
+        if isinstance(error, NotFound) and "namespace" in error.fields:
+            try:
+                self.authorise(error.fields["namespace"], error.fields["function"], fields)
+            except FuyunError as refusal:
+                return refusal
+        return error
+
+    def authorise(self, namespace: str, function: str, fields: dict[str, str]) -> None:
+        """Pass when the request's key (Fuyun-Key, else Authorization) may invoke in the namespace.
 
         Raises Unauthenticated without a usable key, Forbidden for one of another namespace or role.
         """
@@ -99,9 +108,7 @@ class Shared:
         if token is None:
             value = fields.get("authorization")
             if value is None:
-                raise Unauthenticated(
-                    f"{route.namespace}/{route.function} needs a key and the request has none", hint=_HINT
-                )
+                raise Unauthenticated(f"{namespace}/{function} needs a key and the request has none", hint=_HINT)
             if value[:7] != "Bearer " and value[:7].lower() != "bearer ":
                 raise Unauthenticated(
                     f"the Authorization scheme {value.partition(' ')[0][:32]!r} is not one the gateway knows",
@@ -109,5 +116,5 @@ class Shared:
                 )
             token = value[7:].strip(" ")
         principal = self._authenticate(token)
-        if principal.role not in _INVOKERS or (principal.namespace != route.namespace and principal.namespace != "*"):
-            principal.require("invoke", route.namespace)
+        if principal.role not in _INVOKERS or (principal.namespace != namespace and principal.namespace != "*"):
+            principal.require("invoke", namespace)

@@ -189,7 +189,7 @@ class Rig:
         """Wait until that many blanks are ready to be taken."""
         async with asyncio.timeout(15):
             while sum(row["blanks"] for row in await self.rows("zygotes")) < count:
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.02)
 
     async def wait_template(self, version: Version, env: dict[str, str] | None = None) -> Instance:
         """Start until one comes from a template; that one."""
@@ -202,7 +202,7 @@ class Rig:
         """Wait until there are that many."""
         async with asyncio.timeout(15):
             while len(rows := await self.rows(kind)) != count:
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.02)
         return rows
 
 
