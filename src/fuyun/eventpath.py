@@ -34,14 +34,13 @@ from fuyun.services.triggers.timer import Timers
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What the event path stands on. `most_of(namespace)`: deliveries that may wait there. `random()` is in [0, 1)."""
+    """What the event path stands on. `random()` is in [0, 1)."""
 
     database: Database
     invoker: Invoker
     table: RouteTable
     scope: Scope
     tenants: Tenants
-    most_of: Callable[[str], int]
     random: Callable[[], float]
     retention_s: float
     dead_letter_s: float
@@ -68,7 +67,7 @@ class EventPath:
     def build(cls, on: Surroundings) -> EventPath:
         """Build everything; nothing runs yet."""
         store, states = SqlDeliveries(on.database), SqlTriggers(on.database)
-        acceptor = Acceptor(store, on.most_of)
+        acceptor = Acceptor(store, lambda namespace: on.tenants.quotas(namespace).deliveries)
         targets = Targets()
         targets.register("function", FunctionTarget(on.invoker, acceptor).send)
         deliverer = Deliverer(store, acceptor, on.invoker, targets, on.random)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import gc
 import hashlib
 import logging
@@ -21,7 +22,6 @@ import structlog
 
 from fuyun.base.tasks import Scope
 from fuyun.domain.errors import HostUnable
-from fuyun.domain.functions import Version
 from fuyun.domain.runtimes import NODES
 from fuyun.drivers.blobs.folder import FolderBlobs
 from fuyun.drivers.builds.images import ImageBuilder
@@ -208,38 +208,26 @@ async def _open_drivers(settings: Settings, stack: AsyncExitStack) -> _Drivers:
     )  # fmt: skip
 
 
-def _event_path(
-    settings: Settings, drivers: _Drivers, tenants: Tenants, dispatcher: Dispatcher, table: RouteTable, scope: Scope
-) -> EventPath:
-    return EventPath.build(
-        Surroundings(
-            database=drivers.database, invoker=dispatcher, table=table, scope=scope, tenants=tenants,
-            most_of=lambda namespace: tenants.quotas(namespace).deliveries, random=Random().random,
-            retention_s=settings.delivery_retention_s, dead_letter_s=settings.dead_letter_s,
-        )
-    )  # fmt: skip
-
-
 async def _make_services(
     settings: Settings, drivers: _Drivers, tenants: Tenants, scope: Scope, stack: AsyncExitStack
 ) -> tuple[Dispatcher, calls.Services, EventPath]:
     """The services; what the transports know themselves is filled in by `_build`."""
     catalog, blobs, store, host = drivers.catalog, drivers.blobs, drivers.store, drivers.host
 
-    async def environment(version: Version) -> dict[str, str]:
-        return await environment_of(tenants, version)
-
     measures = Measures()
     table = RouteTable(catalog)
     dispatcher = Dispatcher(
-        table, host, store, measures, quotas_of=tenants.quotas, environment=environment,
+        table, host, store, measures, quotas_of=tenants.quotas, environment=functools.partial(environment_of, tenants),
         queue_length=settings.queue_length, queue_wait_s=settings.queue_wait_s,
     )  # fmt: skip
     key = await asyncio.to_thread(load_key, settings.data_path / "secret.key", False)
-    events = _event_path(settings, drivers, tenants, dispatcher, table, scope)
-    inward = Inward(
-        dispatcher, Credentials(key, settings.credential_s), deferring=events.deferring, offers=events.offers
-    )
+    around = Surroundings(
+        database=drivers.database, invoker=dispatcher, table=table, scope=scope, tenants=tenants,
+        random=Random().random, retention_s=settings.delivery_retention_s, dead_letter_s=settings.dead_letter_s,
+    )  # fmt: skip
+    events = EventPath.build(around)
+    credentials = Credentials(key, settings.credential_s)
+    inward = Inward(dispatcher, credentials, deferring=events.deferring, offers=events.offers)
     host.attend_by(inward)
     stack.push_async_callback(inward.close)
     await dispatcher.open()

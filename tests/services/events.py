@@ -74,7 +74,7 @@ class Events:
         path = self.path = EventPath.build(
             Surroundings(
                 database=database, invoker=self.platform.dispatcher, table=self.platform.dispatcher._table,
-                scope=self.scope, tenants=tenants, most_of=lambda namespace: self.platform.quotas[namespace].deliveries,
+                scope=self.scope, tenants=tenants,
                 random=self.random.random, retention_s=86400.0, dead_letter_s=14 * 86400.0,
             )
         )  # fmt: skip

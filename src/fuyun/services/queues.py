@@ -68,6 +68,7 @@ class Queues:
         self.lines = Lines()
         self.tallies: dict[tuple[str, str], Tally] = {}
         self.held: list[Queue] = []  # of all namespaces, as `refresh` found them
+        self._specs: dict[tuple[str, str], QueueSpec] = {}  # as far as they were asked for
         self._on_change: list[Callable[[], None]] = []
 
     def start(self, scope: Scope) -> None:
@@ -104,6 +105,7 @@ class Queues:
         return made
 
     def _changed(self) -> None:
+        self._specs = {}  # a new one: what is being read for the old one is lost with it
         for call in self._on_change:
             call()
 
@@ -121,6 +123,15 @@ class Queues:
             close = nearest(name, names)
             hint = f"did you mean {close!r}?" if close else f"create it: fuyun queue create {name}"
             raise NotFound(exc.detail, hint=hint, kind="queue", name=name) from exc
+
+    async def spec_of(self, namespace: str, name: str) -> QueueSpec:
+        """A queue's settings, without counting its messages. NotFound."""
+        specs = self._specs
+        found = specs.get((namespace, name))
+        if found is None:
+            queue, _ = await self.get_queue(namespace, name)
+            found = specs[namespace, name] = queue.spec
+        return found
 
     async def delete_queue(self, principal: Principal, namespace: str, name: str, source: str = "") -> None:
         """With its messages. NotFound, Conflict while something names it."""
@@ -221,7 +232,7 @@ class Queues:
 
     async def take(self, namespace: str, name: str, _qualifier: str, events: Sequence[Event]) -> None:
         """Put events in that the platform sends here. A `services.targets.Sender`."""
-        fifo = (await self._store.get(namespace, name, clock.wall_s()))[0].spec.fifo
+        fifo = (await self.spec_of(namespace, name)).fifo
         outgoing = [Outgoing(event=event, group=group_of(event) if fifo else "") for event in events]
         await self.send(namespace, name, outgoing)
 
@@ -303,6 +314,7 @@ class Queues:
         """The namespace was deleted, and its queues with it."""
         for key in [key for key in self.tallies if key[0] == namespace]:
             del self.tallies[key]
+        self._changed()
 
 
 def _check_batch(count: int, path: str) -> None:

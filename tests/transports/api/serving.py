@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,16 +90,12 @@ def bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
 
 
-def _event_path(
-    database: Database, invoker: MemoryInvoker, table: RouteTable, scope: Scope, tenants: Tenants
-) -> EventPath:
-    return EventPath.build(
-        Surroundings(
-            database=database, invoker=invoker, table=table, scope=scope, tenants=tenants,
-            random=lambda: 0.5, retention_s=3600.0,
-            most_of=lambda namespace: tenants.quotas(namespace).deliveries, dead_letter_s=3600.0,
-        )
-    )  # fmt: skip
+def _reloader(table: RouteTable, events: EventPath) -> Callable[[str, str], Awaitable[None]]:
+    async def reload(namespace: str, function: str) -> None:
+        await table.load(namespace, function)
+        await events.changed()
+
+    return reload
 
 
 @asynccontextmanager
@@ -123,13 +119,14 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         packages = NpmBuilder(blobs, ProcessRunner(), nodes.get, root / "npm", NpmOptions(args=("--offline",), env={}))
         stack.push_async_callback(packages.close)
         scope = await stack.enter_async_context(Scope("served", lambda error: None))
-        events = _event_path(database, invoker, table, scope, tenants)
+        events = EventPath.build(
+            Surroundings(
+                database=database, invoker=invoker, table=table, scope=scope, tenants=tenants,
+                random=lambda: 0.5, retention_s=3600.0, dead_letter_s=3600.0,
+            )
+        )  # fmt: skip
         await events.open(stack)
-
-        async def reload(namespace: str, function: str) -> None:
-            await table.load(namespace, function)
-            await events.changed()
-
+        reload = _reloader(table, events)
         parts = DeployParts(
             java=JarBuilder(blobs, ProcessRunner(), root / "java"),
             images=ImageBuilder(blobs, ProcessRunner(), root / "images"),
@@ -142,13 +139,11 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         holder: list[Served] = []
         services = Services(
             tenants=tenants, records=Records(store, 3600.0), layers=layers, deployer=Deployer(parts),
-            functions=Functions(catalog, tenants, reload, host.forget),
-            invoker=invoker, measures=measures, deferring=events.deferring, oversight=events.oversight,
-            triggers=events.governing, messaging=events.messaging, flows=events.flows,
-            gauges=lambda: holder[0].gauges, plan_of=host.plan_of,
-            inventory=host.inventory,
-            unready=lambda: holder[0].unready,
-            limits=limits or Limits(),
+            functions=Functions(catalog, tenants, reload, host.forget), invoker=invoker, measures=measures,
+            deferring=events.deferring, oversight=events.oversight, triggers=events.governing,
+            messaging=events.messaging, flows=events.flows,
+            gauges=lambda: holder[0].gauges, plan_of=host.plan_of, inventory=host.inventory,
+            unready=lambda: holder[0].unready, limits=limits or Limits(),
         )  # fmt: skip
         server = ApiServer(create_app(services), "127.0.0.1", 0)
         port = await server.start()
@@ -156,9 +151,10 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         url = f"http://127.0.0.1:{port}"
         client = httpx.AsyncClient(base_url=url, headers=bearer(key), trust_env=False, verify=False)
         http = await stack.enter_async_context(client)
-        found = Served(
-            url=url, key=key, http=http, tenants=tenants, store=store, catalog=catalog, blobs=blobs, invoker=invoker,
-            host=host, measures=measures, queues=events.messaging.queues, server=server,
+        holder.append(
+            Served(
+                url=url, key=key, http=http, tenants=tenants, store=store, catalog=catalog, blobs=blobs,
+                invoker=invoker, host=host, measures=measures, queues=events.messaging.queues, server=server,
+            )
         )  # fmt: skip
-        holder.append(found)
         yield holder[0]

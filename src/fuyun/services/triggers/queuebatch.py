@@ -231,8 +231,7 @@ class Batch:
         """Whether what fails too often is the queue's own affair: it has a dead-letter queue, and the trigger none."""
         if self._binding.trigger.policy.dead_letter:
             return False
-        queue, _ = await self._parts.queues.get_queue(self._binding.namespace, self.queue)
-        return bool(queue.spec.dead_letter)
+        return bool((await self._parts.queues.spec_of(self._binding.namespace, self.queue)).dead_letter)
 
     async def _give_up(self, message: Message, error: FuyunError) -> None:
         """To the policy's dead letters, or those of the function; then it is done with."""

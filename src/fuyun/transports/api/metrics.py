@@ -107,28 +107,31 @@ class PlatformCollector(Collector):
                 refused.add_metric(list(told), count)
         yield refused
         yield from _budget(gauges.budget)
-        yield from self._deliveries(gauges)
+        yield from _deliveries(gauges, self._sees)
         build = GaugeMetricFamily("fuyun_build_info", "Always 1; its label is the version", labels=["version"])
         build.add_metric([fuyun.__version__], 1)
         yield build
 
-    def _deliveries(self, gauges: Gauges) -> Iterator[Metric]:
-        names = ["namespace", "target"]
-        waiting = GaugeMetricFamily("fuyun_deliveries_waiting", "Deliveries that wait", labels=names)
-        running = GaugeMetricFamily("fuyun_deliveries_running", "Deliveries that run", labels=names)
-        late = GaugeMetricFamily("fuyun_deliveries_late_seconds", "How long the first has been due", labels=names)
-        for lane in (lane for lane in gauges.lanes if self._sees(lane.namespace)):
-            labels = [lane.namespace, lane.target]
-            waiting.add_metric(labels, lane.waiting)
-            running.add_metric(labels, lane.running)
-            late.add_metric(labels, lane.late_s)
-        ended = CounterMetricFamily(
-            "fuyun_deliveries", "Attempts of deliveries, by the state they led to", labels=[*names, "state"]
-        )
-        for told, count in sorted(gauges.outcomes.items()):
-            if self._sees(told[0]):
-                ended.add_metric(list(told), count)
-        yield from (waiting, running, late, ended)
+
+def _deliveries(gauges: Gauges, sees: Callable[[str], bool]) -> Iterator[Metric]:
+    names = ["namespace", "target"]
+    waiting = GaugeMetricFamily("fuyun_deliveries_waiting", "Deliveries that wait", labels=names)
+    running = GaugeMetricFamily("fuyun_deliveries_running", "Deliveries that run", labels=names)
+    late = GaugeMetricFamily("fuyun_deliveries_late_seconds", "How long the first has been due", labels=names)
+    for lane in gauges.lanes:
+        if not sees(lane.namespace):
+            continue
+        labels = [lane.namespace, lane.target]
+        waiting.add_metric(labels, lane.waiting)
+        running.add_metric(labels, lane.running)
+        late.add_metric(labels, lane.late_s)
+    ended = CounterMetricFamily(
+        "fuyun_deliveries", "Attempts of deliveries, by the state they led to", labels=[*names, "state"]
+    )
+    for told, count in sorted(gauges.outcomes.items()):
+        if sees(told[0]):
+            ended.add_metric(list(told), count)
+    yield from (waiting, running, late, ended)
 
 
 def _budget(budget: StartBudget) -> Iterator[Metric]:
@@ -162,12 +165,11 @@ async def _scrape(call: Call) -> Response:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(PlatformCollector(call.services.measures, call.services.gauges, seen))
     registry.register(FlowCollector(call.services.flows, seen))
-    if seen == "*":
-        with contextlib.suppress(Unavailable):  # while the store goes down: what was known last
-            await call.services.messaging.queues.refresh()
-        registry.register(QueueCollector(call.services.messaging))
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
+    with contextlib.suppress(Unavailable):  # while the store goes down: what was known last
+        await call.services.messaging.queues.refresh()
+    registry.register(QueueCollector(call.services.messaging, seen))
     return Response(generate_latest(registry), media_type=None, headers={"content-type": CONTENT_TYPE_LATEST})
 
 

@@ -13,24 +13,30 @@ from fuyun.services.queues import Tally
 
 
 class QueueCollector(Collector):
-    """`Queues.refresh` is to be awaited before it is asked."""
+    """Of the namespace `seen` (`*` all, "" none). `Queues.refresh` is to be awaited before it is asked."""
 
-    def __init__(self, messaging: Messaging) -> None:
+    def __init__(self, messaging: Messaging, seen: str) -> None:
+        self._seen = seen
         self._queues = messaging.queues
         self._triggers = messaging.triggers
+
+    def _sees(self, namespace: str) -> bool:
+        return self._seen in ("*", namespace)
 
     def collect(self) -> Iterator[Metric]:
         """All families, in a stable order."""
         names = ["namespace", "queue"]
         messages = GaugeMetricFamily("fuyun_queue_messages", "Messages that a queue holds", labels=names)
         sizes = GaugeMetricFamily("fuyun_queue_bytes", "Bytes of those messages", labels=names)
-        for queue in self._queues.held:
+        for queue in filter(lambda queue: self._sees(queue.namespace), self._queues.held):
             messages.add_metric([queue.namespace, queue.name], queue.messages)
             sizes.add_metric([queue.namespace, queue.name], queue.bytes)
         moved = CounterMetricFamily(
             "fuyun_queue_moved", "Messages since the platform started, by what became of them", labels=[*names, "how"]
         )
-        for key, tally in sorted(self._queues.tallies.items()):
+        for key, tally in sorted(self._queues.tallies.items(), key=lambda item: item[0]):
+            if not self._sees(key[0]):
+                continue
             for how in Tally.__slots__:
                 moved.add_metric([*key, how], getattr(tally, how))
         waiting = GaugeMetricFamily(
@@ -45,7 +51,9 @@ class QueueCollector(Collector):
         ended = CounterMetricFamily(
             "fuyun_trigger_messages", "Messages since the platform started, by how they ended", labels=[*names, "how"]
         )
-        for key, progress in sorted(self._triggers.progress.items()):
+        for key, progress in sorted(self._triggers.progress.items(), key=lambda item: item[0]):
+            if not self._sees(key[0]):
+                continue
             running.add_metric(list(key), progress.running)
             for how in ("done", "failed", "given_up", "dropped"):
                 ended.add_metric([*key, how], getattr(progress, how))
