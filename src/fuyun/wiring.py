@@ -134,6 +134,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
     tenants = await Tenants.open(SqlTenants(drivers.database), data / "secret.key")
     admin_key = await tenants.bootstrap("fuyun up")
     dispatcher, services, events = await _make_services(settings, drivers, tenants, scope, stack)
+    events.flows.start(scope)
 
     # transports
     state = {"unready": "starting", "gateway": ""}
@@ -256,7 +257,6 @@ async def _make_services(
     tenants.on_namespace_deleted(events.oversight.forget)
     Collector(catalog, drivers.layers, blobs).start(scope)
     await events.open(stack)
-    events.flows.start(scope)
 
     async def inventory() -> dict[str, Any]:
         return {**await host.inventory(), "scaling": dispatcher.scaling()}
