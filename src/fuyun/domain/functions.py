@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from fuyun.domain.names import LATEST
-from fuyun.domain.runtimes import IMAGES, SERVERS
+from fuyun.domain.runtimes import IMAGES, JAVA_MAIN, JAVAS, SERVERS
 from fuyun.domain.triggers import Auth as Auth
 from fuyun.domain.triggers import Cors as Cors
 from fuyun.domain.triggers import HttpTrigger as HttpTrigger
@@ -143,6 +143,8 @@ class FunctionSpec(Wire, frozen=True, kw_only=True):
     @property
     def is_server(self) -> bool:
         """Whether its program is an HTTP server."""
+        if self.runtime in JAVAS:
+            return self.handler.endswith(JAVA_MAIN)
         return self.runtime in SERVERS or (self.runtime in IMAGES and self.protocol == "web")
 
 
