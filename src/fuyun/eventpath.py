@@ -65,7 +65,6 @@ class EventPath:
     messaging: Messaging
     flows: Flows
     buses: Buses
-    scope: Scope
     table: RouteTable
 
     @classmethod
@@ -102,8 +101,7 @@ class EventPath:
             acceptor=acceptor, deferring=Deferring(on.invoker, acceptor, on.scope, "api"), targets=targets,
             deliverer=deliverer, oversight=Oversight(store, deliverer, on.retention_s, on.dead_letter_s), relay=relay,
             bindings=bindings, timers=timers, governing=governing, messaging=messaging,
-            flows=Flows(stores, on.tenants, path), buses=buses, scope=on.scope,
-            table=on.table,
+            flows=Flows(stores, on.tenants, path), buses=buses, table=on.table,
         )  # fmt: skip
 
     @property
@@ -117,7 +115,7 @@ class EventPath:
         await self.messaging.open()
         await self.deliverer.open()
         stack.push_async_callback(self.deliverer.close)
-        await self.buses.open(self.scope)
+        await self.buses.open()
         self.relay.open()
         stack.push_async_callback(self.relay.close)
         await self.governing.open()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
+from pathlib import Path
 
 from fuyun.base.tasks import Scope
 from fuyun.drivers.contents.folder import FolderContents
@@ -15,19 +17,31 @@ from fuyun.services.keeping import Keeper
 from fuyun.services.objects import Objects
 from fuyun.services.tenants import Tenants
 from fuyun.services.uploads import Uploads
-from fuyun.settings import Settings
 from fuyun.transports.s3.calls import Services
 
 
-async def open_objects(settings: Settings, database: Database, tenants: Tenants, scope: Scope) -> Services:
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What object storage stands on. `contents`: the folder of the bytes; `domain`: below which buckets are hosts."""
+
+    database: Database
+    tenants: Tenants
+    scope: Scope
+    contents: Path
+    domain: str
+    body_idle_s: float
+
+
+async def open_objects(on: Surroundings) -> Services:
     """Buckets and what is in them; what nobody needs any more is removed until the scope closes."""
-    contents = await asyncio.to_thread(FolderContents.open_root, settings.data_path / "contents")
+    database, tenants = on.database, on.tenants
+    contents = await asyncio.to_thread(FolderContents.open_root, on.contents)
     store, held, under_way = SqlBuckets(database), SqlObjects(database), SqlUploads(database)
     objects = Objects(await Buckets.open(store, tenants), held, contents)
     keeper = Keeper(store, held, under_way, contents)
     objects.on_garbage = keeper.notice
-    keeper.start(scope)
+    keeper.start(on.scope)
     return Services(
         tenants=tenants, buckets=objects.buckets, objects=objects, uploads=Uploads(objects, under_way, contents),
-        domain=settings.s3_domain, body_idle_s=settings.body_idle_s,
+        domain=on.domain, body_idle_s=on.body_idle_s,
     )  # fmt: skip

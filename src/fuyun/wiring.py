@@ -20,6 +20,7 @@ from typing import Any
 
 import structlog
 
+from fuyun import objectpath
 from fuyun.base.tasks import Scope
 from fuyun.domain.errors import HostUnable
 from fuyun.domain.runtimes import NODES
@@ -140,8 +141,15 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
     drivers = await _open_drivers(settings, stack)
     tenants = await Tenants.open(SqlTenants(drivers.database), data / "secret.key")
     admin_key = await tenants.bootstrap("fuyun up")
-    objects = await open_objects(settings, drivers.database, tenants, scope)
+    objects = await open_objects(
+        objectpath.Surroundings(
+            database=drivers.database, tenants=tenants, scope=scope, contents=data / "contents",
+            domain=settings.s3_domain, body_idle_s=settings.body_idle_s,
+        )
+    )  # fmt: skip
     dispatcher, services, events = await _make_services(settings, drivers, tenants, objects, scope, stack)
+    events.flows.start(scope)
+    await events.buses.start(scope)
 
     # transports
     state = {"unready": "starting", "gateway": "", "s3": ""}
@@ -257,9 +265,8 @@ async def _make_services(
     key = await asyncio.to_thread(load_key, settings.data_path / "secret.key", False)
     events = _event_path(settings, drivers, tenants, dispatcher, table, scope)
     inward = Inward(
-        dispatcher, Credentials(key, settings.credential_s), deferring=events.deferring,
-        offers=events.offers,
-    )  # fmt: skip
+        dispatcher, Credentials(key, settings.credential_s), deferring=events.deferring, offers=events.offers
+    )
     events.relay.register("bucket", object_triggers.matcher_of(events.bindings))
     events.relay.register("bucket", object_triggers.notified(objects.buckets.notifications))
     host.attend_by(inward)
@@ -290,7 +297,6 @@ async def _make_services(
     tenants.on_namespace_deleted(events.oversight.forget)
     Collector(catalog, drivers.layers, blobs).start(scope)
     await events.open(stack)
-    events.flows.start(scope)
 
     async def inventory() -> dict[str, Any]:
         return {**await host.inventory(), "scaling": dispatcher.scaling()}

@@ -69,7 +69,8 @@ async def world(root: Path) -> AsyncIterator[World]:
 
         found.append(World(Buses(SqlBuses(database), SqlBusArchive(database), tenants, send), database))
         async with Scope("test", lambda _: None) as scope:
-            await found[0].buses.open(scope)
+            await found[0].buses.open()
+            await found[0].buses.start(scope)
             yield found[0]
     finally:
         await database.close()

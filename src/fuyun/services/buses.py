@@ -61,16 +61,19 @@ class Buses:
         self._replays: dict[str, asyncio.Task[None]] = {}
         self._scope: Scope | None = None
 
-    async def open(self, scope: Scope) -> None:
-        """Read the rules; go on with replays; forget what archives keep no longer, until the scope closes."""
-        self._scope = scope
+    async def open(self) -> None:
+        """Read the rules."""
         for rule in await self._store.list_rules("*", "*"):
             if rule.enabled:
                 self._rules.setdefault((rule.namespace, rule.bus), []).append(_ready(rule))
+        self._tenants.on_namespace_deleted(self._forget)
+
+    async def start(self, scope: Scope) -> None:
+        """Go on with replays, and forget what archives keep no longer, until the scope closes."""
+        self._scope = scope
         for replay in await self._archive.list_replays("*", "*"):
             self._begin(replay)
         scope.start(self._prune(), "prune-archives")
-        self._tenants.on_namespace_deleted(self._forget)
 
     # --- buses
 

@@ -18,6 +18,7 @@ from fuyun.drivers.builds.images import ImageBuilder
 from fuyun.drivers.builds.isolated import ProcessRunner
 from fuyun.drivers.builds.jars import JarBuilder
 from fuyun.drivers.builds.modules import ModuleBuilder
+from fuyun.drivers.builds.nodecode import NodeCode
 from fuyun.drivers.builds.npm import NpmBuilder, NpmOptions
 from fuyun.drivers.catalog.functions import SqlCatalog
 from fuyun.drivers.catalog.layers import SqlLayers
@@ -129,6 +130,8 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         nodes = Nodes(Interpreters().newest)
         packages = NpmBuilder(blobs, ProcessRunner(), nodes.get, root / "npm", NpmOptions(args=("--offline",), env={}))
         stack.push_async_callback(packages.close)
+        node = NodeCode(blobs, ProcessRunner(), nodes.get, root / "node")
+        stack.push_async_callback(node.close)
         scope = await stack.enter_async_context(Scope("served", lambda error: None))
         events = EventPath.build(
             Surroundings(
@@ -137,11 +140,12 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
             )
         )  # fmt: skip
         await events.open(stack)
+        await events.buses.start(scope)
         reload = _reloader(table, events)
         parts = DeployParts(
             java=JarBuilder(blobs, ProcessRunner(), root / "java"),
             images=ImageBuilder(blobs, ProcessRunner(), root / "images"),
-            packages=packages, catalog=catalog, blobs=blobs, host=host, tenants=tenants,
+            node=node, packages=packages, catalog=catalog, blobs=blobs, host=host, tenants=tenants,
             builder=MemoryBuilder(blobs, root / "scratch"),
             modules=ModuleBuilder(blobs, ProcessRunner(), Interpreters().by_path, root / "modules"),
             interpreter_of=lambda runtime: Path(sys.executable), on_change=reload, layers=layers, storage=storage,
@@ -158,9 +162,8 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
             unready=lambda: holder[0].unready, limits=limits or Limits(),
         )  # fmt: skip
         server = ApiServer(create_app(services), "127.0.0.1", 0)
-        port = await server.start()
+        url = f"http://127.0.0.1:{await server.start()}"
         stack.push_async_callback(server.stop, 5.0)
-        url = f"http://127.0.0.1:{port}"
         client = httpx.AsyncClient(base_url=url, headers=bearer(key), trust_env=False, verify=False)
         http = await stack.enter_async_context(client)
         holder.append(
