@@ -27,6 +27,7 @@ from fuyun.drivers.builds.images import ImageBuilder
 from fuyun.drivers.builds.isolated import ProcessRunner
 from fuyun.drivers.builds.jars import JarBuilder
 from fuyun.drivers.builds.modules import ModuleBuilder
+from fuyun.drivers.builds.nodecode import NodeCode
 from fuyun.drivers.builds.npm import NpmBuilder, NpmOptions
 from fuyun.drivers.builds.uv import UvBuilder, UvOptions
 from fuyun.drivers.catalog.functions import SqlCatalog
@@ -130,6 +131,7 @@ class _Drivers:
     builder: UvBuilder
     modules: ModuleBuilder
     java: JarBuilder
+    node: NodeCode
     packages: NpmBuilder
     images: ImageBuilder
     notes: list[str]
@@ -211,6 +213,8 @@ async def _open_drivers(settings: Settings, stack: AsyncExitStack) -> _Drivers:
     stack.push_async_callback(modules.close)
     java = await asyncio.to_thread(JarBuilder, blobs, run, data / "java")
     stack.push_async_callback(java.close)
+    node = await asyncio.to_thread(NodeCode, blobs, run, nodes.get, data / "node")
+    stack.push_async_callback(node.close)
     packages = NpmBuilder(blobs, run, nodes.get, data / "builds/npm", NpmOptions(isolated=host.sandboxed))
     stack.push_async_callback(packages.close)
     images = await asyncio.to_thread(ImageBuilder, blobs, run, data / "images")
@@ -218,7 +222,7 @@ async def _open_drivers(settings: Settings, stack: AsyncExitStack) -> _Drivers:
     return _Drivers(
         database=database, catalog=SqlCatalog(database), layers=SqlLayers(database), blobs=blobs, store=store,
         interpreters=interpreters, host=host, builder=builder, modules=modules, java=java,
-        packages=packages, images=images, notes=notes,
+        node=node, packages=packages, images=images, notes=notes,
     )  # fmt: skip
 
 
@@ -269,7 +273,7 @@ async def _make_services(
     deployer = Deployer(
         DeployParts(
             catalog=catalog, blobs=blobs, builder=drivers.builder, modules=drivers.modules,
-            java=drivers.java, packages=drivers.packages, images=drivers.images, host=host,
+            java=drivers.java, node=drivers.node, packages=drivers.packages, images=drivers.images, host=host,
             tenants=tenants, layers=layers, storage=storage, on_change=dispatcher.reload,
             upload_bytes=settings.upload_bytes, record=store.append_nowait,
             interpreter_of=lambda runtime: Path(drivers.interpreters.by_runtime(runtime).executable),

@@ -98,6 +98,7 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
         "write com.example.App::handle",
     ),
     ({"runtime": "java", "memory_bytes": 64 * 2**20}, "memory_bytes", "64MiB is out of range", "128MiB to 64GiB"),
+    ({"runtime": "java", "handler": "App::main", "command": "java App"}, "command", "a JVM has its own", "JAVA_OPTS"),
     ({"runtime": "java", "concurrency": 100}, "pids", "128 is out of range", "132 to 32768"),
     ({"runtime": "java", "hooks": Hooks(pre_stop="A::b")}, "hooks.pre_stop", "'A::b' cannot be called", "SIGTERM"),
     ({"env": {"A-B": "x"}}, "env.A-B", "'A-B' is not an environment variable name", "A-Z"),

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from fuyun.domain.names import LATEST
-from fuyun.domain.runtimes import IMAGES, SERVERS
+from fuyun.domain.runtimes import IMAGES, JAVA_MAIN, JAVAS, SERVERS
 
 MIB = 1024 * 1024
 #: Mount points a sandbox prepares, less the one for dependencies (`runtime.sandbox.LAYER_SLOTS`).
@@ -150,6 +150,8 @@ class FunctionSpec(Wire, frozen=True, kw_only=True):
     @property
     def is_server(self) -> bool:
         """Whether its program is an HTTP server."""
+        if self.runtime in JAVAS:
+            return self.handler.endswith(JAVA_MAIN)
         return self.runtime in SERVERS or (self.runtime in IMAGES and self.protocol == "web")
 
 

@@ -216,7 +216,9 @@ def _check_java(spec: FunctionSpec) -> None:
     ok = _METHOD_NAME.fullmatch(spec.handler) is not None
     _require(ok, "handler", f"{spec.handler!r} is not CLASS::METHOD", "write com.example.App::handle")
     _between("memory_bytes", spec.memory_bytes, _LEAST_JAVA_BYTES, 64 * 1024 * MIB, "bytes")
-    _between("pids", spec.pids, _LEAST_JAVA_PIDS + spec.concurrency, 32768, "")
+    _require(not spec.command, "command", "a JVM has its own", "write JVM options into JAVA_OPTS in env")
+    threads = 1 if spec.is_server else spec.concurrency  # a server has threads of its own making
+    _between("pids", spec.pids, _LEAST_JAVA_PIDS + threads, 32768, "")
 
 
 def _check_kept(spec: FunctionSpec) -> None:

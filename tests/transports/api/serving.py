@@ -17,6 +17,7 @@ from fuyun.drivers.builds.images import ImageBuilder
 from fuyun.drivers.builds.isolated import ProcessRunner
 from fuyun.drivers.builds.jars import JarBuilder
 from fuyun.drivers.builds.modules import ModuleBuilder
+from fuyun.drivers.builds.nodecode import NodeCode
 from fuyun.drivers.builds.npm import NpmBuilder, NpmOptions
 from fuyun.drivers.catalog.functions import SqlCatalog
 from fuyun.drivers.catalog.layers import SqlLayers
@@ -119,6 +120,7 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         stack.push_async_callback(packages.close)
         parts = DeployParts(
             java=JarBuilder(blobs, ProcessRunner(), root / "java"),
+            node=NodeCode(blobs, ProcessRunner(), nodes.get, root / "node"),
             images=ImageBuilder(blobs, ProcessRunner(), root / "images"),
             packages=packages, catalog=catalog, blobs=blobs, host=host, tenants=tenants,
             builder=MemoryBuilder(blobs, root / "scratch"),
