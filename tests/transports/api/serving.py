@@ -144,6 +144,7 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         reload = _reloader(table, events)
         parts = DeployParts(
             java=JarBuilder(blobs, ProcessRunner(), root / "java"),
+            node=NodeCode(blobs, ProcessRunner(), nodes.get, root / "node"),
             images=ImageBuilder(blobs, ProcessRunner(), root / "images"),
             node=node, packages=packages, catalog=catalog, blobs=blobs, host=host, tenants=tenants,
             builder=MemoryBuilder(blobs, root / "scratch"),
