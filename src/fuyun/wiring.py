@@ -11,7 +11,7 @@ import logging
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +72,10 @@ from fuyun.transports.s3.calls import Services as ObjectStorage
 _log = structlog.get_logger("fuyun")
 #: Open files and sockets of the platform at most, if the host allows as many.
 _DESCRIPTORS = 2**18
+
+
+#: `(namespace, function)`: a function changed.
+Reload = Callable[[str, str], Awaitable[None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,14 +237,40 @@ async def _open_drivers(settings: Settings, stack: AsyncExitStack) -> _Drivers:
     )  # fmt: skip
 
 
-def _event_path(
-    settings: Settings, drivers: _Drivers, tenants: Tenants, dispatcher: Dispatcher, table: RouteTable, scope: Scope
-) -> EventPath:
-    return EventPath.build(
+@dataclass(frozen=True, kw_only=True)
+class _Core:
+    """What the event path and the other services share."""
+
+    tenants: Tenants
+    objects: ObjectStorage
+    dispatcher: Dispatcher
+    table: RouteTable
+    scope: Scope
+
+
+def _event_path(settings: Settings, drivers: _Drivers, core: _Core) -> EventPath:
+    events = EventPath.build(
         Surroundings(
-            database=drivers.database, invoker=dispatcher, table=table, scope=scope, tenants=tenants,
-            random=Random().random,
-            retention_s=settings.delivery_retention_s, dead_letter_s=settings.dead_letter_s,
+            database=drivers.database, invoker=core.dispatcher, table=core.table, scope=core.scope,
+            tenants=core.tenants, random=Random().random, retention_s=settings.delivery_retention_s,
+            dead_letter_s=settings.dead_letter_s,
+        )
+    )  # fmt: skip
+    events.relay.register("bucket", object_triggers.matcher_of(events.bindings))
+    events.relay.register("bucket", object_triggers.notified(core.objects.buckets.notifications))
+    return events
+
+
+def _deployer(
+    settings: Settings, drivers: _Drivers, tenants: Tenants, layers: Layers, storage: Storage, reload: Reload
+) -> Deployer:
+    return Deployer(
+        DeployParts(
+            catalog=drivers.catalog, blobs=drivers.blobs, builder=drivers.builder, modules=drivers.modules,
+            java=drivers.java, node=drivers.node, packages=drivers.packages, images=drivers.images, host=drivers.host,
+            tenants=tenants, layers=layers, storage=storage, on_change=reload,
+            upload_bytes=settings.upload_bytes, record=drivers.store.append_nowait,
+            interpreter_of=lambda runtime: Path(drivers.interpreters.by_runtime(runtime).executable),
         )
     )  # fmt: skip
 
@@ -263,12 +293,11 @@ async def _make_services(
         queue_length=settings.queue_length, queue_wait_s=settings.queue_wait_s,
     )  # fmt: skip
     key = await asyncio.to_thread(load_key, settings.data_path / "secret.key", False)
-    events = _event_path(settings, drivers, tenants, dispatcher, table, scope)
+    core = _Core(tenants=tenants, objects=objects, dispatcher=dispatcher, table=table, scope=scope)
+    events = _event_path(settings, drivers, core)
     inward = Inward(
         dispatcher, Credentials(key, settings.credential_s), deferring=events.deferring, offers=events.offers
     )
-    events.relay.register("bucket", object_triggers.matcher_of(events.bindings))
-    events.relay.register("bucket", object_triggers.notified(objects.buckets.notifications))
     host.attend_by(inward)
     stack.push_async_callback(inward.close)
     await dispatcher.open()
@@ -282,15 +311,7 @@ async def _make_services(
     functions = Functions(catalog, tenants, reload, host.forget)
     storage = Storage(catalog, drivers.layers, tenants)
     layers = Layers(drivers.layers, blobs, storage, tenants)
-    deployer = Deployer(
-        DeployParts(
-            catalog=catalog, blobs=blobs, builder=drivers.builder, modules=drivers.modules,
-            java=drivers.java, node=drivers.node, packages=drivers.packages, images=drivers.images, host=host,
-            tenants=tenants, layers=layers, storage=storage, on_change=reload,
-            upload_bytes=settings.upload_bytes, record=store.append_nowait,
-            interpreter_of=lambda runtime: Path(drivers.interpreters.by_runtime(runtime).executable),
-        )
-    )  # fmt: skip
+    deployer = _deployer(settings, drivers, tenants, layers, storage, reload)
     records = Records(store, settings.retention_s)
     records.start_pruning(scope)
     tenants.on_namespace_deleted(records.forget)

@@ -23,7 +23,9 @@ FILE_LINES, FUNCTION_LINES, PARAMETERS = 400, 60, 7
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "core", "manager", "managers", "models", "misc"}
 
 #: path -> why it may be longer than FILE_LINES.
-LONG_FILES: dict[str, str] = {}
+LONG_FILES: dict[str, str] = {
+    "src/fuyun/wiring.py": "the one file that knows everything; its list of imports alone is a hundred lines",
+}
 #: path:function -> why it may be longer than FUNCTION_LINES.
 LONG_FUNCTIONS: dict[str, str] = {
     "src/fuyun/wiring.py:_build": "everything is built here, in dependency order; one list reads better than its parts",

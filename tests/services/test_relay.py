@@ -74,6 +74,6 @@ def test_what_cannot_be_sent_is_sent_later() -> None:
         nowhere = Order(id="b" * 32, namespace="default", target=Target(kind="bus", name="q"), parcel=order.parcel)
         await e.acceptor.accept(nowhere)
         await asyncio.sleep(1)
-        assert (await e.find(nowhere.id)).error == "unsupported"
+        assert (await e.find(nowhere.id)).error == "not_found"
 
     play(scene)

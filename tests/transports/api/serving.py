@@ -104,6 +104,13 @@ def _reloader(table: RouteTable, events: EventPath) -> Callable[[str, str], Awai
     return reload
 
 
+async def _opened(around: Surroundings, stack: AsyncExitStack) -> EventPath:
+    events = EventPath.build(around)
+    await events.open(stack)
+    await events.buses.start(around.scope)
+    return events
+
+
 async def _objects(database: Database, tenants: Tenants, root: Path) -> Objects:
     contents = FolderContents.open_root(root / "contents")
     return Objects(await Buckets.open(SqlBuckets(database), tenants), SqlObjects(database), contents)
@@ -133,18 +140,14 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         node = NodeCode(blobs, ProcessRunner(), nodes.get, root / "node")
         stack.push_async_callback(node.close)
         scope = await stack.enter_async_context(Scope("served", lambda error: None))
-        events = EventPath.build(
-            Surroundings(
-                database=database, invoker=invoker, table=table, scope=scope, tenants=tenants,
-                random=lambda: 0.5, retention_s=3600.0, dead_letter_s=3600.0,
-            )
+        around = Surroundings(
+            database=database, invoker=invoker, table=table, scope=scope, tenants=tenants,
+            random=lambda: 0.5, retention_s=3600.0, dead_letter_s=3600.0,
         )  # fmt: skip
-        await events.open(stack)
-        await events.buses.start(scope)
+        events = await _opened(around, stack)
         reload = _reloader(table, events)
         parts = DeployParts(
             java=JarBuilder(blobs, ProcessRunner(), root / "java"),
-            node=NodeCode(blobs, ProcessRunner(), nodes.get, root / "node"),
             images=ImageBuilder(blobs, ProcessRunner(), root / "images"),
             node=node, packages=packages, catalog=catalog, blobs=blobs, host=host, tenants=tenants,
             builder=MemoryBuilder(blobs, root / "scratch"),
