@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -41,3 +42,15 @@ def test_start_up_imports_nothing_heavy(words: list[str], more: list[str]) -> No
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert loaded & {*HEAVY, *more} == set()
+
+
+def test_a_command_that_asks_a_platform_loads_no_more_than_it_needs() -> None:
+    code = (
+        "import sys; from fuyun.cli.main import main; assert main(['fn', 'list']) == 1; "
+        "print('', *sys.modules, sep='\\n ')"
+    )
+    env = {**os.environ, "FUYUN_API": "http://127.0.0.1:1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    loaded = set(done.stdout.split())
+    assert "httpx" in loaded
+    assert loaded & {"rich", "click", "asyncio", "fuyun.domain.filters", "fuyun.decide", "jsonpath"} == set()

@@ -13,6 +13,7 @@ ANSWER_S = 0.3
 
 def function_names(ctx: typer.Context, incomplete: str) -> list[str]:
     """The namespace's functions that begin with `incomplete`; none when the platform does not say in time."""
+    from fuyun.client.http import load_httpx
     from fuyun.client.platform import Platform
 
     namespace = str(ctx.params.get("namespace") or "")
@@ -23,7 +24,7 @@ def function_names(ctx: typer.Context, incomplete: str) -> list[str]:
         with suppress(Exception), Platform(namespace=namespace) as platform:
             found.extend(item.name for item in platform.list_functions())
 
-    import httpx  # noqa: F401  (importing it takes a third of the time, and is not the platform's doing)
+    load_httpx()  # takes a third of the time, and is not the platform's doing
 
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()

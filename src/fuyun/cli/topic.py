@@ -71,7 +71,8 @@ def subscribe(
 ) -> None:
     """Subscribe a target: it gets what is published from now on."""
     from fuyun.domain.errors import BadRequest
-    from fuyun.domain.topics import SubscriptionSpec, check_subscription
+    from fuyun.domain.rulechecks import check_subscription
+    from fuyun.domain.topics import SubscriptionSpec
 
     lines: dict[str, Any] = json_of(read_input(filter_, "filter"), "filter") if filter_ else {}
     for text in where:

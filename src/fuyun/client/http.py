@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -61,6 +62,18 @@ class Answer:
                 f"the platform answered {self.status} with a body that is not JSON: {self.body[:80]!r}",
                 hint="check that the address is Fuyun's API: `fuyun config`",
             ) from exc
+
+
+def load_httpx() -> None:
+    """Import httpx without the command line that it brings along: with click and rich, two thirds of what the import
+    takes."""
+    if "httpx" not in sys.modules:
+        # What is None there cannot be imported, which httpx takes for an installation without those packages.
+        sys.modules["httpx._main"] = None  # type: ignore[assignment]
+        try:
+            import httpx  # noqa: F401
+        finally:
+            del sys.modules["httpx._main"]
 
 
 def path_of(*segments: str) -> str:
@@ -125,6 +138,7 @@ class Http:
     @contextmanager
     def open(self, request: Request) -> Iterator[httpx.Response]:
         """The response before its body was read; a status of 400 or more raises its error."""
+        load_httpx()
         import httpx
 
         client = self._connected()

@@ -8,7 +8,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
-from fuyun.client.http import CONNECT_S, error_of
+from fuyun.client.http import CONNECT_S, error_of, load_httpx
 from fuyun.domain.errors import Unavailable
 
 _PIECE = 256 * 1024
@@ -39,6 +39,7 @@ def _pieces(source: IO[bytes]) -> Iterator[bytes]:
 
 @contextmanager
 def _answered(method: str, url: str, **more: Any) -> Iterator[Any]:
+    load_httpx()
     import httpx
 
     timeout, place = httpx.Timeout(_SILENCE_S, connect=CONNECT_S), urlsplit(url).netloc

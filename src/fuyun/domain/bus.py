@@ -6,12 +6,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from fuyun.domain.errors import BadRequest
-from fuyun.domain.events import Event, TargetText, target_of
-from fuyun.domain.filters import read_filter
+from fuyun.domain.events import Event, TargetText
 from fuyun.domain.functions import Wire
-from fuyun.domain.names import check_name
-from fuyun.domain.transforms import Transform, check_template
+from fuyun.domain.transforms import Transform
 
 #: Rules of one bus.
 MOST_RULES = 200
@@ -86,30 +83,3 @@ class Replay(Wire, frozen=True, kw_only=True):
 
 
 ArchiveSeconds = Annotated[float, msgspec.Meta(ge=0, le=MOST_ARCHIVE_S, description="seconds; 0 keeps nothing")]
-
-
-def check_bus(bus: Bus) -> Bus:
-    """`bus` itself, or BadRequest."""
-    check_name("bus", bus.name)
-    if not 0 <= bus.archive_s <= MOST_ARCHIVE_S:
-        raise BadRequest(
-            f"an archive of {bus.archive_s:g} s", hint=f"use 0 to {MOST_ARCHIVE_S:g} seconds", path="archive_s"
-        )
-    return bus
-
-
-def check_rule(rule: Rule) -> Rule:
-    """`rule` itself, or BadRequest naming the part that is wrong. The transform's queries are checked where they are
-    compiled (`decide.transforms`)."""
-    check_name("rule", rule.name)
-    read_filter(rule.filter)
-    target = target_of(rule.target)
-    if target.kind == "bus" and target.name == rule.bus and not rule.filter and rule.transform is None:
-        raise BadRequest(
-            f"rule {rule.name!r} hands every event of bus {rule.bus!r} to that bus again",
-            hint="name another target, or a filter that what it makes does not pass",
-            path="target",
-        )
-    if rule.transform is not None:
-        check_template(rule.transform)
-    return rule

@@ -6,11 +6,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from fuyun.domain.errors import BadRequest
-from fuyun.domain.events import TargetText, target_of
-from fuyun.domain.filters import read_filter
+from fuyun.domain.events import TargetText
 from fuyun.domain.functions import Wire
-from fuyun.domain.names import check_name
 
 #: Subscriptions of one topic: a publication is one transaction that writes for each.
 MOST_SUBSCRIPTIONS = 100
@@ -51,20 +48,6 @@ class Topic(Wire, frozen=True, kw_only=True):
     name: str
     created_s: float
     description: str = ""
-
-
-def check_subscription(name: str, spec: SubscriptionSpec) -> None:
-    """BadRequest that says what of the subscription cannot be."""
-    check_name("subscription", name)
-    target_of(spec.target)
-    if spec.filter is not None:
-        read_filter(spec.filter)
-    if spec.dead_letter:
-        target_of(spec.dead_letter)
-    if not 1 <= spec.max_attempts <= MOST_ATTEMPTS:
-        raise BadRequest(f"max_attempts is {spec.max_attempts}", hint=f"use 1 to {MOST_ATTEMPTS}", path="max_attempts")
-    if not 1 <= spec.max_age_s <= MOST_AGE_S:
-        raise BadRequest(f"max_age_s is {spec.max_age_s:g}", hint=f"use 1 to {MOST_AGE_S:g}", path="max_age_s")
 
 
 class Published(Wire, frozen=True, kw_only=True):

@@ -16,11 +16,12 @@ import structlog
 from fuyun.base import clock, ids
 from fuyun.base.tasks import Scope
 from fuyun.decide import filters, transforms
-from fuyun.domain.bus import EVENT_BYTES, MOST_RULES, Archived, Bus, Replay, Rule, TypeSeen, check_bus, check_rule
+from fuyun.domain.bus import EVENT_BYTES, MOST_RULES, Archived, Bus, Replay, Rule, TypeSeen
 from fuyun.domain.errors import BadRequest, Conflict, FuyunError, NotFound, PayloadTooLarge, PlatformError
 from fuyun.domain.events import Event, Target, check_event, target_of
 from fuyun.domain.filters import read_filter
 from fuyun.domain.names import nearest
+from fuyun.domain.rulechecks import check_bus, check_rule
 from fuyun.domain.tenants import Principal
 from fuyun.ports.bus import BusArchive, BusStore
 from fuyun.services.relay import Match

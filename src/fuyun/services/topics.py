@@ -12,8 +12,9 @@ from fuyun.domain.errors import BadRequest, NotFound
 from fuyun.domain.events import Event, target_of
 from fuyun.domain.names import check_name, nearest
 from fuyun.domain.queues import MOST_BATCH, Outgoing
+from fuyun.domain.rulechecks import check_subscription
 from fuyun.domain.tenants import Principal
-from fuyun.domain.topics import Published, Subscription, SubscriptionSpec, Topic, check_subscription
+from fuyun.domain.topics import Published, Subscription, SubscriptionSpec, Topic
 from fuyun.domain.triggers import Policy
 from fuyun.ports.topics import TopicStore
 from fuyun.services.queues import Queues
