@@ -13,7 +13,8 @@ from fuyun.domain.errors import FuyunError, InstanceLost, Unavailable
 from fuyun.drivers.instances import parents
 from fuyun.ports.instances import Instance
 from tests import leaks
-from tests.drivers.instances.scenes.rig import ECHO, LASTING, Rig, changed, failure, rig, store
+from tests.drivers.instances.scenes.hosts import rig, store
+from tests.drivers.instances.scenes.rig import ECHO, LASTING, Rig, changed, failure
 
 
 async def _outcomes(attempts: list[Awaitable[Instance]]) -> list[Instance | BaseException]:
@@ -28,7 +29,7 @@ async def _works(host: Rig) -> None:
 
 
 async def a_zygote_dies() -> None:
-    async with rig() as host:
+    async with rig(own=True) as host:
         instance = await host.start(host.version())
         await host.wait_blanks(1)
         (row,) = await host.rows("zygotes")
@@ -115,7 +116,7 @@ async def those_who_wait_for_a_stopped_zygote_are_told() -> None:
 
 
 async def the_warden_dies() -> None:
-    async with rig() as host:
+    async with rig(own=True) as host:
         version = host.version(LASTING)
         instances = [await host.start(version) for _ in range(3)]
         answers = [host.call(instance, 60) for instance in instances]
@@ -151,7 +152,7 @@ async def the_warden_dies_in_a_burst() -> None:
 
 
 async def the_warden_dies_while_an_instance_is_frozen() -> None:
-    async with rig() as host:
+    async with rig(own=True) as host:
         instance = await host.start(host.version())
         instance.freeze(True)
         await asyncio.sleep(0.1)
@@ -262,7 +263,7 @@ async def a_blank_dies_in_the_reserve() -> None:
 
 async def no_zygote_can_start() -> None:
     """Who waits is told soon; afterwards it is tried now and then, not over and over."""
-    async with rig(blanks=1) as host:
+    async with rig(own=True) as host:
         version = changed(host.version(), runtime="python3")
         interpreter = host.host._interpreter_of("python3")
         object.__setattr__(interpreter, "mounts", (*interpreter.mounts, "/nonesuch"))
@@ -300,7 +301,7 @@ async def closed_while_starting() -> None:
 
 async def closed_while_the_warden_restarts() -> None:
     for delay_s in (0.0, 0.02, 0.1):
-        async with rig() as host:
+        async with rig(own=True) as host:
             os.kill(host.host.warden.pid, signal.SIGKILL)
             await asyncio.sleep(delay_s)
 
