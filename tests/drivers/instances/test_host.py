@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,9 @@ Play = Callable[[str], str]
 def _player(account: running.Account, folder: Path) -> Iterator[Play]:
     """A process of the account that plays scenes, with the tests that `folder` holds."""
     paths = ":".join(filter(None, (account.env.get("PYTHONPATH"), str(folder))))
-    given = {"user": account.uid, "group": account.uid, "extra_groups": []} if account.uid is not None else {}
+    given: dict[str, Any] = {}
+    if account.uid is not None:
+        given = {"user": account.uid, "group": account.uid, "extra_groups": []}
     player = subprocess.Popen(
         [account.python, "-m", "tests.drivers.instances.scenes.run"],
         env={**account.env, "PYTHONPATH": paths}, cwd=folder,
@@ -55,7 +58,7 @@ def _player(account: running.Account, folder: Path) -> Iterator[Play]:
 def player() -> Iterator[Play]:
     """Plays scenes as whoever runs the tests."""
     account = running.own_account()
-    with _player(running.Account(python=sys.executable, env={**os.environ, **account.env}), TESTS.parent) as play:
+    with _player(dataclasses.replace(account, env={**os.environ, **account.env}), TESTS.parent) as play:
         yield play
 
 
@@ -68,8 +71,8 @@ def rootless(nobody: running.Account) -> Iterator[Play]:
         folder = Path(name)
         shutil.copytree(TESTS, folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
         folder.chmod(0o755)
-        nobody.env.update(PYTHONDONTWRITEBYTECODE="1", HOME="/nonexistent")
-        with _player(nobody, folder) as play:
+        env = {**nobody.env, "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/nonexistent"}
+        with _player(dataclasses.replace(nobody, env=env), folder) as play:
             yield play
 
 

@@ -77,14 +77,22 @@ class Shared:
         await self._stack.aclose()
 
     @property
-    def rig(self) -> Rig | None:
-        """The host, unless it is closed, or lent already."""
-        return None if self._lent else self._rig
+    def is_open(self) -> bool:
+        """Whether it is."""
+        return self._rig is not None
+
+    def check(self) -> None:
+        """Nothing may have changed since it was given back."""
+        left = self._left(self._rig.host) if self._rig is not None else "nothing"
+        assert not left, f"left in the host: {left}"
 
     @asynccontextmanager
-    async def lend(self, rig: Rig, options: dict[str, Any]) -> AsyncIterator[Rig]:
+    async def lend(self, options: dict[str, Any]) -> AsyncIterator[Rig]:
         """The host with these options; what the scene has made is given up afterwards."""
-        ground, self._lent = rig.host._ground, True
+        assert self._rig is not None, "the shared host is closed"
+        assert not self._lent, "the shared host is lent already: one of two at once is to be the scene's own"
+        rig, self._lent = self._rig, True
+        ground = rig.host._ground
         usual, ground.options = ground.options, dataclasses.replace(ground.options, **options)
         yield rig  # after a scene that fails it is not lent again
         ground.options = usual
@@ -141,10 +149,9 @@ SHARED = Shared()
 async def rig(*, own: bool = False, **options: Any) -> AsyncIterator[Rig]:
     """An open host. A scene that ends hosts, wardens or zygotes, or asks how many of something there are in all, takes
     its `own`; so does one with options that are told when a host is opened."""
-    shared = SHARED.rig
-    if own or shared is None or options.keys() - _TAKEN:
+    if own or options.keys() - _TAKEN:
         async with _opened(**options) as found:
             yield found
     else:
-        async with SHARED.lend(shared, options) as found:
+        async with SHARED.lend(options) as found:
             yield found

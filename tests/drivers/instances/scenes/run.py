@@ -56,12 +56,12 @@ def scenes() -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
     }
 
 
-def _held() -> Counter[str]:
+async def _held() -> Counter[str]:
     """What this process holds: tasks, descriptors, processes, folders of control groups."""
-    tasks = [task.get_coro() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
     pids = [pid for pid in leaks.descendants(os.getpid()) if leaks.state_of(pid) not in ("", "Z", "X")]
     groups = [path for path in leaks.cgroups() if f"/fuyun-rig-{os.getpid()}" in path]
-    found = Counter(f"task {task.__qualname__}" for task in tasks if task is not None)
+    found = Counter(f"task {getattr(task.get_coro(), '__qualname__', task)}" for task in tasks)
     found.update("descriptor " + re.sub(r"\d+", "", target) for target in leaks.open_descriptors().values())
     found.update(f"process {leaks.command_of(pid)}" for pid in pids)
     found.update(f"control group in {group}" for group in groups for path in Path(group).glob("*/"))
@@ -73,7 +73,7 @@ async def _let_go(before: Counter[str]) -> None:
     """Wait until all is as it was before."""
     try:
         async with asyncio.timeout(_GOING_S):
-            while (now := _held()) != before:
+            while (now := await _held()) != before:
                 if all(name.startswith("descriptor") for name in (now - before) + (before - now)):
                     gc.collect()  # gives forgotten objects their chance
                 await asyncio.sleep(0.01)
@@ -82,27 +82,33 @@ async def _let_go(before: Counter[str]) -> None:
 
 
 class Stage:
-    """Where scenes are played. `errors`: what was raised where nobody catches it."""
+    """Where scenes are played, on one loop. `errors`: what was raised where nobody catches it."""
 
     def __init__(self) -> None:
         self.errors: list[str] = []
         self._runner = asyncio.Runner()
-        self._empty = self._runner.run(_told())
+        self._empty = self._runner.run(_held())
         if not INTERPRETERS.all():
             raise AssertionError("no interpreter")
 
     def play(self, name: str) -> None:
         """Play one scene; it may leave no task, descriptor, process, control group or change of the host behind."""
-        if SHARED.rig is None:
-            self._runner.run(SHARED.open())
-        before = self._runner.run(_told())
         try:
-            self._runner.run(scenes()[name]())
-            self._runner.run(_let_go(before))
-            self._check_errors()
-        except BaseException:
-            self._runner.run(SHARED.close())  # nobody knows what state it is in
+            self._runner.run(self._play(scenes()[name]))
+        except BaseException:  # nobody knows what state the host is in, or what goes on
+            self._runner.run(SHARED.close())
+            self._runner.close()
+            self._runner = asyncio.Runner()
             raise
+
+    async def _play(self, scene: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if not SHARED.is_open:
+            await SHARED.open()
+        before = await _held()
+        await scene()
+        await _let_go(before)
+        SHARED.check()
+        self._check_errors()
 
     def close(self) -> None:
         """End the host: nothing at all may be left."""
@@ -115,10 +121,6 @@ class Stage:
     def _check_errors(self) -> None:
         errors, self.errors = self.errors, []
         assert not errors, "\n".join(errors)
-
-
-async def _told() -> Counter[str]:
-    return _held()
 
 
 def main() -> int:
