@@ -33,7 +33,7 @@ forked from a template, of the classes `oci:crun` and `oci:runc`, and of class `
 and one started without any right. An outcome is the error the kernel gave, `nothing` (what was looked for is not
 there), an error code of the platform, or **done**: it succeeded. Class `process` isolates nothing, so as root it must:
 that is what shows that a refusal is the sandbox's. A dash: not tried there, because it would harm the host, because
-every kernel refuses it, or, under exhaustion, because another class of that kind shows it. `not tried`: it would change
+every kernel refuses it, or, for CPU time, because the same control groups divide it. `not tried`: it would change
 the host, and cannot be kept from that without root. The test fails where an outcome is not one that the
 attempt states ([contract](isolation.md)).
 

@@ -69,7 +69,18 @@ def platform(folder: Path, env: dict[str, str]) -> Iterator[dict[str, str]]:
     """`fuyun up` on free ports for the time of the block; yields its addresses and key."""
     log = folder / "up.log"
     with log.open("wb") as out:
-        command: list[str | Path] = [FUYUN, "up", "--data", folder / "data", "--port", "0", "--api-port", "0"]
+        command: list[str | Path] = [
+            FUYUN,
+            "up",
+            "--data",
+            folder / "data",
+            "--port",
+            "0",
+            "--api-port",
+            "0",
+            "--s3-port",
+            "0",
+        ]
         process = subprocess.Popen(command, env=env, stdout=out, stderr=out, start_new_session=True)
     try:
         yield wait_ready(process, folder / "home/config/fuyun/config.yaml", log)

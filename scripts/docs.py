@@ -167,7 +167,11 @@ def project_page() -> str:
     ]  # fmt: skip
     tables = {
         "The file": fields.PROJECT_FIELDS, "A function": fields.FUNCTION_FIELDS, "A trigger": fields.TRIGGERS,
-        "An HTTP trigger": fields.HTTP_FIELDS, "Cross-origin rules (`cors`)": fields.CORS_FIELDS,
+        "What every trigger may have besides": (fields.TRIGGER_NAME, *fields.POLICY_FIELDS),
+        "An HTTP trigger": fields.HTTP_FIELDS, "A timer": fields.TIMER_FIELDS,
+        "A stream's trigger": fields.STREAM_FIELDS, "A table's trigger": fields.TABLE_FIELDS,
+        "A queue trigger": fields.QUEUE_FIELDS, "A topic trigger": fields.TOPIC_FIELDS,
+        "Asynchronous invocation (`async`)": fields.ASYNC_FIELDS, "Cross-origin rules (`cors`)": fields.CORS_FIELDS,
         "A hook (`initializer`, `pre_freeze`, `pre_stop`)": fields.HOOK_FIELDS,
         "A time with more instances (`provisioned`)": fields.PROVISIONED_FIELDS, "A stage": fields.STAGE_FIELDS,
     }  # fmt: skip

@@ -7,6 +7,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import io
+import json
 import os
 import re
 import shutil
@@ -120,6 +121,7 @@ class Platform:
     process: subprocess.Popen[bytes]
     api: str = ""
     gateway: str = ""
+    s3: str = ""
     key: str = ""
     settings: dict[str, str] = field(default_factory=dict)
     http: httpx.Client = field(init=False)
@@ -144,7 +146,9 @@ class Platform:
             with suppress(OSError, httpx.HTTPError, yaml.YAMLError, TypeError, KeyError):
                 found = yaml.safe_load(config.read_text())
                 self.api, self.gateway, self.key = found["api"], found["gateway"], found["key"]
-                return httpx.get(f"{self.api}/readyz", trust_env=False, verify=False).status_code == 200
+                self.s3 = json.loads((self.data / "platform.json").read_text())["s3"]
+                ready = httpx.get(f"{self.api}/readyz", trust_env=False, verify=False).status_code == 200
+                return ready and bool(self.s3)
             return False
 
         try:
@@ -281,7 +285,7 @@ class Platform:
 
     def restart(self, timeout_s: float = 30.0) -> None:
         """Start it again on the same folders and ports (after `kill` or `stop`)."""
-        ports = [address.rpartition(":")[2] for address in (self.gateway, self.api)]
+        ports = [address.rpartition(":")[2] for address in (self.gateway, self.api, self.s3)]
         self.http.close()
         self.process = _launch(self.root, self.account, self.settings, *ports)
         self.wait_ready(timeout_s)
@@ -330,10 +334,11 @@ def _ids(account: Account) -> dict[str, Any]:
 
 
 def _launch(
-    root: Path, account: Account, settings: Mapping[str, str], port: str, api_port: str
+    root: Path, account: Account, settings: Mapping[str, str], port: str, api_port: str, s3_port: str
 ) -> subprocess.Popen[bytes]:
     trees.add(f"fuyun-{hashlib.sha256(str(root / 'data').encode()).hexdigest()[:12]}")
     arguments = ["up", "--data", str(root / "data"), "--port", port, "--api-port", api_port]
+    arguments += ["--s3-port", s3_port]
     with (root / "up.log").open("ab") as log:
         return subprocess.Popen(
             [account.python, "-c", _ENTRY, *arguments],
@@ -352,7 +357,7 @@ def running(account: Account, settings: Mapping[str, str] | None = None) -> Iter
         if account.uid is not None and os.getuid() == 0:
             for place in [root, *root.rglob("*")]:
                 os.chown(place, account.uid, account.uid)
-        process = _launch(root, account, settings or {}, "0", "0")
+        process = _launch(root, account, settings or {}, "0", "0", "0")
         platform = Platform(root=root, account=account, process=process, settings=dict(settings or {}))
         try:
             platform.wait_ready()

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from bench.measure import Row
-from bench.rows import burst, cold, custom, footprint, image, java, neighbour, node, warm, wasm, web
+from bench.rows import (
+    accepts,
+    burst,
+    cold,
+    custom,
+    footprint,
+    image,
+    java,
+    neighbour,
+    node,
+    streams,
+    warm,
+    wasm,
+    web,
+)
 
 #: In the order of the table; rows that need a quiet platform first.
 ROWS: tuple[Row, ...] = (
     *footprint.ROWS,
     *warm.ROWS,
     *neighbour.ROWS,
+    *accepts.ROWS,
     *cold.ROWS,
     *custom.ROWS,
     *java.ROWS,
@@ -17,5 +32,6 @@ ROWS: tuple[Row, ...] = (
     *wasm.ROWS,
     *web.ROWS,
     *image.ROWS,
+    *streams.ROWS,
     *burst.ROWS,
 )

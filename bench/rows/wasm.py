@@ -1,4 +1,4 @@
-"""WebAssembly: what one call costs inside its instance, and a cold start."""
+"""WebAssembly: what one call costs inside its instance and from HTTP to HTTP, and a cold start."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.measure import Row, Sample
 from bench.rows.cold import first_calls
+from bench.rows.warm import latency
 from bench.stage import BARE_PYTHON, Stage
 from tests.runtime.driver import Worker, worker
 from tests.runtime.modules import ECHO, compiled
@@ -40,6 +41,11 @@ def cold(stage: Stage) -> Sample:
     return first_calls(stage, "bench-wasm", {"app.wat": ECHO}, 20, reference, runtime="wasm", handler="app.wat")
 
 
+def warm(stage: Stage) -> Sample:
+    """One client in a closed loop."""
+    return latency(stage, "bench-wasm", {"app.wat": ECHO}, 1000, runtime="wasm", handler="app.wat")
+
+
 ROWS = (
     Row(
         name="wasm-call", what="WebAssembly: instantiate, call and drop, as the instance measures it",
@@ -49,5 +55,9 @@ ROWS = (
     Row(
         name="wasm-cold", what="cold start p50, HTTP to HTTP, a WebAssembly module",
         reference="python3 -I -S -c pass", unit="ms", budget=1.5, goal=1.0, better="lower", measure=cold,
+    ),
+    Row(
+        name="latency-wasm", what="warm latency p50, one client, a WebAssembly module",
+        reference="bare uvloop+httptools hello server", unit="µs", budget=6.0, goal=3.0, better="lower", measure=warm,
     ),
 )  # fmt: skip

@@ -26,11 +26,15 @@ class Settings(Wire, frozen=True, kw_only=True):
     """All of them."""
 
     data: Annotated[str, _doc("data directory; one directory is the whole state, so that backup is a copy")] = ""
-    host: Annotated[str, _doc("address both servers listen on; loopback, so that nothing is exposed by accident")] = (
+    host: Annotated[str, _doc("address all servers listen on; loopback, so that nothing is exposed by accident")] = (
         "127.0.0.1"
     )
     port: Annotated[int, _doc("port of the gateway (functions); 0 takes a free one")] = 8080
     api_port: Annotated[int, _doc("port of the control API; 0 takes a free one")] = 8081
+    s3_port: Annotated[int, _doc("port of S3 (objects); 0 takes a free one")] = 8082
+    s3_domain: Annotated[
+        str, _doc("domain of BUCKET.s3.DOMAIN and BUCKET.s3-website.DOMAIN; names below localhost are this host's own")
+    ] = "localhost"
     drain_s: Annotated[float, _doc("seconds running requests get to finish when the platform stops")] = 20.0
     body_idle_s: Annotated[float, _doc("seconds a client may pause while sending a request; slow-loris protection")] = (
         20.0
@@ -64,6 +68,10 @@ class Settings(Wire, frozen=True, kw_only=True):
     ] = 300.0
     upload_bytes: Annotated[int, _doc("largest code archive, unpacked; 413 above")] = 512 * 2**20
     retention_s: Annotated[float, _doc("seconds records and logs are kept; a week shows last week")] = 7 * 86400.0
+    delivery_retention_s: Annotated[
+        float, _doc("seconds asynchronous invocations are listed after they succeeded or were stopped; a day's worth")
+    ] = 86400.0
+    dead_letter_s: Annotated[float, _doc("seconds dead letters are kept; two weeks outlast a holiday")] = 14 * 86400.0
     log_level: Annotated[str, _doc("debug, info, warning or error of the platform's own log")] = "info"
 
     @property

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import gc
 import hashlib
 import logging
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import structlog
 
+from fuyun import objectpath
 from fuyun.base.tasks import Scope
 from fuyun.domain.errors import HostUnable
-from fuyun.domain.functions import Version
 from fuyun.domain.runtimes import NODES
 from fuyun.drivers.blobs.folder import FolderBlobs
 from fuyun.drivers.builds.images import ImageBuilder
 from fuyun.drivers.builds.isolated import ProcessRunner
 from fuyun.drivers.builds.jars import JarBuilder
 from fuyun.drivers.builds.modules import ModuleBuilder
+from fuyun.drivers.builds.nodecode import NodeCode
 from fuyun.drivers.builds.npm import NpmBuilder, NpmOptions
 from fuyun.drivers.builds.uv import UvBuilder, UvOptions
 from fuyun.drivers.catalog.functions import SqlCatalog
@@ -38,6 +41,8 @@ from fuyun.drivers.instances.interpreters import Interpreter, Interpreters
 from fuyun.drivers.instances.nodes import Nodes
 from fuyun.drivers.records.folder import FolderRecords
 from fuyun.drivers.sql.sqlite import Database
+from fuyun.eventpath import EventPath, Surroundings
+from fuyun.objectpath import open_objects
 from fuyun.services import calendar
 from fuyun.services.collecting import Collector
 from fuyun.services.credentials import Credentials
@@ -53,6 +58,7 @@ from fuyun.services.routes import RouteTable
 from fuyun.services.sealing import load_key
 from fuyun.services.storage import Storage
 from fuyun.services.tenants import Tenants
+from fuyun.services.triggers import objects as object_triggers
 from fuyun.settings import Settings
 from fuyun.transports.api import calls
 from fuyun.transports.api.app import create_app
@@ -60,10 +66,16 @@ from fuyun.transports.api.server import ApiServer
 from fuyun.transports.gateway.inward import Inward
 from fuyun.transports.gateway.limits import GatewayLimits
 from fuyun.transports.gateway.server import Gateway
+from fuyun.transports.s3.app import S3App, S3Server
+from fuyun.transports.s3.calls import Services as ObjectStorage
 
 _log = structlog.get_logger("fuyun")
 #: Open files and sockets of the platform at most, if the host allows as many.
 _DESCRIPTORS = 2**18
+
+
+#: `(namespace, function)`: a function changed.
+Reload = Callable[[str, str], Awaitable[None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +84,7 @@ class Running:
 
     gateway_url: str
     api_url: str
+    s3_url: str
     admin_key: str | None  # the first key, told once
     report: list[str]  # what the host gives and what not, for people
 
@@ -119,6 +132,7 @@ class _Drivers:
     builder: UvBuilder
     modules: ModuleBuilder
     java: JarBuilder
+    node: NodeCode
     packages: NpmBuilder
     images: ImageBuilder
     notes: list[str]
@@ -131,37 +145,55 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
     drivers = await _open_drivers(settings, stack)
     tenants = await Tenants.open(SqlTenants(drivers.database), data / "secret.key")
     admin_key = await tenants.bootstrap("fuyun up")
-    dispatcher, services = await _make_services(settings, drivers, tenants, scope, stack)
+    objects = await open_objects(
+        objectpath.Surroundings(
+            database=drivers.database, tenants=tenants, scope=scope, contents=data / "contents",
+            domain=settings.s3_domain, body_idle_s=settings.body_idle_s,
+        )
+    )  # fmt: skip
+    dispatcher, services, events = await _make_services(settings, drivers, tenants, objects, scope, stack)
+    events.flows.start(scope)
+    await events.buses.start(scope)
 
     # transports
-    state = {"unready": "starting", "gateway": ""}
-    gateway = Gateway(dispatcher, tenants.authenticate, _gateway_limits(settings))
+    state = {"unready": "starting", "gateway": "", "s3": ""}
+    gateway = Gateway(dispatcher, tenants.authenticate, _gateway_limits(settings), events.deferring.of("gateway"))
     services = dataclasses.replace(
         services,
         gauges=lambda: dataclasses.replace(
             dispatcher.gauges(gateway.stats.connections),
             network_refused=drivers.host.network_refused,
+            lanes=tuple(events.deliverer.gauges()),
+            outcomes=dict(events.deliverer.outcomes),
             budget=StartBudget(**drivers.host.budget_of_starts()),
+            s3=objects.objects.traffic.gauge(),
         ),
         unready=lambda: state["unready"],
         gateway_url=lambda: state["gateway"],
+        s3_url=lambda: state["s3"],
     )
     api = ApiServer(create_app(services), settings.host, settings.api_port, settings.keepalive_s)
     api_port = await api.start()
     stack.push_async_callback(api.stop, 5.0)
+    s3 = S3Server(S3App(objects), settings.host, settings.s3_port, settings.keepalive_s)
+    s3_port = await s3.start()
+    stack.push_async_callback(s3.stop, settings.drain_s)
     gateway_port = await gateway.start(settings.host, settings.port)
 
     async def drain() -> None:
         state["unready"] = "the platform is going down"
-        await gateway.drain(settings.drain_s)
+        parts = (gateway, events.deliverer, events.messaging.triggers, events.flows.triggers)
+        await asyncio.gather(*(part.drain(settings.drain_s) for part in parts))
         await dispatcher.close(settings.drain_s)
 
     stack.push_async_callback(drain)
-    drivers.host.protect_ports((gateway_port, api_port))
-    state.update(unready="", gateway=f"http://{_shown(settings.host)}:{gateway_port}")
+    drivers.host.protect_ports((gateway_port, api_port, s3_port))
+    urls = {"gateway": gateway_port, "s3": s3_port}
+    state.update(unready="", **{name: f"http://{_shown(settings.host)}:{port}" for name, port in urls.items()})
     return Running(
         gateway_url=state["gateway"],
         api_url=f"http://{_shown(settings.host)}:{api_port}",
+        s3_url=state["s3"],
         admin_key=admin_key,
         report=drivers.notes,
     )
@@ -192,6 +224,8 @@ async def _open_drivers(settings: Settings, stack: AsyncExitStack) -> _Drivers:
     stack.push_async_callback(modules.close)
     java = await asyncio.to_thread(JarBuilder, blobs, run, data / "java")
     stack.push_async_callback(java.close)
+    node = await asyncio.to_thread(NodeCode, blobs, run, nodes.get, data / "node")
+    stack.push_async_callback(node.close)
     packages = NpmBuilder(blobs, run, nodes.get, data / "builds/npm", NpmOptions(isolated=host.sandboxed))
     stack.push_async_callback(packages.close)
     images = await asyncio.to_thread(ImageBuilder, blobs, run, data / "images")
@@ -199,58 +233,105 @@ async def _open_drivers(settings: Settings, stack: AsyncExitStack) -> _Drivers:
     return _Drivers(
         database=database, catalog=SqlCatalog(database), layers=SqlLayers(database), blobs=blobs, store=store,
         interpreters=interpreters, host=host, builder=builder, modules=modules, java=java,
-        packages=packages, images=images, notes=notes,
+        node=node, packages=packages, images=images, notes=notes,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Core:
+    """What the event path and the other services share."""
+
+    tenants: Tenants
+    objects: ObjectStorage
+    dispatcher: Dispatcher
+    table: RouteTable
+    scope: Scope
+
+
+def _event_path(settings: Settings, drivers: _Drivers, core: _Core) -> EventPath:
+    events = EventPath.build(
+        Surroundings(
+            database=drivers.database, invoker=core.dispatcher, table=core.table, scope=core.scope,
+            tenants=core.tenants, random=Random().random, retention_s=settings.delivery_retention_s,
+            dead_letter_s=settings.dead_letter_s,
+        )
+    )  # fmt: skip
+    events.relay.register("bucket", object_triggers.matcher_of(events.bindings))
+    events.relay.register("bucket", object_triggers.notified(core.objects.buckets.notifications))
+    return events
+
+
+def _deployer(
+    settings: Settings, drivers: _Drivers, tenants: Tenants, layers: Layers, storage: Storage, reload: Reload
+) -> Deployer:
+    return Deployer(
+        DeployParts(
+            catalog=drivers.catalog, blobs=drivers.blobs, builder=drivers.builder, modules=drivers.modules,
+            java=drivers.java, node=drivers.node, packages=drivers.packages, images=drivers.images, host=drivers.host,
+            tenants=tenants, layers=layers, storage=storage, on_change=reload,
+            upload_bytes=settings.upload_bytes, record=drivers.store.append_nowait,
+            interpreter_of=lambda runtime: Path(drivers.interpreters.by_runtime(runtime).executable),
+        )
     )  # fmt: skip
 
 
 async def _make_services(
-    settings: Settings, drivers: _Drivers, tenants: Tenants, scope: Scope, stack: AsyncExitStack
-) -> tuple[Dispatcher, calls.Services]:
+    settings: Settings,
+    drivers: _Drivers,
+    tenants: Tenants,
+    objects: ObjectStorage,
+    scope: Scope,
+    stack: AsyncExitStack,
+) -> tuple[Dispatcher, calls.Services, EventPath]:
     """The services; what the transports know themselves is filled in by `_build`."""
     catalog, blobs, store, host = drivers.catalog, drivers.blobs, drivers.store, drivers.host
-
-    async def environment(version: Version) -> dict[str, str]:
-        return await environment_of(tenants, version)
 
     measures = Measures()
     table = RouteTable(catalog)
     dispatcher = Dispatcher(
-        table, host, store, measures, quotas_of=tenants.quotas, environment=environment,
+        table, host, store, measures, quotas_of=tenants.quotas, environment=functools.partial(environment_of, tenants),
         queue_length=settings.queue_length, queue_wait_s=settings.queue_wait_s,
     )  # fmt: skip
     key = await asyncio.to_thread(load_key, settings.data_path / "secret.key", False)
-    inward = Inward(dispatcher, Credentials(key, settings.credential_s))
+    core = _Core(tenants=tenants, objects=objects, dispatcher=dispatcher, table=table, scope=scope)
+    events = _event_path(settings, drivers, core)
+    inward = Inward(
+        dispatcher, Credentials(key, settings.credential_s), deferring=events.deferring, offers=events.offers
+    )
     host.attend_by(inward)
     stack.push_async_callback(inward.close)
     await dispatcher.open()
     calendar.start(scope, dispatcher.provision)
-    functions = Functions(catalog, tenants, dispatcher.reload, host.forget)
+    events.oversight.start_pruning(scope)
+
+    async def reload(namespace: str, function: str) -> None:
+        await dispatcher.reload(namespace, function)
+        await events.changed()
+
+    functions = Functions(catalog, tenants, reload, host.forget)
     storage = Storage(catalog, drivers.layers, tenants)
     layers = Layers(drivers.layers, blobs, storage, tenants)
-    deployer = Deployer(
-        DeployParts(
-            catalog=catalog, blobs=blobs, builder=drivers.builder, modules=drivers.modules,
-            java=drivers.java, packages=drivers.packages, images=drivers.images, host=host,
-            tenants=tenants, layers=layers, storage=storage, on_change=dispatcher.reload,
-            upload_bytes=settings.upload_bytes, record=store.append_nowait,
-            interpreter_of=lambda runtime: Path(drivers.interpreters.by_runtime(runtime).executable),
-        )
-    )  # fmt: skip
+    deployer = _deployer(settings, drivers, tenants, layers, storage, reload)
     records = Records(store, settings.retention_s)
     records.start_pruning(scope)
     tenants.on_namespace_deleted(records.forget)
+    tenants.on_namespace_deleted(events.oversight.forget)
     Collector(catalog, drivers.layers, blobs).start(scope)
+    await events.open(stack)
 
     async def inventory() -> dict[str, Any]:
         return {**await host.inventory(), "scaling": dispatcher.scaling()}
 
     services = calls.Services(
-        tenants=tenants, functions=functions, deployer=deployer, layers=layers, records=records, invoker=dispatcher,
+        tenants=tenants, functions=functions, deployer=deployer, layers=layers, buckets=objects.buckets,
+        objects=objects.objects, records=records, invoker=dispatcher, deferring=events.deferring,
+        oversight=events.oversight, triggers=events.governing, messaging=events.messaging, flows=events.flows,
+        buses=events.buses,
         measures=measures, gauges=dispatcher.gauges, plan_of=host.plan_of, inventory=inventory,
         unready=lambda: "starting", gateway_url=lambda: "",
         limits=calls.Limits(upload_bytes=settings.upload_bytes, body_idle_s=settings.body_idle_s),
     )  # fmt: skip
-    return dispatcher, services
+    return dispatcher, services, events
 
 
 async def _open_host(host: LocalHost, interpreters: Interpreters) -> list[str]:

@@ -23,7 +23,9 @@ FILE_LINES, FUNCTION_LINES, PARAMETERS = 400, 60, 7
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "core", "manager", "managers", "models", "misc"}
 
 #: path -> why it may be longer than FILE_LINES.
-LONG_FILES: dict[str, str] = {}
+LONG_FILES: dict[str, str] = {
+    "src/fuyun/wiring.py": "the one file that knows everything; its list of imports alone is a hundred lines",
+}
 #: path:function -> why it may be longer than FUNCTION_LINES.
 LONG_FUNCTIONS: dict[str, str] = {
     "src/fuyun/wiring.py:_build": "everything is built here, in dependency order; one list reads better than its parts",
@@ -77,8 +79,13 @@ def test_the_contract_about_drivers_names_all_of_them() -> None:
     assert listed == {path.parent.name for path in (PACKAGE / "drivers").glob("*/__init__.py")}
 
 
+#: What nobody edits again: a migration is one list of tables.
+MIGRATIONS = PACKAGE / "drivers/sql/migrations"
+
+
 def test_files_and_functions_stay_small() -> None:
-    assert [complaint for path in EVERYTHING for complaint in oversize(path)] == []
+    paths = [path for path in EVERYTHING if MIGRATIONS not in path.parents]
+    assert [complaint for path in paths for complaint in oversize(path)] == []
 
 
 def oversize(path: Path) -> Iterator[str]:

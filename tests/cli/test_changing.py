@@ -6,8 +6,10 @@ import io
 import json
 import sys
 
+import msgspec
 import pytest
 
+from fuyun.domain.tenants import Quotas
 from tests.cli.conftest import Cli, version
 from tests.client.api_server import ApiServer, Reply, problem
 
@@ -81,11 +83,18 @@ def test_a_failing_function_exits_3_with_its_traceback(api: ApiServer, cli: Cli)
     assert "run         2.00 ms" in ran.err
 
 
-def test_asynchronous_invocation_is_refused_clearly(api: ApiServer, cli: Cli) -> None:
-    ran = cli("invoke", "hello", "--async")
+def test_asynchronous_invocation_prints_the_id(api: ApiServer, cli: Cli) -> None:
+    api.on("POST", f"{FN}/hello/invoke", Reply({"id": "a1", "duplicate": True}, 202))
+    ran = cli("invoke", "hello:live", "--async", "--delay", "90s", "--idempotency-key", "k", "-d", "[1]")
+    assert (ran.code, ran.out, ran.err) == (0, "a1\n", "there was one with this key already\n")
+    (asked,) = api.asked
+    assert (asked.query, asked.json()) == ({"qualifier": "live"}, [1])
+    wanted = {"fuyun-invocation-type": "async", "fuyun-delay": "90s", "fuyun-idempotency-key": "k"}
+    assert wanted.items() <= asked.headers.items()
+    assert "fuyun-schedule-at" not in asked.headers
+    ran = cli("invoke", "hello", "--at", "2026-12-24T18:00:00Z")
     assert ran.code == 2
-    assert "asynchronous invocation is not part of this release" in ran.err
-    assert api.asked == []
+    assert "add --async" in ran.err
 
 
 def test_an_alias_moves_from_what_was_read(api: ApiServer, cli: Cli) -> None:
@@ -175,8 +184,7 @@ def test_quotas_change_only_where_told(api: ApiServer, cli: Cli) -> None:
         "PUT", "/namespaces/shop/quotas", lambda asked: Reply({"name": "shop", "quotas": asked.json(), "created_s": 0})
     )
     ran = cli("namespace", "quota", "shop", "--memory", "8GiB", "--json")
-    assert json.loads(ran.out)["quotas"] == {"functions": 3, "concurrency": 1000, "instances": 500,
-                                             "memory_bytes": 8 * 2**30, "storage_bytes": 10 * 2**30}  # fmt: skip
+    assert json.loads(ran.out)["quotas"] == msgspec.to_builtins(Quotas(functions=3, memory_bytes=8 * 2**30))
     assert cli("namespace", "quota", "shop", "--memory", "lots").code == 2
 
 

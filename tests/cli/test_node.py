@@ -15,11 +15,12 @@ ZYGOTE = {"kind": "zygote", "pid": 7, "id": "z", "version": "python3.11", "start
 BLANK = {**ZYGOTE, "kind": "blank", "version": "", "pid": 8, "took_ms": 0.0, "saved_ms": None, "pss_bytes": 0}
 INSTANCE = {**ZYGOTE, "kind": "instance", "version": "default/hello@1", "pid": 9, "start": "blank",
             "reason": "a socket is open"}  # fmt: skip
+LAYERS = {**ZYGOTE, "version": "default: python3.11 with 1 layer", "serves": [f"default/f{n}@1" for n in range(6)]}
 
 
 def test_every_process_is_a_line(api: ApiServer, cli: Cli) -> None:
     budget = {"limit_bytes": 3 * 2**30, "held_bytes": 61 * 2**20, "evicted": {"template": 2, "zygote": 1}}
-    found = {"name": "local", "version": "9", "budget": budget, "processes": [ZYGOTE, BLANK, INSTANCE]}
+    found = {"name": "local", "version": "9", "budget": budget, "processes": [ZYGOTE, BLANK, INSTANCE, LAYERS]}
     api.on("GET", "/node", found)
     said = "templates and zygotes of layers hold 61.0 of 3072.0 MiB; evicted: 2 templates, 1 zygote\n"
     assert cli("node").err == said
@@ -28,7 +29,8 @@ def test_every_process_is_a_line(api: ApiServer, cli: Cli) -> None:
     assert lines[1] == ["zygote", "python3.11", "7", "", "5.00", "0.50", "6.0", "40.0", ""]
     assert lines[2] == ["blank", "", "8", "", "-", "0.50", "0.0", "-", ""]
     assert lines[3] == ["instance", "default/hello@1", "9", "blank", "5.00", "0.50", "6.0", "40.0", "a socket is open"]
-    assert json.loads(cli("node", "--json").out)["processes"] == [ZYGOTE, BLANK, INSTANCE]
+    assert lines[4][:2] == ["zygote", "default: python3.11 with 1 layer for f0@1, f1@1, f2@1, f3@1, 2 more"]
+    assert json.loads(cli("node", "--json").out)["processes"] == [ZYGOTE, BLANK, INSTANCE, LAYERS]
 
 
 @pytest.mark.parametrize("qualifier", ["$LATEST", "2"])

@@ -38,7 +38,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
 
 
 def up(run: Run, data: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return run("up", "--detach", "--data", str(data), "--port", "0", "--api-port", "0", *more)
+    return run("up", "--detach", "--data", str(data), "--port", "0", "--api-port", "0", "--s3-port", "0", *more)
 
 
 @pytest.mark.e2e
@@ -47,14 +47,14 @@ def test_a_platform_in_the_background(run: Run, tmp_path: Path) -> None:
     assert run("status").returncode == 1
     started = up(run, data)
     assert started.returncode == 0, started.stderr
-    gateway, api = (line.split()[1] for line in started.stdout.splitlines())
+    gateway, api, s3 = (line.split()[1] for line in started.stdout.splitlines())
     config = tmp_path / "config/fuyun/config.yaml"
     assert f"key in {config}" in started.stderr
     assert config.stat().st_mode & 0o777 == 0o600
     assert "fk_" not in started.stdout + started.stderr + (data / rundir.LOG).read_text()
     running = rundir.find_running(data)
     assert running is not None
-    assert (running.api, running.gateway) == (api, gateway)
+    assert (running.api, running.gateway, running.s3) == (api, gateway, s3)
     # It is nobody's child and of no terminal.
     assert os.getsid(running.pid) == running.pid
 
@@ -66,7 +66,7 @@ def test_a_platform_in_the_background(run: Run, tmp_path: Path) -> None:
     second = up(run, data)
     assert second.returncode == 5
     assert f"by process {running.pid} at {api}" in second.stderr
-    foreground = run("up", "--data", str(data), "--port", "0", "--api-port", "0")
+    foreground = run("up", "--data", str(data), "--port", "0", "--api-port", "0", "--s3-port", "0")
     assert (foreground.returncode, foreground.stdout) == (5, "")
 
     stopped = run("down", "--data", str(data))
@@ -97,7 +97,9 @@ def test_a_killed_platform_comes_back_with_its_key(run: Run, tmp_path: Path) -> 
 def test_a_port_in_use_is_said_by_the_command_that_was_typed(run: Run, tmp_path: Path) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = str(taken.getsockname()[1])
-        failed = run("up", "--detach", "--data", str(tmp_path / "data"), "--port", port, "--api-port", "0")
+        failed = run(
+            "up", "--detach", "--data", str(tmp_path / "data"), "--port", port, "--api-port", "0", "--s3-port", "0"
+        )
     assert failed.returncode == 1
     assert port in failed.stderr
     assert "--port" in failed.stderr

@@ -81,10 +81,10 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         "    description: ${self:x}\n",
         ["6: ${self:x} is not known; write ${env:NAME}, ${env:NAME:-default}, ${stage} or $${"],
     ),
-    "trigger kind": ("    triggers:\n      - timer: 1m\n", ["7: 'timer' is not a field of a trigger; fields are http"]),
+    "trigger kind": ("    triggers:\n      - clock: 1m\n", ["7: 'clock' is no kind of trigger; …"]),
     "two kinds": (
         "    triggers:\n      - http: {path: /a}\n        x: 1\n",
-        ["7: a trigger has exactly one kind (http); write `- http: {path: /...}`"],
+        ["7: a trigger has exactly one kind …"],
     ),
     "trigger without path": (
         "    triggers:\n      - http: {auth: key}\n",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fuyun.domain.errors import BadRequest
-from fuyun.domain.functions import FunctionSpec
+from fuyun.domain.functions import FunctionSpec, Isolation
 from fuyun.domain.images import check_image, is_local, is_plain, without_tag
 from fuyun.domain.specs import check_spec
 
@@ -76,3 +76,11 @@ def test_an_image_has_no_layers_and_a_root(changes: dict[str, object], said: str
         check_spec(FunctionSpec(**spec))  # type: ignore[arg-type]
     assert check_spec(FunctionSpec(runtime="image", image="./image")).is_server
     assert not check_spec(FunctionSpec(runtime="image", image="./image", protocol="custom")).is_server
+
+
+@pytest.mark.parametrize("isolation", ["process", "oci:crun", "oci:runc"])
+def test_an_image_runs_in_a_sandbox_and_in_no_other_class(isolation: Isolation) -> None:
+    with pytest.raises(BadRequest) as refused:
+        check_spec(FunctionSpec(runtime="image", image="./image", isolation=isolation))
+    assert f"which {isolation!r} does not give" in refused.value.detail
+    assert refused.value.hint == "use isolation: sandbox"

@@ -21,11 +21,13 @@ def ask(method, path, body=None):
     told = api.getresponse()
     body = told.read()
     api.close()
-    return told.getheader("Lambda-Runtime-Aws-Request-Id"), body
+    return told, body
 
 while True:
-    number, event = ask("GET", PATH + "next")
-    ask("POST", PATH + number + "/response", json.dumps(handler(json.loads(event), None)))
+    told, body = ask("GET", PATH + "next")
+    event = {**json.loads(body), "credential": told.getheader("Fuyun-Credential")}
+    path = PATH + told.getheader("Lambda-Runtime-Aws-Request-Id") + "/response"
+    ask("POST", path, json.dumps(handler(event, None)))
 """
 _SERVER = """
 import json, os
@@ -36,6 +38,7 @@ from handler import handler
 class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         event = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        event["credential"] = self.headers["fuyun-credential"]
         body = json.dumps(handler(event, None)).encode()
         self.send_response(200)
         self.send_header("content-type", "application/json")
@@ -47,18 +50,21 @@ HTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
 """
 #: Answers the event on its standard input.
 _ONCE = """
-import json, sys
+import json, os, sys
 
 sys.path.insert(0, "/code")
 from handler import handler
 
-sys.stdout.write(json.dumps(handler(json.load(sys.stdin), None)))
+event = {**json.load(sys.stdin), "credential": os.environ["CREDENTIAL"]}
+sys.stdout.write(json.dumps(handler(event, None)))
 """
 _NODE = """
 const { spawnSync } = require('node:child_process');
 
-exports.handler = async (event) => {
-  const done = spawnSync('/usr/bin/python3', ['once.py'], { input: JSON.stringify(event), maxBuffer: 1 << 24 });
+exports.handler = async (event, context) => {
+  const env = { ...process.env, CREDENTIAL: context.credential };
+  const input = JSON.stringify(event);
+  const done = spawnSync('/usr/bin/python3', ['once.py'], { env, input, maxBuffer: 1 << 24 });
   if (done.status !== 0) throw new Error(`${done.signal || done.status}: ${done.stderr}`);
   return JSON.parse(done.stdout.toString());
 };
@@ -67,8 +73,9 @@ _JAVA = """
 import java.nio.charset.StandardCharsets;
 
 public class Carrier {
-    static byte[] handle(String event) throws Exception {
+    static byte[] handle(String event, fuyun.runtime.Context context) throws Exception {
         var builder = new ProcessBuilder("/usr/bin/python3", "once.py");
+        builder.environment().put("CREDENTIAL", context.getCredential());
         var process = builder.redirectError(ProcessBuilder.Redirect.INHERIT).start();
         try (var in = process.getOutputStream()) {
             in.write(event.getBytes(StandardCharsets.UTF_8));

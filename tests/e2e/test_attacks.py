@@ -30,7 +30,9 @@ def tried(platform: Platform, isolation: str, runtime: str = "python3", start: s
     """Every attempt's outcome."""
     files, more = carrier(runtime)
     with attacking.scene(platform, isolation) as facts:
-        spec = {"isolation": isolation, "timeout_s": 60.0, **({"start": start} if runtime == "python3" else {}), **more}
+        spec = {"isolation": isolation, "timeout_s": 60.0, "permissions": {"invoke": ["attacker"]}, **more}
+        if runtime == "python3":
+            spec["start"] = start
         if start == "layers":
             layering.deploy(platform, "attacker", files, **{**spec, "start": "auto"})
         else:
@@ -109,7 +111,7 @@ def beside(either_platform: Platform) -> Iterator[Platform]:
         yield either_platform
 
 
-@pytest.mark.parametrize("isolation", ["sandbox", "oci:crun"])
+@pytest.mark.parametrize("isolation", ["sandbox", "oci:crun", *(["oci:runc"] if attacking.FOR_THE_TABLE else [])])
 @pytest.mark.parametrize("name", PRESSURES)
 def test_what_it_takes_is_bounded_and_its_neighbour_does_not_notice(
     beside: Platform, name: str, isolation: str

@@ -170,28 +170,60 @@ def test_what_cannot_be_deployed_says_why(platform: Platform) -> None:
     assert "NumberFormatException" in failed["detail"]
 
 
-def test_a_main_class_that_listens_is_a_server(platform: Platform, tmp_path: Path) -> None:
-    """[R 19.9]"""
-    server = """
-    import com.sun.net.httpserver.HttpServer;
-    import java.net.InetSocketAddress;
+MAIN = """
+import com.sun.net.httpserver.HttpServer;
+import java.net.InetSocketAddress;
 
-    public class Main {
-        public static void main(String[] args) throws Exception {
-            int port = Integer.parseInt(System.getenv("PORT"));
-            HttpServer server = HttpServer.create(new InetSocketAddress("127.0.0.1", port), 0);
-            server.createContext("/", exchange -> {
-                byte[] body = ("you asked for " + exchange.getRequestURI()).getBytes();
-                exchange.sendResponseHeaders(200, body.length);
-                exchange.getResponseBody().write(body);
-                exchange.close();
-            });
-            server.start();
+public class Main {
+    public static void main(String[] args) throws Exception {
+        HttpServer server = HttpServer.create(
+            new InetSocketAddress("127.0.0.1", Integer.parseInt(System.getenv("PORT"))), 0);
+        server.createContext("/", exchange -> {
+            var options = java.lang.management.ManagementFactory.getRuntimeMXBean().getInputArguments();
+            boolean small = options.contains("-XX:+UseSerialGC") && options.contains("-Xmx160m");
+            boolean archived = java.nio.file.Files.readString(java.nio.file.Path.of("/tmp/loaded.txt")).lines()
+                .anyMatch(line -> line.contains(" Main ") && line.contains("shared objects file (top)"));
+            byte[] body = (exchange.getRequestURI() + " " + small + " " + archived).getBytes();
+            exchange.sendResponseHeaders(200, body.length);
+            exchange.getResponseBody().write(body);
+            exchange.close();
+        });
+        server.start();
+    }
+}
+"""
+
+
+def test_a_main_class_that_listens_is_a_server(platform: Platform, tmp_path: Path) -> None:
+    """[R 19.9] With the options and the archive of a handler; or with a command of its own."""
+    files = {"app.jar": jar(tmp_path / "made", {"Main.java": MAIN})}
+    logging = {"JAVA_OPTS": "'-Xlog:class+load:file=/tmp/loaded.txt'"}
+    spec = {"concurrency": 8, "memory_bytes": 256 << 20, "env": logging}
+    platform.deploy("java-web", files, runtime="java", handler="Main::main", **spec)
+    assert platform.http.get(platform.url("java-web") + "/a?b=c").text == "/a?b=c true true"
+    command = "exec java -XX:+UseSerialGC -Xmx160m -Xlog:class+load:file=/tmp/loaded.txt -cp app.jar Main"
+    platform.deploy("java-web", files, runtime="web", command=command, concurrency=8, memory_bytes=256 << 20)
+    assert platform.http.get(platform.url("java-web") + "/a?b=c").text == "/a?b=c true false"
+    without = platform.try_deploy("java-none", SOURCES, runtime="java", handler="zoo.Zoo::main").json()
+    assert "zoo.Zoo has no method public static main(String[])" in without["detail"]
+    platform.remove("java-web")
+
+
+def test_jars_of_layers_are_on_the_class_path(platform: Platform, tmp_path: Path) -> None:
+    """[R 19.1]"""
+    said = 'package said; public class Word { public static String of(Object e) { return "from a layer: " + e; } }'
+    folder = tmp_path / "layer/java/lib"
+    folder.mkdir(parents=True)
+    (folder / "said.jar").write_bytes(jar(tmp_path / "made", {"said/Word.java": said}))
+    assert platform.cli("layer", "publish", "said", str(tmp_path / "layer")).returncode == 0
+    asks = """
+    public class Asks {
+        static Object handle(Object event) throws Exception {
+            return Class.forName("said.Word").getMethod("of", Object.class).invoke(null, event);
         }
     }
     """
-    files = {"app.jar": jar(tmp_path / "made", {"Main.java": server})}
-    command = "exec java -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xmx96m -cp app.jar Main"
-    platform.deploy("java-web", files, runtime="web", command=command, concurrency=8)
-    assert platform.http.get(platform.url("java-web") + "/a?b=c").text == "you asked for /a?b=c"
-    platform.remove("java-web")
+    platform.deploy("java-layers", {"Asks.java": asks}, runtime="java", handler="Asks", layers=["said"])
+    assert platform.invoke("java-layers", 7).json() == "from a layer: 7"
+    platform.remove("java-layers")
+    assert platform.cli("layer", "delete", "said:1", "--yes").returncode == 0

@@ -55,6 +55,7 @@ exports.handler = async (event, context) => {
   const asked = JSON.parse(event.body)
   switch (asked.kind) {
     case 'raise': throw new RangeError('no ' + asked.id)
+    case 'hang': return new Promise((resolve) => setTimeout(resolve, 600000))
     case 'exit': process.exit(7)
     case 'large': return {id: asked.id, size: asked.data.length, back: 'y'.repeat(asked.back)}
     case 'response': return {statusCode: 207, headers: {'x-id': asked.id}, body: 'multi'}
@@ -65,9 +66,10 @@ exports.handler = async (event, context) => {
           memory: context.memoryLimitInMB, left: 0 < left && left <= 30000, nth: started}
 }
 """
+#: The same file's other handler: streams as many pieces as it is asked for; -1: fails after half of one.
 STREAMING = """
 const {once} = require('events')
-exports.handler = awslambda.streamifyResponse(async (event, stream) => {
+exports.stream = awslambda.streamifyResponse(async (event, stream) => {
   const n = Number(event.queryStringParameters.n)
   const out = awslambda.HttpResponseStream.from(stream, {statusCode: 206, headers: {'x-n': String(n)}})
   out.write('')
@@ -106,17 +108,32 @@ PYTHON = f'#!/bin/sh\nexec {os.path.realpath(sys.executable)} -m awslambdaric "$
 NODE = f'#!/bin/sh\nexec {shutil.which("node")} ric/bin/index.mjs "$_HANDLER"\n'
 
 
+def slow(function: str) -> str:
+    """The name of the same with little time."""
+    return f"{function}-slow"
+
+
+def flow(function: str) -> str:
+    """The name of the one that streams."""
+    return f"{function}-flow"
+
+
 @pytest.fixture(scope="module", params=["ric", "node-ric"])
 def function(request: pytest.FixtureRequest, platform: Platform) -> Iterator[str]:
-    """The name of a function behind one of the two clients."""
+    """The name of a function behind one of the two clients. AWS's client for Python does not stream answers."""
     name: str = request.param
     if name == "ric":
         files = {**client_files(), "bootstrap": PYTHON, "app.py": HANDLER}
     else:
-        files = {**node_files(), "bootstrap": NODE, "app.js": NODE_HANDLER}
-    platform.deploy(name, files, runtime="custom", handler="app.handler", memory_bytes=128 << 20, timeout_s=30.0)
+        files = {**node_files(), "bootstrap": NODE, "app.js": NODE_HANDLER + STREAMING}
+    names = {name: "app.handler", slow(name): "app.handler"} | ({} if name == "ric" else {flow(name): "app.stream"})
+    for one, handler in names.items():
+        timeout_s = 0.5 if one == slow(name) else 30.0
+        spec: dict[str, Any] = {"memory_bytes": 128 << 20, "timeout_s": timeout_s}
+        platform.deploy(one, files, runtime="custom", handler=handler, **spec)
     yield name
-    platform.remove(name)
+    for one in names:
+        platform.remove(one)
 
 
 def ask(http: httpx.Client, url: str, kind: str, id_: str, **more: Any) -> httpx.Response:
@@ -152,41 +169,73 @@ def more_of(kind: str) -> dict[str, Any]:
     return {"data": "x" * (1 << 20), "back": 2 << 20} if kind == "large" else {}
 
 
+def check_hanging(http: httpx.Client, platform: Platform, function: str, id_: str) -> None:
+    """It times out, and what is asked next meets another process."""
+    url = platform.url(slow(function))
+    check(ask(http, url, "hang", id_), "hang", id_, slow(function))
+    assert ask(http, url, "echo", id_).json()["nth"] == 1
+
+
+def check_stream(http: httpx.Client, platform: Platform, function: str, pieces: int) -> None:
+    """As many pieces, in order, under the head that the handler gave."""
+    answer = http.get(platform.url(flow(function)), params={"n": pieces})
+    assert (answer.status_code, answer.headers["x-n"]) == (206, str(pieces))
+    assert answer.headers["transfer-encoding"] == "chunked"
+    assert answer.text == "".join(f"{pieces}:{piece};" + "s" * 50_000 for piece in range(pieces))
+
+
 def test_1000_in_a_row(platform: Platform, function: str) -> None:
-    kinds = {7: "raise", 13: "response", 29: "large"}
+    kinds = {250: "exit", 333: "hang", 7: "raise", 13: "response", 29: "large", 47: "stream"}
     url = platform.url(function)
     with httpx.Client(headers=platform.http.headers, trust_env=False, verify=False, timeout=60) as http:
         for number in range(1000):
-            kind = "exit" if number % 250 == 249 else next((k for n, k in kinds.items() if number % n == n - 1), "echo")
-            check(ask(http, url, kind, f"s{number}", **more_of(kind)), kind, f"s{number}", function)
+            kind = next((k for n, k in kinds.items() if number % n == n - 1), "echo")
+            if kind == "hang":
+                check_hanging(http, platform, function, f"s{number}")
+            elif kind == "stream" and function != "ric":
+                check_stream(http, platform, function, number % 20)
+            else:
+                kind = "echo" if kind == "stream" else kind
+                check(ask(http, url, kind, f"s{number}", **more_of(kind)), kind, f"s{number}", function)
+
+
+class Patient(httpx.Client):
+    """Asks again when it is told to: a busy machine starts instances slowly, or does not let this process send."""
+
+    def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        busy = {503: "unavailable", 408: "request_timed_out"}
+        while (answer := super().send(request, **options)).status_code in busy:
+            assert answer.json()["code"] == busy[answer.status_code], answer.text
+        return answer
 
 
 def test_100_at_once(platform: Platform, function: str) -> None:
-    busy = {503: "unavailable", 408: "request_timed_out"}
-
     def one(number: int) -> None:
-        kind = "large" if number % 20 == 0 else ("echo", "echo", "response", "raise")[number % 4]
-        with httpx.Client(headers=platform.http.headers, trust_env=False, verify=False, timeout=200) as http:
+        kind = {0: "large", 10: "stream"}.get(number % 20) or ("echo", "echo", "response", "raise")[number % 4]
+        with Patient(headers=platform.http.headers, trust_env=False, verify=False, timeout=200) as http:
+            if number % 25 == 1:
+                check(ask(http, platform.url(slow(function)), "hang", ""), "hang", "", function)
             for turn in range(3):
                 id_ = f"c{number}-{turn}"
-                # A busy machine starts instances slowly, or does not let this process send: then it says: again.
-                while (answer := ask(http, platform.url(function), kind, id_, **more_of(kind))).status_code in busy:
-                    assert answer.json()["code"] == busy[answer.status_code]
-                check(answer, kind, id_, function)
+                if kind == "stream" and function != "ric":
+                    check_stream(http, platform, function, number % 20)
+                else:
+                    told = "echo" if kind == "stream" else kind
+                    check(ask(http, platform.url(function), told, id_, **more_of(told)), told, id_, function)
 
     with ThreadPoolExecutor(100) as threads:
         list(threads.map(one, range(100)))
     assert 1 < len(platform.instances_of(function)) <= 100
 
 
-def test_one_that_hangs_times_out(platform: Platform) -> None:
-    files = {**client_files(), "bootstrap": PYTHON, "app.py": HANDLER}
-    platform.deploy("slow", files, runtime="custom", handler="app.handler", memory_bytes=128 << 20, timeout_s=0.5)
-    for turn in range(3):
-        check(ask(platform.http, platform.url("slow"), "hang", f"h{turn}"), "hang", "", "slow")
-        echo = ask(platform.http, platform.url("slow"), "echo", "after")
-        assert echo.json()["nth"] == 1  # another process than the one that hangs
-    platform.remove("slow")
+def test_a_stream_that_fails_is_cut(platform: Platform, function: str) -> None:
+    if function == "ric":
+        answer = ask(platform.http, platform.url(function), "raise", "before the head")
+        check(answer, "raise", "before the head", function)
+        return
+    with pytest.raises(httpx.RemoteProtocolError):  # it fails when the head has left
+        platform.http.get(platform.url(flow(function)), params={"n": -1})
+    check_stream(platform.http, platform, function, 1)
 
 
 def test_what_it_prints_and_raises_is_logged(platform: Platform, function: str) -> None:
@@ -209,20 +258,6 @@ def test_a_module_that_cannot_be_imported_fails_the_deployment(platform: Platfor
     assert answer.status_code == 502, answer.text
     assert answer.json()["code"] == "function_init_failed"
     assert "Unable to import module 'app'" in answer.json()["detail"]
-
-
-def test_node_streams(platform: Platform) -> None:
-    platform.deploy("flow", {**node_files(), "bootstrap": NODE, "app.js": STREAMING}, runtime="custom",
-                    handler="app.handler", timeout_s=30.0)  # fmt: skip
-    for number in range(20):
-        answer = platform.http.get(platform.url("flow"), params={"n": number})
-        assert (answer.status_code, answer.headers["x-n"]) == (206, str(number))
-        assert answer.headers["transfer-encoding"] == "chunked"
-        assert answer.text == "".join(f"{number}:{piece};" + "s" * 50_000 for piece in range(number))
-    with pytest.raises(httpx.RemoteProtocolError):  # it fails when the head has left
-        platform.http.get(platform.url("flow"), params={"n": -1})
-    assert platform.http.get(platform.url("flow"), params={"n": 1}).status_code == 206
-    platform.remove("flow")
 
 
 # --- a shell and curl

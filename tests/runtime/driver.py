@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fuyun.runtime import wire
+from fuyun.runtime import nodejs, wire
 
 ROOT = Path(__file__).parents[2]
 SITE_PACKAGES = sysconfig.get_paths()["purelib"]
@@ -334,7 +334,7 @@ def node_worker(
     script = ROOT / "src/fuyun/runtime/node/worker.js"
     with ours:
         process = subprocess.Popen(
-            ["node", str(script), str(reader), str(theirs.fileno())],
+            ["node", *nodejs.flags(), str(script), str(reader), str(theirs.fileno())],
             pass_fds=[reader, theirs.fileno()],
             stdin=subprocess.DEVNULL,
         )

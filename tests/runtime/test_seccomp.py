@@ -69,6 +69,7 @@ SPECIAL = {
     "socket": 198 if ARCH == ARM else 41,
     "personality": 92 if ARCH == ARM else 135,
     "ioctl": 29 if ARCH == ARM else 16,
+    "fcntl": 25 if ARCH == ARM else 72,
 }
 NAMESPACES = {
     "time": 0x80, "mount": 0x00020000, "cgroup": 0x02000000, "uts": 0x04000000, "ipc": 0x08000000,
@@ -188,6 +189,12 @@ def test_no_terminal_is_typed_into() -> None:
         assert run(STRICT, SPECIAL["ioctl"], 0, request)[0] == verdict
         # the kernel reads 32 bits of it, so the upper ones may not hide it
         assert run(STRICT, SPECIAL["ioctl"], 0, request | 0xABCD << 32)[0] == verdict
+
+
+def test_files_that_are_shared_are_neither_leased_nor_watched() -> None:
+    for command, verdict in ((1024, EPERM), (1026, EPERM), (1025, ALLOW), (1, ALLOW), (6, ALLOW), (1030, ALLOW)):
+        assert run(STRICT, SPECIAL["fcntl"], 0, command)[0] == verdict
+        assert run(STRICT, SPECIAL["fcntl"], 0, command | 0xABCD << 32)[0] == verdict
 
 
 @settings(max_examples=300)

@@ -18,6 +18,7 @@ from fuyun.drivers.builds.images import ImageBuilder
 from fuyun.drivers.builds.isolated import ProcessRunner
 from fuyun.drivers.builds.jars import JarBuilder
 from fuyun.drivers.builds.modules import ModuleBuilder
+from fuyun.drivers.builds.nodecode import NodeCode
 from fuyun.drivers.builds.npm import NpmBuilder, NpmOptions
 from fuyun.drivers.builds.uv import UvBuilder, UvOptions
 from fuyun.drivers.catalog.functions import SqlCatalog
@@ -85,6 +86,7 @@ class Bench:
     builder: UvBuilder
     modules: ModuleBuilder
     java: JarBuilder
+    node: NodeCode
     packages: NpmBuilder
     deployer: Deployer
     functions: Functions
@@ -144,8 +146,10 @@ async def bench(root: Path) -> AsyncIterator[Bench]:
     b.builder = UvBuilder(b.blobs, ProcessRunner(), INTERPRETERS.by_path, root / "builds", options)
     b.modules = ModuleBuilder(b.blobs, ProcessRunner(), INTERPRETERS.by_path, root / "modules")
     b.java = JarBuilder(b.blobs, ProcessRunner(), root / "java")
+    nodes = Nodes(INTERPRETERS.newest)
+    b.node = NodeCode(b.blobs, ProcessRunner(), nodes.get, root / "node")
     offline = NpmOptions(args=("--offline",), env={})
-    b.packages = NpmBuilder(b.blobs, ProcessRunner(), Nodes(INTERPRETERS.newest).get, root / "builds/npm", offline)
+    b.packages = NpmBuilder(b.blobs, ProcessRunner(), nodes.get, root / "builds/npm", offline)
     store = SqlLayers(database)
     storage = Storage(b.catalog, store, b.tenants)
     b.layers = Layers(store, b.blobs, storage, b.tenants)
@@ -157,6 +161,7 @@ async def bench(root: Path) -> AsyncIterator[Bench]:
             builder=b.builder,
             modules=b.modules,
             java=b.java,
+            node=b.node,
             packages=b.packages,
             images=ImageBuilder(b.blobs, ProcessRunner(), root / "images"),
             host=b.host,
@@ -179,4 +184,5 @@ async def bench(root: Path) -> AsyncIterator[Bench]:
         await b.builder.close()
         await b.modules.close()
         await b.java.close()
+        await b.node.close()
         await database.close()

@@ -10,7 +10,7 @@ import typer
 
 from fuyun.cli import output
 from fuyun.cli.names import function_names
-from fuyun.cli.session import NamespaceOption, command, connect, read_input, split_name
+from fuyun.cli.session import JsonOption, NamespaceOption, command, connect, read_input, split_name
 from fuyun.cli.waterfall import waterfall
 from fuyun.domain.errors import BadRequest, FunctionError, FuyunError
 
@@ -36,19 +36,25 @@ def invoke(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Print the waterfall also where nobody looks.")
     ] = False,
-    asynchronous: Annotated[bool, typer.Option("--async", help="Queue it; not part of this release.")] = False,
+    asynchronous: Annotated[bool, typer.Option("--async", help="Do not wait: print the id that it gets.")] = False,
+    delay: Annotated[str, typer.Option(metavar="90s", help="With --async: not before so long.")] = "",
+    at: Annotated[str, typer.Option(metavar="TIME", help="With --async: not before, as 2026-12-24T18:00:00Z.")] = "",
+    idempotency_key: Annotated[
+        str, typer.Option(metavar="TEXT", help="With --async: the same key within a day is the same invocation.")
+    ] = "",
     namespace: NamespaceOption = "",
+    json: JsonOption = False,
 ) -> None:
     """Run a function: its result on stdout, its waterfall on stderr. Exit 3 when the function fails.
 
     An application (WSGI, ASGI) is sent the JSON as POST /; a status of 400 or above is its failure.
     """
     function, qualifier = split_name(name)
-    if asynchronous:
-        raise BadRequest(
-            "asynchronous invocation is not part of this release", hint="leave out --async and wait for the result"
-        )
     body = _payload(payload)
+    if asynchronous:
+        return _later(function, qualifier, body, (delay, at, idempotency_key), namespace, json)
+    if delay or at or idempotency_key:
+        raise BadRequest("--delay, --at and --idempotency-key are for asynchronous invocations", hint="add --async")
     chatty = verbose or output.on_terminal(sys.stderr)
     with connect(namespace) as platform:
         try:
@@ -70,6 +76,19 @@ def invoke(
             hint=f"it serves HTTP: ask for what it has, such as curl -H 'authorization: Bearer KEY' {url}/",
             request_id=outcome.request_id,
         )
+
+
+def _later(function: str, qualifier: str, body: bytes, when: tuple[str, str, str], namespace: str, json: bool) -> None:
+    from fuyun.client.deliveries import When
+
+    delay, at, key = when
+    with connect(namespace) as platform:
+        accepted = platform.invoke_later(function, body, qualifier, When(delay=delay, at=at, key=key))
+    if json:
+        return output.as_json(accepted)
+    output.data(accepted.id)
+    if accepted.duplicate:
+        output.words("there was one with this key already")
 
 
 def _status(code: int) -> str:

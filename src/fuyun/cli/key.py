@@ -19,6 +19,7 @@ def add(app: typer.Typer) -> None:
     command(key, "create")(create)
     command(key, "list")(list_)
     command(key, "revoke")(revoke)
+    command(key, "s3")(s3)
     app.add_typer(key)
 
 
@@ -72,3 +73,29 @@ def revoke(
     with connect(namespace) as platform:
         platform.delete_key(key_id)
     output.words(f"revoked {key_id}")
+
+
+def s3(
+    key_id: Annotated[str, typer.Argument(metavar="[ID]", help="The key's id; default: the key in use.")] = "",
+    namespace: NamespaceOption = "",
+    json: JsonOption = False,
+) -> None:
+    """Print a key as S3's clients take it: lines for a shell's `eval`, or JSON."""
+    with connect(namespace) as platform:
+        own = _id_of(platform.profile.key)
+        wanted = _id_of(key_id) if key_id else own
+        scope = namespace or platform.namespace
+        if wanted == own:  # whose namespace the platform knows; it may be a key of the platform itself
+            scope = str(platform.get_info()["namespace"])
+        found = platform.get_access_key(wanted, scope)
+    if json:
+        return output.as_json(found)
+    names = {"access_key": "AWS_ACCESS_KEY_ID", "secret_key": "AWS_SECRET_ACCESS_KEY", "region": "AWS_DEFAULT_REGION",
+             "endpoint": "AWS_ENDPOINT_URL_S3"}  # fmt: skip
+    for field, name in names.items():
+        output.data(f"export {name}={found[field]}")
+
+
+def _id_of(text: str) -> str:
+    """The id of a key, of which the token may have been given."""
+    return text.split("_")[1] if text.startswith("fk_") and text.count("_") == 2 else text

@@ -14,7 +14,12 @@ from fuyun.cli import exits
 NOUNS = {
     "up": "up", "down": "down", "status": "status", "node": "node", "doctor": "doctor",
     "init": "init", "deploy": "deploy", "remove": "remove", "invoke": "invoke", "logs": "logs",
+    "stream": "stream", "table": "table",
+    "async": "asynchronous", "event": "asynchronous", "trigger": "trigger",
+    "queue": "queue", "topic": "topic",
     "fn": "fn", "alias": "alias", "rollback": "alias", "layer": "layer",
+    "bus": "bus",
+    "bucket": "bucket", "object": "object",
     "namespace": "namespace", "key": "key", "secret": "secret", "audit": "audit",
     "config": "config", "completion": "completion",
 }  # fmt: skip

@@ -10,6 +10,8 @@ from fuyun.cli import output
 from fuyun.cli.session import JsonOption, command, connect
 
 _COLUMNS = ("KIND", "VERSION", "PID", "START", "PSS MIB", "PRIVATE MIB", "TOOK MS", "SAVED MS", "NO TEMPLATE BECAUSE")
+#: How many versions of a zygote of layers are named to a person.
+_NAMED = 4
 
 
 def add(app: typer.Typer) -> None:
@@ -34,10 +36,18 @@ def node(json: JsonOption = False) -> None:
 
 def _row(process: dict[str, Any]) -> tuple[Any, ...]:
     return (
-        process["kind"], process["version"], process["pid"], process["start"] if process["kind"] == "instance" else "",
+        process["kind"], _version(process), process["pid"], process["start"] if process["kind"] == "instance" else "",
         _mib(process["pss_bytes"]), _mib(process["private_bytes"]), _ms(process["took_ms"]), _ms(process["saved_ms"]),
         process["reason"],
     )  # fmt: skip
+
+
+def _version(process: dict[str, Any]) -> str:
+    """Its version; of a zygote of layers also those it serves, such as default: python3.11 with 1 layer for a@7."""
+    serves = [key.partition("/")[2] for key in process.get("serves", ())]
+    more = [f"{len(serves) - _NAMED} more"] if len(serves) > _NAMED else []
+    named = ", ".join([*serves[:_NAMED], *more])
+    return f"{process['version']} for {named}" if named else str(process["version"])
 
 
 def _budget(budget: dict[str, Any]) -> str:

@@ -32,6 +32,7 @@ class RunState:
     version: str
     api: str = ""
     gateway: str = ""
+    s3: str = ""
 
 
 @contextmanager

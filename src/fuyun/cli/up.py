@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,6 +41,9 @@ def up(
     api_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port of the API; default: 8081, 0: a free one.")
     ] = None,
+    s3_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of S3; default: 8082, 0: a free one.")
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Go on in the background.")] = False,
     ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -49,8 +53,9 @@ def up(
     """
     from fuyun.settings import load
 
-    given = (("data", str(data) if data else None), ("host", host), ("port", port), ("api_port", api_port))
-    flags: dict[str, str | int | float] = {name: value for name, value in given if value is not None}
+    ports = {"port": port, "api_port": api_port, "s3_port": s3_port}
+    given = {"data": str(data) if data else None, "host": host, **ports}
+    flags: dict[str, str | int | float] = {name: value for name, value in given.items() if value is not None}
     settings = load(flags, os.environ)
     if detach:
         return _detach(settings)
@@ -76,12 +81,13 @@ def _serve(settings: Settings, announce: Callable[[dict[str, Any]], None]) -> No
         from fuyun.wiring import Running, serve
 
         def on_ready(running: Running) -> None:
-            addresses = rundir.RunState(state.pid, state.started_s, state.version, running.api_url, running.gateway_url)
-            rundir.write_state(settings.data_path, addresses)
+            found = replace(state, api=running.api_url, gateway=running.gateway_url, s3=running.s3_url)
+            rundir.write_state(settings.data_path, found)
             announce(
                 {
                     "gateway": running.gateway_url,
                     "api": running.api_url,
+                    "s3": running.s3_url,
                     "data": str(settings.data_path),
                     "report": list(running.report),
                     **_remember(settings, running.api_url, running.gateway_url, running.admin_key),
@@ -101,7 +107,7 @@ def check_ports(settings: Settings) -> None:
     import socket
 
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    for port in filter(None, (settings.port, settings.api_port)):
+    for port in filter(None, (settings.port, settings.api_port, settings.s3_port)):
         with socket.socket(family) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -135,6 +141,7 @@ def _to_people(ready: dict[str, Any]) -> None:
 
     output.data(f"gateway  {ready['gateway']}")
     output.data(f"api      {ready['api']}")
+    output.data(f"s3       {ready['s3']}")
     output.words(f"fuyun {fuyun.__version__}, data in {ready['data']}")
     if ready["new_key"]:
         output.words("the first key could not be saved; this is it, and it is not shown again:")
@@ -173,7 +180,8 @@ def _detach(settings: Settings) -> None:
     begin = os.fstat(log).st_size
     read_end, write_end = os.pipe()
     arguments = [sys.executable, "-m", "fuyun.cli.main", "up", "--data", str(data), "--host", settings.host]
-    arguments += ["--port", str(settings.port), "--api-port", str(settings.api_port), "--ready-fd", str(write_end)]
+    ports = {"--port": settings.port, "--api-port": settings.api_port, "--s3-port": settings.s3_port}
+    arguments += [word for name, port in ports.items() for word in (name, str(port))] + ["--ready-fd", str(write_end)]
     # cwd is / so that a detached platform holds no folder; the data directory is absolute.
     child = subprocess.Popen(
         arguments,
@@ -246,10 +254,10 @@ def _host_error(settings: Settings, exc: OSError, port: int = 0) -> FuyunError:
     import errno
 
     if exc.errno == errno.EADDRINUSE:
-        taken = str(port) if port else f"{settings.port} or {settings.api_port}"
+        taken = str(port) if port else f"{settings.port}, {settings.api_port} or {settings.s3_port}"
         return HostUnable(
             f"port {taken} of {settings.host} is in use",
-            hint="choose others with --port and --api-port; 0 takes a free one",
+            hint="choose others with --port, --api-port and --s3-port; 0 takes a free one",
         )
     if exc.errno in (errno.EACCES, errno.EADDRNOTAVAIL):
         return HostUnable(f"cannot listen on {settings.host}: {exc}", hint="choose another --host or a port above 1023")

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from fuyun.base.units import format_duration, format_size
 from fuyun.domain.functions import (
+    Asynchronous,
     Cors,
     FunctionSpec,
     Hooks,
@@ -17,6 +18,7 @@ from fuyun.domain.functions import (
     WarmUp,
 )
 from fuyun.domain.runtimes import RUNTIMES
+from fuyun.domain.triggers import Policy, QueueTrigger, StreamTrigger, TableTrigger, TimerTrigger, TopicTrigger
 
 Kind = Literal[
     "text", "flag", "size", "duration", "integer", "number", "names", "mapping", "choice", "folder", "requirements",
@@ -66,8 +68,77 @@ HTTP_FIELDS = (
     Field("alias", "text", "version or alias that serves it; default $LATEST"),
 )
 
+TIMER_FIELDS = (
+    Field("cron", "text", "when, as in crontab: minute, hour, day, month, weekday"),
+    Field("zone", "text", "time zone of `cron`, such as Europe/Berlin; default UTC"),
+    Field("every", "duration", "instead: how often", "every_s"),
+    Field("at", "text", "instead: once, at this time, as 2026-12-24T18:00:00+01:00"),
+    Field("missed", "choice", "what becomes of times that passed while nothing could run; default `last`: the last one",
+          choices=("skip", "last", "all")),
+    Field("payload", "json", "data of the event"),
+    Field("alias", "text", "version or alias that serves it; default $LATEST"),
+)  # fmt: skip
+
+STREAM_FIELDS = (
+    Field("stream", "text", "the stream whose records it gets, as a JSON array of events", required=True),
+    Field("alias", "text", "version or alias that serves it; default $LATEST"),
+)
+
+TABLE_FIELDS = (
+    Field("table", "text", "the table whose changes it gets, as a JSON array of events", required=True),
+    Field("alias", "text", "version or alias that serves it; default $LATEST"),
+)
+
+QUEUE_FIELDS = (
+    Field("queue", "text", "the queue whose messages it gets, as a JSON array of events", required=True),
+    Field("alias", "text", "version or alias that serves it; default $LATEST"),
+)
+
+TOPIC_FIELDS = (
+    Field("topic", "text", "the topic whose events it gets, one by one", required=True),
+    Field("alias", "text", "version or alias that serves it; default $LATEST"),
+)
+
+OBJECTS_FIELDS = (
+    Field("bucket", "text", "the bucket whose objects' events it gets, one by one", required=True),
+    Field("prefix", "text", "how keys begin; default: any"),
+    Field("suffix", "text", "how keys end; default: any"),
+    Field("events", "names", "what happens to objects; default `created`", choices=("created", "deleted")),
+    Field("alias", "text", "version or alias that serves it; default $LATEST"),
+)
+
 #: Trigger kinds by name.
-TRIGGERS = (Field("http", "object", "binds a path of the gateway to the function", fields=HTTP_FIELDS),)
+TRIGGERS = (
+    Field("http", "object", "binds a path of the gateway to the function", fields=HTTP_FIELDS),
+    Field("timer", "object", "calls the function at times", fields=TIMER_FIELDS),
+    Field("stream", "object", "calls the function with records of a stream", fields=STREAM_FIELDS),
+    Field("table", "object", "calls the function with changes of a table", fields=TABLE_FIELDS),
+    Field("queue", "object", "calls the function with messages of a queue", fields=QUEUE_FIELDS),
+    Field("topic", "object", "calls the function with what is published to a topic", fields=TOPIC_FIELDS),
+    Field("objects", "object", "calls the function with what happens to objects", fields=OBJECTS_FIELDS),
+)
+
+#: What every trigger may have beside its kind.
+POLICY_FIELDS = (
+    Field("filter", "json", "which events it takes, in the filter language; default all"),
+    Field("batch", "integer", "events handed over together at most, where the source has batches", "batch_size"),
+    Field("window", "duration", "how long a batch that is not full may wait for more", "batch_window_s"),
+    Field("parallelism", "integer", "batches inside the function at once; of a stream, per partition"),
+    Field("max_attempts", "integer", "attempts that may fail by the function's own fault"),
+    Field("max_age", "duration", "how old an event may become until it is given up", "max_age_s"),
+    Field("bisect", "flag", "whether a batch that fails is halved until what fails stands alone"),
+    Field("start", "text", "where a new trigger begins: start, end, or a time; where the source keeps its past"),
+    Field("dead_letter", "text", "target of events that are given up; default: the function's `async.on_failure`"),
+)
+TRIGGER_NAME = Field("name", "text", "what tells it from the others; default: its kind")
+
+ASYNC_FIELDS = (
+    Field("max_attempts", "integer", "attempts that may fail by the function's own fault; default 3"),
+    Field("max_age", "duration", "how old an invocation may become until it is given up; default 6h", "max_age_s"),
+    Field("on_success", "text", "target that is told of success: function:NAME, queue:NAME, topic:NAME, bus:NAME"),
+    Field("on_failure", "text", "target that is told of what was given up"),
+    Field("concurrency", "integer", "asynchronous invocations inside the function at once; default 10"),
+)
 
 NETWORK_FIELDS = (
     Field("allow", "names", "what may be reached: `HOST:PORT[/PROTOCOL]`, HOST an address, a network or a name",
@@ -76,6 +147,10 @@ NETWORK_FIELDS = (
 
 PERMISSION_FIELDS = (
     Field("invoke", "names", "functions of the same namespace that it may call, by name; `*` for all"),
+    Field("queues", "names", "queues that it may send to and receive from, by name; `*` for all"),
+    Field("topics", "names", "topics that it may publish to, by name; `*` for all"),
+    Field("streams", "names", "streams that it may append to and read, by name; `*` for all"),
+    Field("tables", "names", "tables that it may read and change, by name; `*` for all"),
 )
 
 HOOK_FIELDS = (
@@ -136,6 +211,7 @@ FUNCTION_FIELDS = (
         choices=("none", "internet"), fields=NETWORK_FIELDS,
     ),
     Field("permissions", "object", "what it may ask of the platform at `FUYUN_ENDPOINT`", fields=PERMISSION_FIELDS),
+    Field("async", "object", "what becomes of asynchronous invocations", "asynchronous", fields=ASYNC_FIELDS),
     Field("start", "choice", "how instances start; `auto` decides by what the import did",
           choices=("auto", "template", "blank", "plain")),
     Field("env", "mapping", "environment variables"),
@@ -267,7 +343,8 @@ def _schema(field: Field) -> dict[str, Any]:
     if field.kind == "switch":
         return {"anyOf": [{"type": "boolean"}, _object(field.fields)]}
     if field.kind == "triggers":
-        return {"type": "array", "items": {**_object(field.fields), "minProperties": 1, "maxProperties": 1}}
+        item = _object((TRIGGER_NAME, *field.fields, *POLICY_FIELDS))
+        return {"type": "array", "items": {**item, "oneOf": [{"required": [kind.name]} for kind in field.fields]}}
     if field.kind == "objects":
         return {"type": "array", "items": _object(field.fields)}
     if field.kind == "object":
@@ -284,6 +361,13 @@ def _schema(field: Field) -> dict[str, Any]:
 STRUCTS = {
     FUNCTION_FIELDS: FunctionSpec,
     HTTP_FIELDS: HttpTrigger,
+    TIMER_FIELDS: TimerTrigger,
+    STREAM_FIELDS: StreamTrigger,
+    TABLE_FIELDS: TableTrigger,
+    QUEUE_FIELDS: QueueTrigger,
+    TOPIC_FIELDS: TopicTrigger,
+    POLICY_FIELDS: Policy,
+    ASYNC_FIELDS: Asynchronous,
     CORS_FIELDS: Cors,
     PROVISIONED_FIELDS: Provisioned,
     READINESS_FIELDS: Readiness,

@@ -16,13 +16,18 @@ from typing import Any
 
 import msgspec
 
-from fuyun.client.calling import Caller
+from fuyun.client.buses import BusesOfPlatform
+from fuyun.client.deliveries import DeliveryCaller
+from fuyun.client.documents import Documents
 from fuyun.client.http import Request, path_of
+from fuyun.client.messaging import Messaging
+from fuyun.client.streaming import Streaming
 from fuyun.domain.errors import PlatformError
 from fuyun.domain.functions import Alias, Artifact, Function, FunctionSpec, Version, Weight
 from fuyun.domain.invocations import Invocation, LogLine
 from fuyun.domain.layers import LayerVersion
 from fuyun.domain.names import LATEST
+from fuyun.domain.objects import Bucket
 from fuyun.domain.tenants import AuditEntry, Key, Namespace, Quotas
 
 #: A dependency build may compile for minutes; the API sends progress meanwhile, this is the longest silence.
@@ -79,7 +84,7 @@ def parse_timing(value: str) -> dict[str, float]:
     return found
 
 
-class Platform(Caller):
+class Platform(BusesOfPlatform, Messaging, DeliveryCaller, Streaming, Documents):
     """A platform reached over its API. `namespace` is where functions are looked for; default: the profile's."""
 
     # --- the platform itself ---------------------------------------------------------------------------------------
@@ -253,6 +258,47 @@ class Platform(Caller):
         """Delete a version; functions that mount it keep what it held. NotFound when absent."""
         self._send("DELETE", self._layers(layer, "versions", str(number)))
 
+    # --- buckets and objects ---------------------------------------------------------------------------------------
+
+    def list_buckets(self) -> list[Bucket]:
+        """The namespace's buckets, by name."""
+        return self._all(self._buckets(), Bucket)
+
+    def get_bucket(self, bucket: str) -> Bucket:
+        """A bucket with its rules and what it holds. NotFound when absent."""
+        return self._one(self._send("GET", self._buckets(bucket)), Bucket)
+
+    def create_bucket(self, bucket: str) -> Bucket:
+        """Conflict when the name is taken, by whomever on the platform; QuotaExceeded."""
+        return self._one(self._send("PUT", self._buckets(bucket)), Bucket)
+
+    def delete_bucket(self, bucket: str) -> None:
+        """Conflict while it holds anything."""
+        self._send("DELETE", self._buckets(bucket))
+
+    def list_objects(
+        self, bucket: str, prefix: str = "", delimiter: str = "", after: str = "", limit: int = 1000
+    ) -> tuple[list[dict[str, Any]], str]:
+        """A page of objects by key (`key`, `size_bytes`, `etag`, `content_type`, `created_s`; `prefix` true: all keys
+        that begin so), and the key it goes on after, "" at the end."""
+        query = {"prefix": prefix, "delimiter": delimiter, "after": after, "limit": str(limit)}
+        return self._page(self._send("GET", self._buckets(bucket, "objects"), query=query))
+
+    def delete_object(self, bucket: str, key: str, version: str = "") -> None:
+        """Delete an object, or one version of it. NotFound when there is no such bucket."""
+        query = {"key": key, "version": version}
+        self._send("DELETE", self._buckets(bucket, "objects"), query=query)
+
+    def presign(self, bucket: str, key: str, method: str = "GET", lasts_s: int = 3600) -> str:
+        """An address of S3 at which whoever has it may do `method` to the object for so long."""
+        body = {"method": method, "key": key, "lasts_s": lasts_s}
+        return str(self._dict(self._send("POST", self._buckets(bucket, "presign"), body)).get("url", ""))
+
+    def get_access_key(self, key_id: str, namespace: str = "") -> dict[str, str]:
+        """A key as S3's clients take it: `access_key`, `secret_key`, `endpoint`, `region`."""
+        path = path_of("namespaces", namespace or self.namespace, "keys", key_id, "s3")
+        return {name: str(value) for name, value in self._dict(self._send("GET", path)).items()}
+
     # --- aliases ---------------------------------------------------------------------------------------------------
 
     def list_aliases(self, function: str) -> list[Alias]:
@@ -330,6 +376,9 @@ class Platform(Caller):
 
     def _functions(self, *segments: str) -> str:
         return path_of("namespaces", self.namespace, "functions", *segments)
+
+    def _buckets(self, *segments: str) -> str:
+        return path_of("namespaces", self.namespace, "buckets", *segments)
 
     def _layers(self, *segments: str) -> str:
         return path_of("namespaces", self.namespace, "layers", *segments)

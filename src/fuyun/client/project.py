@@ -22,7 +22,17 @@ from fuyun.domain.errors import BadRequest
 from fuyun.domain.functions import FunctionSpec
 from fuyun.domain.images import is_local
 from fuyun.domain.names import check_name, nearest
-from fuyun.domain.runtimes import IMAGES, JAVAS, MODULES, NODE_SUFFIXES, NODES, PROGRAMS, SERVER_CONCURRENCY, SERVERS
+from fuyun.domain.runtimes import (
+    IMAGES,
+    JAVA_MAIN,
+    JAVAS,
+    MODULES,
+    NODE_SUFFIXES,
+    NODES,
+    PROGRAMS,
+    SERVER_CONCURRENCY,
+    SERVERS,
+)
 from fuyun.domain.specs import check_function_name, check_spec
 
 FILE_NAMES = ("fuyun.yaml", "fuyun.yml")
@@ -87,6 +97,14 @@ def load_project(path: Path, *, stage: str = "", env: Mapping[str, str] | None =
         raise AssertionError("unreachable")
     filling = Filling(stage or DEFAULT_STAGE, os.environ if env is None else env)
     return _Loader(file, problems, filling).load(root, bool(stage))
+
+
+def _is_server(found: Mapping[str, Any]) -> bool:
+    """Whether the function's fields describe a server (`FunctionSpec.is_server`)."""
+    runtime = found.get("runtime")
+    if runtime in JAVAS:
+        return str(found.get("handler", "")).endswith(JAVA_MAIN)
+    return runtime in SERVERS or (runtime in IMAGES and found.get("protocol") != "custom")
 
 
 class _Loader:
@@ -257,7 +275,7 @@ class _Loader:
             cors = trigger.get("http", {}).get("cors")
             if isinstance(cors, dict) and "max_age_s" in cors:
                 cors["max_age_s"] = int(cors["max_age_s"])
-        if found.get("runtime") in SERVERS or (found.get("runtime") in IMAGES and found.get("protocol") != "custom"):
+        if _is_server(found):
             found.setdefault("concurrency", SERVER_CONCURRENCY)
         try:
             return check_spec(msgspec.convert({**found, "hooks": hooks}, FunctionSpec))

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from fuyun.base.units import parse_duration, parse_size
-from fuyun.client.fields import TRIGGERS, Field
+from fuyun.client.fields import POLICY_FIELDS, TRIGGER_NAME, TRIGGERS, Field
 from fuyun.client.yamlfile import Items, Problems, Table, Text, Value
 from fuyun.domain.names import nearest
 
@@ -222,14 +222,23 @@ class FieldReader:
             return self._wrong(value.line, f"{field.name!r} takes a list; write `- http: {{path: /...}}`")
         found: list[dict[str, Any]] = []
         for index, item in enumerate(value.values):
-            kinds = ", ".join(kind.name for kind in TRIGGERS)
-            if not isinstance(item, Table) or len(item.values) != 1:
-                self._problems.add(
-                    item.line, f"a trigger has exactly one kind ({kinds}); write `- http: {{path: /...}}`"
-                )
+            kinds = [kind.name for kind in TRIGGERS]
+            beside = {field.name for field in (TRIGGER_NAME, *POLICY_FIELDS)}
+            given = [name for name in item.values if name not in beside] if isinstance(item, Table) else []
+            if len(given) != 1:
+                text = f"a trigger has exactly one kind ({', '.join(kinds)}); write `- http: {{path: /...}}`"
+                self._problems.add(item.line, text)
+                continue
+            if given[0] not in kinds:
+                close = nearest(given[0], kinds)
+                then = f"did you mean {close!r}?" if close else f"kinds are {', '.join(kinds)}"
+                self._problems.add(item.line, f"{given[0]!r} is no kind of trigger; {then}")
                 continue
             self.lines[f"{path}[{index}]"] = (item.line, "triggers")
-            found.append(self.read_object(item, TRIGGERS, "a trigger", f"{path}[{index}]."))
+            every = (TRIGGER_NAME, *TRIGGERS, *POLICY_FIELDS)
+            read = self.read_object(item, every, "a trigger", f"{path}[{index}].")
+            policy = {field.attribute: read.pop(field.attribute) for field in POLICY_FIELDS if field.attribute in read}
+            found.append({**read, **({"policy": policy} if policy else {})})
         return found
 
     def _requirements(self, value: Value, field: Field, path: str) -> Any:

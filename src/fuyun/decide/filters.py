@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -25,6 +26,7 @@ from fuyun.domain.filters import (
     OfText,
     Scalar,
     Test,
+    read_filter,
 )
 
 #: Stands for a value that is not there.
@@ -89,6 +91,12 @@ def compiled(found: Filter) -> Callable[[View], bool]:
 def matches(found: Filter, event: Event) -> bool:
     """Whether `found` takes `event`; who asks for many events keeps what `compiled` gives."""
     return compiled(found)(View(event))
+
+
+@lru_cache(maxsize=1024)
+def compiled_text(text: bytes) -> Callable[[View], bool]:
+    """What `compiled` gives for a filter as JSON, kept for those who ask again. BadRequest when it is none."""
+    return compiled(read_filter(msgspec.json.decode(text)))
 
 
 def _check(test: Test) -> _Check:

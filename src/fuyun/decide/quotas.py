@@ -93,6 +93,28 @@ def check_storage(quotas: Quotas, used_bytes: int, adding_bytes: int) -> None:
         raise _exceeded("storage_bytes", quotas.storage_bytes, found, "delete functions or make the code smaller")
 
 
+def check_queues(quotas: Quotas, existing: int) -> None:
+    """QuotaExceeded when one more queue is one too many."""
+    if existing + 1 > quotas.queues:
+        raise _exceeded("queues", quotas.queues, f"the namespace has {existing} queues", "delete one")
+
+
+def check_messages(quotas: Quotas, messages: int, bytes_: int) -> None:
+    """QuotaExceeded when the namespace's queues may not hold that much."""
+    if messages > quotas.queue_messages:
+        found = f"its queues would hold {messages} messages"
+        raise _exceeded("queue_messages", quotas.queue_messages, found, "receive and acknowledge some")
+    if bytes_ > quotas.queue_bytes:
+        found = f"the messages would have {bytes_} bytes"
+        raise _exceeded("queue_bytes", quotas.queue_bytes, found, "receive and acknowledge some")
+
+
+def check_topics(quotas: Quotas, existing: int) -> None:
+    """QuotaExceeded when one more topic is one too many."""
+    if existing + 1 > quotas.topics:
+        raise _exceeded("topics", quotas.topics, f"the namespace has {existing} topics", "delete one")
+
+
 def _exceeded(quota: str, limit: int, found: str, remedy: str) -> QuotaExceeded:
     return QuotaExceeded(
         f"quota {quota!r} of {limit} is used up: {found}",

@@ -6,6 +6,7 @@ https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -13,8 +14,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from fuyun.domain.errors import BadRequest
-from fuyun.domain.functions import Wire
 from fuyun.domain.names import LATEST, check_name, check_qualifier
+from fuyun.domain.wire import Wire
 
 SPECVERSION = "1.0"
 #: Names of extension attributes: CloudEvents 1.0, "Naming Conventions".
@@ -24,13 +25,16 @@ HOPS, TRAIL = "fuyunhops", "fuyuntrail"
 #: Edges that an event and what follows from it may cross; the next one is refused.
 MOST_HOPS = 32
 
+#: What a trail may be: it goes along in header fields and credentials.
+_TRAIL = re.compile(r"[!-~]{1,128}")
+
 TargetKind = Literal["function", "queue", "topic", "bus", "stream"]
 TARGET_KINDS: tuple[TargetKind, ...] = ("function", "queue", "topic", "bus", "stream")
 
 
 class Event(Wire, frozen=True, kw_only=True):
     """A CloudEvent. `data` is the payload's bytes, JSON when `content_type` says so. `hops` counts the edges that lead
-    here from the first event, whose id is `trail`."""
+    here from the first event, which `trail` names (`trail_of` its id)."""
 
     id: str
     source: str  # a URI reference: /NAMESPACE/KIND/NAME for what happened here
@@ -56,8 +60,16 @@ class Event(Wire, frozen=True, kw_only=True):
 
     def follow(self, **changes: Any) -> Event:
         """What follows from this event: one hop on, on the same trail."""
-        made: Event = msgspec.structs.replace(self, hops=self.hops + 1, trail=self.trail or self.id, **changes)
+        made: Event = msgspec.structs.replace(
+            self, hops=self.hops + 1, trail=self.trail or trail_of(self.id), **changes
+        )
         return made
+
+
+def trail_of(event_id: str) -> str:
+    """The name of the trail that begins with the event of that id: the id itself, or its SHA-256 in hex where it is
+    long or no plain ASCII."""
+    return event_id if _TRAIL.fullmatch(event_id) else hashlib.sha256(event_id.encode()).hexdigest()
 
 
 def check_event(event: Event) -> Event:

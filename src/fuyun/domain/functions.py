@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import msgspec
-
 from fuyun.domain.names import LATEST
-from fuyun.domain.runtimes import IMAGES, SERVERS
+from fuyun.domain.runtimes import IMAGES, JAVA_MAIN, JAVAS, SERVERS
+from fuyun.domain.triggers import Auth as Auth
+from fuyun.domain.triggers import Cors as Cors
+from fuyun.domain.triggers import HttpTrigger as HttpTrigger
+from fuyun.domain.triggers import Trigger as Trigger
+from fuyun.domain.wire import Wire as Wire
 
 MIB = 1024 * 1024
 #: Mount points a sandbox prepares, less the one for dependencies (`runtime.sandbox.LAYER_SLOTS`).
@@ -16,7 +19,6 @@ MOST_LAYERS = 11
 MOST_NAMED = 100
 
 Isolation = Literal["sandbox", "process", "oci:crun", "oci:runc", "oci:runsc", "oci:kata"]
-Auth = Literal["public", "key"]
 Network = Literal["none", "internet"]
 Protocol = Literal["web", "custom"]
 StartPolicy = Literal["auto", "template", "blank", "plain"]
@@ -25,37 +27,6 @@ StartPolicy = Literal["auto", "template", "blank", "plain"]
 def is_oci(isolation: str) -> bool:
     """Whether an OCI runtime makes the instances of this class."""
     return isolation.startswith("oci:")
-
-
-class Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of everything that crosses a wire or a disk."""
-
-
-class Cors(Wire, frozen=True, kw_only=True):
-    """Cross-origin rules of one HTTP trigger. `["*"]` allows any; credentials then echo the origin."""
-
-    allow_origins: tuple[str, ...] = ("*",)
-    allow_methods: tuple[str, ...] = ("*",)
-    allow_headers: tuple[str, ...] = ("*",)
-    expose_headers: tuple[str, ...] = ()
-    allow_credentials: bool = False
-    max_age_s: int = 600
-
-
-class HttpTrigger(Wire, frozen=True, kw_only=True):
-    """Binds a path of the gateway to the function. `path` may end in `/*` to take everything below it."""
-
-    path: str
-    methods: tuple[str, ...] = ("ANY",)
-    auth: Auth = "key"
-    cors: Cors | None = None
-    alias: str = ""  # qualifier that serves it; "" is $LATEST
-
-
-class Trigger(Wire, frozen=True, kw_only=True):
-    """One trigger of a function; exactly one field is set. Other kinds join HTTP in later releases."""
-
-    http: HttpTrigger | None = None
 
 
 HOOKS = ("initializer", "pre_freeze", "pre_stop")
@@ -97,9 +68,30 @@ class Allowed(Wire, frozen=True, kw_only=True):
 
 class Permissions(Wire, frozen=True, kw_only=True):
     """What a function may ask of the platform at its own address. `invoke`: functions of its namespace by name, or `*`
-    for all of them; with nothing named it has no address."""
+    for all of them; `queues`, `topics`, `streams` and `tables` likewise; with nothing named it has no address."""
 
     invoke: tuple[str, ...] = ()
+    queues: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
+    streams: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is named."""
+        return any(getattr(self, field) for field in self.__struct_fields__)
+
+
+class Asynchronous(Wire, frozen=True, kw_only=True):
+    """What becomes of asynchronous invocations. `max_attempts` counts failures that are the function's own (errors and
+    timeouts); throttles and failures of the platform are tried again until `max_age_s`. `on_success` and `on_failure`
+    are `domain.events.Target`s as text, which get an event with the outcome."""
+
+    max_attempts: int = 3
+    max_age_s: float = 6 * 3600.0
+    on_success: str = ""
+    on_failure: str = ""
+    concurrency: int = 10  # deliveries inside the function at once
 
 
 class Provisioned(Wire, frozen=True, kw_only=True):
@@ -143,6 +135,7 @@ class FunctionSpec(Wire, frozen=True, kw_only=True):
     command: str = ""  # of a server: what starts it, by /bin/sh; "" is the executable `bootstrap`
     readiness: Readiness = Readiness()  # of a server
     warm_up: WarmUp | None = None
+    asynchronous: Asynchronous = Asynchronous()
     tags: dict[str, str] = {}
     triggers: tuple[Trigger, ...] = ()
     description: str = ""
@@ -150,6 +143,8 @@ class FunctionSpec(Wire, frozen=True, kw_only=True):
     @property
     def is_server(self) -> bool:
         """Whether its program is an HTTP server."""
+        if self.runtime in JAVAS:
+            return self.handler.endswith(JAVA_MAIN)
         return self.runtime in SERVERS or (self.runtime in IMAGES and self.protocol == "web")
 
 

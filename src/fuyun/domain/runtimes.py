@@ -8,8 +8,8 @@ NODES = ("nodejs", "nodejs18", "nodejs20", "nodejs22", "nodejs24")
 NODE_SUFFIXES = (".js", ".mjs", ".cjs")
 #: Runtimes whose code is a program: started in an instance, never forked from a template.
 PROGRAMS = ("custom", "web", "java", "image")
-#: Those whose program is a JVM with a handler in it.
-JAVAS = ("java",)
+#: Those whose program is a JVM with a handler in it; how the name of a handler ends that is a server's main method.
+JAVAS, JAVA_MAIN = ("java",), "::main"
 #: Those whose program and root come from an OCI image; `protocol` says which of the others it is.
 IMAGES = ("image",)
 #: Those whose program is an HTTP server: requests and WebSockets reach it as they came.

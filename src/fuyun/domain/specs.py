@@ -8,16 +8,16 @@ import msgspec
 
 from fuyun.base.units import format_duration, format_size
 from fuyun.domain.errors import BadRequest
-from fuyun.domain.functions import HOOKS, MIB, MOST_LAYERS, MOST_NAMED, Allowed, FunctionSpec, HttpTrigger, Weight
+from fuyun.domain.functions import HOOKS, MIB, MOST_LAYERS, MOST_NAMED, Allowed, Asynchronous, FunctionSpec, Weight
 from fuyun.domain.images import check_image
 from fuyun.domain.inward import ADDRESS_PORT
-from fuyun.domain.names import check_layers, check_name, check_qualifier
+from fuyun.domain.names import check_layers, check_name
 from fuyun.domain.networks import MOST, parse_opening
 from fuyun.domain.runtimes import IMAGES, JAVAS, KEPT, MODULES, NODES, PROGRAMS, RUNTIMES, SERVER_PORT
 from fuyun.domain.schedules import check_schedule, check_timezone
+from fuyun.domain.triggerchecks import check_target, check_triggers
 
 _PATH = re.compile(r"/[^\s?#\x00-\x1f\x7f]*")
-_METHOD = re.compile(r"[A-Za-z]{1,20}")
 
 #: What a program's keeper takes of an instance's processes and threads, with some for the program.
 _LEAST_PIDS = 16
@@ -98,12 +98,17 @@ def check_spec(spec: FunctionSpec) -> FunctionSpec:
         _require("\0" not in value, f"env.{name}", "the value holds a NUL character", "environment values are text")
         _require(name not in spec.secrets, f"env.{name}", "a secret has the same name", "name one of them differently")
     check_layers(spec.layers, MOST_LAYERS)
-    for index, trigger in enumerate(spec.triggers):
-        path = f"triggers[{index}].http"
-        _require(trigger.http is not None, path, "the trigger has no kind", "add http: {path: /...}")
-        if trigger.http is not None:
-            _check_http(path, trigger.http)
+    check_triggers(spec.triggers)
+    _check_asynchronous(spec.asynchronous)
     return spec
+
+
+def _check_asynchronous(found: Asynchronous) -> None:
+    _between("asynchronous.max_attempts", found.max_attempts, 1, 100, "")
+    _between("asynchronous.max_age_s", found.max_age_s, 1, 14 * 86400, "seconds")
+    _between("asynchronous.concurrency", found.concurrency, 1, 1000, "")
+    check_target("asynchronous.on_success", found.on_success)
+    check_target("asynchronous.on_failure", found.on_failure)
 
 
 def _check_warm_up(spec: FunctionSpec) -> None:
@@ -139,24 +144,21 @@ def _check_network(spec: FunctionSpec) -> None:
 
 
 def _check_permissions(spec: FunctionSpec) -> None:
-    names = spec.permissions.invoke
-    _require(
-        len(names) <= MOST_NAMED,
-        "permissions.invoke",
-        f"{len(names)} names",
-        f"name up to {MOST_NAMED}, or write ['*']",
-    )
-    for index, name in enumerate(names):
-        path = f"permissions.invoke[{index}]"
-        try:
-            check_name("function", name if name != "*" else "all")
-        except BadRequest as exc:
-            hint = "write the name of a function of the same namespace, without a version, or '*' for all"
-            raise BadRequest(f"{path}: {exc.detail}", hint=hint, path=path) from exc
-    _require(
-        not names or spec.runtime not in MODULES, "permissions.invoke", f"runtime {spec.runtime} has no sockets",
-        "leave it out, or use another runtime",
-    )  # fmt: skip
+    kinds = {"invoke": "function", "queues": "queue", "topics": "topic", "streams": "stream", "tables": "table"}
+    for field, kind in kinds.items():
+        names, where = getattr(spec.permissions, field), f"permissions.{field}"
+        _require(len(names) <= MOST_NAMED, where, f"{len(names)} names", f"name up to {MOST_NAMED}, or write ['*']")
+        for index, name in enumerate(names):
+            path = f"{where}[{index}]"
+            try:
+                check_name(kind, name if name != "*" else "all")
+            except BadRequest as exc:
+                hint = f"write the name of a {kind} of the same namespace, without a version, or '*' for all"
+                raise BadRequest(f"{path}: {exc.detail}", hint=hint, path=path) from exc
+        _require(
+            not names or spec.runtime not in MODULES, where, f"runtime {spec.runtime} has no sockets",
+            "leave it out, or use another runtime",
+        )  # fmt: skip
 
 
 def _check_callables(spec: FunctionSpec) -> None:
@@ -216,7 +218,9 @@ def _check_java(spec: FunctionSpec) -> None:
     ok = _METHOD_NAME.fullmatch(spec.handler) is not None
     _require(ok, "handler", f"{spec.handler!r} is not CLASS::METHOD", "write com.example.App::handle")
     _between("memory_bytes", spec.memory_bytes, _LEAST_JAVA_BYTES, 64 * 1024 * MIB, "bytes")
-    _between("pids", spec.pids, _LEAST_JAVA_PIDS + spec.concurrency, 32768, "")
+    _require(not spec.command, "command", "a JVM has its own", "write JVM options into JAVA_OPTS in env")
+    threads = 1 if spec.is_server else spec.concurrency  # a server has threads of its own making
+    _between("pids", spec.pids, _LEAST_JAVA_PIDS + threads, 32768, "")
 
 
 def _check_kept(spec: FunctionSpec) -> None:
@@ -260,7 +264,7 @@ def _check_server(spec: FunctionSpec) -> None:
         "env.PORT", f"{port!r} is no port a program without rights can listen on", "use 1024 to 65535, or leave it out",
     )  # fmt: skip
     _require(
-        not spec.permissions.invoke or int(port) != ADDRESS_PORT,
+        not spec.permissions.any or int(port) != ADDRESS_PORT,
         "env.PORT", f"{port} is the platform's where a function has permissions", "use another one",
     )  # fmt: skip
     _require("PORT" not in spec.secrets, "env.PORT", "the port cannot be a secret", "write it in env, or leave it out")
@@ -290,31 +294,6 @@ def _check_provisioned(spec: FunctionSpec) -> None:
                 raise BadRequest(f"{where}: {exc.detail}", hint=exc.hint, path=where) from exc
         _between(f"{path}.duration_s", window.duration_s, 60, 7 * 86400, "seconds")
         _between(f"{path}.instances", window.instances, 1, spec.max_instances, "")
-
-
-def _check_http(path: str, http: HttpTrigger) -> None:
-    _require(
-        _PATH.fullmatch(http.path) is not None and not http.path.startswith("/fn/"),
-        f"{path}.path",
-        f"{http.path!r} cannot be a trigger path",
-        "start it with /, keep out of /fn/, and write spaces, ? and # as %20, %3F and %23",
-    )
-    _require("*" not in http.path.removesuffix("/*"), f"{path}.path", "* only stands at the end", "end it with /*")
-    _require(bool(http.methods), f"{path}.methods", "no method", "name some, or ANY")
-    for method in http.methods:
-        _require(
-            _METHOD.fullmatch(method) is not None,
-            f"{path}.methods",
-            f"{method!r} is not a method",
-            "use GET, POST, ANY",
-        )
-    if http.alias:
-        try:
-            check_qualifier(http.alias)
-        except BadRequest as exc:
-            raise BadRequest(
-                f"{path}.alias: {exc.detail}", hint="name an alias or a version", path=f"{path}.alias"
-            ) from exc
 
 
 def check_weights(weights: tuple[Weight, ...]) -> tuple[Weight, ...]:

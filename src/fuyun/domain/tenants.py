@@ -9,12 +9,15 @@ from fuyun.domain.functions import Wire
 
 Role = Literal["admin", "developer", "invoker", "viewer"]
 
+_READ = frozenset({"read", "read objects"})
+_USE = frozenset({"invoke", "send", "receive"})
+_CHANGE = _USE | {"deploy", "delete", "secrets", "write objects"}
 #: What each role may do inside its namespace. `*` as a key's namespace is the whole platform.
 ROLE_ACTIONS: dict[str, frozenset[str]] = {
-    "admin": frozenset({"read", "invoke", "deploy", "delete", "keys", "namespaces", "secrets"}),
-    "developer": frozenset({"read", "invoke", "deploy", "delete", "secrets"}),
-    "invoker": frozenset({"invoke"}),
-    "viewer": frozenset({"read"}),
+    "admin": _READ | _CHANGE | {"keys", "namespaces"},
+    "developer": _READ | _CHANGE,
+    "invoker": _USE,
+    "viewer": _READ,
 }
 
 
@@ -26,6 +29,17 @@ class Quotas(Wire, frozen=True, kw_only=True):
     instances: int = 500
     memory_bytes: int = 64 * 2**30  # sum of the limits of running instances
     storage_bytes: int = 10 * 2**30  # code and layers
+    queues: int = 1000
+    queue_messages: int = 1_000_000  # in all queues together
+    queue_bytes: int = 4 * 2**30  # of those messages
+    topics: int = 1000
+    streams: int = 100
+    stream_bytes: int = 10 * 2**30  # records kept, change feeds of tables included
+    tables: int = 100
+    table_bytes: int = 10 * 2**30  # items
+    deliveries: int = 1_000_000  # asynchronous invocations and events that wait
+    buckets: int = 100
+    object_bytes: int = 100 * 2**30  # what buckets hold: every version, and parts of uploads
 
 
 class Namespace(Wire, frozen=True, kw_only=True):

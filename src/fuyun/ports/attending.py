@@ -22,9 +22,9 @@ class Attendance(Protocol):
         """Where in the instance's own network a listener is to be made; 0 when it listens already."""
         ...
 
-    def credential(self, invocation: str, depth: int) -> str:
-        """For an invocation that stands so deep below a request from outside: text of letters, digits, `.`, `_` and
-        `-`, good for minutes and at this address only."""
+    def credential(self, invocation: str, depth: int, hops: int, trail: str) -> str:
+        """For an invocation that stands so deep below a request from outside, and so many hops behind the first event
+        of its trail: text of letters, digits, `.`, `_` and `-`, good for minutes and at this address only."""
         ...
 
     def listen(self, listener: socket.socket) -> None:

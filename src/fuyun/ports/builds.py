@@ -55,6 +55,22 @@ class JavaBuilder(Protocol):
         ...
 
 
+class NodeBuilder(Protocol):
+    """Prepares code for the runtimes of Node, once per (code, packages, Node, memory limit), sandboxed."""
+
+    async def prepare(
+        self,
+        code: Artifact,
+        packages: Artifact | None,
+        runtime: str,
+        memory_bytes: int,
+        progress: Callable[[str], None],
+    ) -> Artifact:
+        """`code` with large files, its own and those of its first layer `packages`, compiled ahead; `code` itself when
+        there are none, or Node makes nothing of them. Runs nothing of them. HostUnable without the runtime."""
+        ...
+
+
 class ImageUnpacker(Protocol):
     """Unpacks OCI images, once for each image and platform, sandboxed."""
 

@@ -64,9 +64,13 @@ class Meter:
     old: that call takes longer than both clocks."""
 
     def __init__(self) -> None:
+        self._peak_kib = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """Count from now: this is a new process, or a copy of one."""
         self._cpu_ns = process_time_ns()
         self._peak_ns = 0
-        self._peak_kib = 0
 
     def usage(self, started_ns: int) -> tuple[int, int, int]:
         """Run µs since `started_ns`, CPU µs since the last call, peak resident KiB; each fits 32 bits."""

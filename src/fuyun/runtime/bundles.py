@@ -45,7 +45,7 @@ _KEPT = ["CAP_SETFCAP"]
 _SMALL_BUFFERS = "4096 16384 65536"
 #: Calls that the strict filter, which an instance adds itself, decides by their arguments; `unshare` is one that it
 #: makes before.
-_BY_ARGUMENT = ("clone", "socket", "ioctl", "personality", "unshare")
+_BY_ARGUMENT = ("clone", "socket", "ioctl", "fcntl", "personality", "unshare")
 
 
 def find(name: str) -> str:

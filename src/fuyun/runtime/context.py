@@ -70,6 +70,25 @@ class Context:
         return int(self._head.get("attempt", 1))
 
     @property
+    def delivery(self) -> str:
+        """Id of the asynchronous invocation that this is an attempt of, the same in every attempt; "" when somebody
+        waits for the answer."""
+        return self._field("fuyun-delivery")
+
+    @property
+    def hops(self) -> int:
+        """Edges (triggers, destinations, asynchronous calls) between this and the event that `trail` names."""
+        return int(self._field("fuyun-hops") or 0)
+
+    @property
+    def trail(self) -> str:
+        """The event or invocation that this follows from, for `fuyun event trail`; "" where it begins something."""
+        return self._field("fuyun-trail")
+
+    def _field(self, name: str) -> str:
+        return next((str(value) for field, value in self._head.get("headers", ()) if field == name), "")
+
+    @property
     def kind(self) -> str:
         """`http` (the event describes a request) or `event` (the event is the payload itself)."""
         return str(self._head.get("kind", "event"))
@@ -114,6 +133,34 @@ class Context:
         """What proves to the platform's address (`FUYUN_ENDPOINT`) that this invocation asks; good for minutes, and in
         this instance only. "" for a function without permissions."""
         return str(self._head.get("credential", ""))
+
+    @property
+    def queues(self) -> Any:
+        """`fuyun.sdk.queues`: `context.queues.send("orders", {...})`."""
+        from fuyun.sdk import queues
+
+        return queues
+
+    @property
+    def streams(self) -> Any:
+        """`fuyun.sdk.streams`: `context.streams.append("orders", {...}, key="4711")`."""
+        from fuyun.sdk import streams
+
+        return streams
+
+    @property
+    def tables(self) -> Any:
+        """`fuyun.sdk.tables`: `context.tables.put("stock", {"id": "a", ...})`."""
+        from fuyun.sdk import tables
+
+        return tables
+
+    @property
+    def topics(self) -> Any:
+        """`fuyun.sdk.topics`: `context.topics.publish("prices", {...})`."""
+        from fuyun.sdk import topics
+
+        return topics
 
     # Names that handlers written for AWS Lambda use.
 

@@ -49,10 +49,9 @@ class InlineDesk(Desk):
         return len(self.later) < waiting
 
 
-def serve(channel: Channel, app: App) -> None:
+def serve(desk: InlineDesk, run: Callable[[Call], None]) -> None:
     """Answer until the platform hangs up (Hangup) or the author's code ends the process (Leave)."""
-    desk = InlineDesk(channel, app)
-    run = app.runner(desk)
+    app, channel = desk.app, desk.channel
     later, splitter = desk.later, desk.splitter
     receive = channel.receive
     unpack = HEADER.unpack_from

@@ -114,8 +114,10 @@ def _breed(channel: socket.socket, control: socket.socket, app: App, task: dict[
     """Be a template: fork an instance for every message with [channel, output, control, tmp]; a zygote of layers: a
     blank for one that has [..., code] besides."""
     nursery = _Nursery(channel)
-    own = channel.fileno(), control.fileno()
+    own = control.fileno()
     worker.before_fork()
+    if app.mode != "layers":
+        worker.seat(channel)
     gc.collect()
     gc.freeze()
     if app.task.get("rlimits"):
@@ -133,9 +135,11 @@ def _breed(channel: socket.socket, control: socket.socket, app: App, task: dict[
         if pid == 0:
             status = 70
             try:
-                for descriptor in own:
-                    os.close(descriptor)
-                status = hatched(passed, app) if app.mode == "layers" else born(passed, app, message["task"])
+                os.close(own)
+                if app.mode == "layers":
+                    status = hatched(channel, passed, app)
+                else:
+                    status = born(channel, passed, app, message["task"])
             finally:
                 os._exit(status)
         if pid > 0:
@@ -169,8 +173,12 @@ class _Nursery:
         self._busy = False
 
 
-def _leave_nest(output: int, tmp: int) -> int:
-    """First steps of a copy: its own signals, output and namespaces. Its Landlock ruleset."""
+def _leave_nest(channel: socket.socket, channel_fd: int, output: int, tmp: int) -> int:
+    """First steps of a copy: its own connection, signals, output and namespaces. Its Landlock ruleset.
+
+    The connection takes the place of the template's: a new socket object would write to fifteen pages."""
+    os.dup2(channel_fd, channel.fileno(), False)
+    os.close(channel_fd)
     forkhooks.arm()
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGCHLD,))
@@ -178,21 +186,20 @@ def _leave_nest(output: int, tmp: int) -> int:
     return sandbox.enter_from_template(tmp)
 
 
-def born(passed: list[int], app: App, task: dict[str, Any]) -> int:
-    """Be an instance forked from a template: own namespaces, own /tmp, own randomness, sealed for good. A spare waits
-    here until it is needed."""
+def born(channel: socket.socket, passed: list[int], app: App, task: dict[str, Any]) -> int:
+    """Be an instance forked from a template, whose connection was `channel`: own namespaces, own /tmp, own randomness,
+    sealed for good. A spare waits here until it is needed."""
     channel_fd, output, control_fd, tmp = passed
-    ruleset = _leave_nest(output, tmp)
+    ruleset = _leave_nest(channel, channel_fd, output, tmp)
     enrol(control_fd)
     syscalls.call("unshare", syscalls.NEWCGROUP)
     os.close(control_fd)
-    limits = app.task.get("rlimits", {})
-    sandbox.resource_limits({name: limits[name] for name in limits if name != "all_pids"})
+    limits = app.task.get("rlimits")
     if limits:
+        sandbox.resource_limits({name: limits[name] for name in limits if name != "all_pids"})
         sandbox.small_buffers()
     sandbox.seal(ruleset)
     worker.after_fork()
-    channel = socket.socket(fileno=channel_fd)
     if task.get("spare"):
         try:
             receive_task(channel)
@@ -202,15 +209,15 @@ def born(passed: list[int], app: App, task: dict[str, Any]) -> int:
     return worker.serve(channel, app, task)
 
 
-def hatched(passed: list[int], furnished: App) -> int:
+def hatched(channel: socket.socket, passed: list[int], furnished: App) -> int:
     """Be a blank forked from a zygote of layers, then the function it is told to be, which may be a template."""
     channel_fd, output, control_fd, tmp, code = passed
-    ruleset = _leave_nest(output, tmp)
+    ruleset = _leave_nest(channel, channel_fd, output, tmp)
     syscalls.attach(code, sandbox.CODE)
     os.close(code)
     enrol(control_fd)
     syscalls.call("unshare", syscalls.NEWCGROUP)
-    channel, control = socket.socket(fileno=channel_fd), socket.socket(fileno=control_fd)
+    control = socket.socket(fileno=control_fd)
     try:
         task = receive_task(channel)
     except EOFError:

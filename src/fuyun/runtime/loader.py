@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from fuyun.runtime.calls import Call
     from fuyun.runtime.desk import Desk
+    from fuyun.runtime.worker import Seat
 
 DEFAULTS: dict[str, Any] = {
     "concurrency": 1, "timeout_s": 30.0, "memory_bytes": 256 << 20, "output_bytes": 6 << 20, "log_bytes": 1 << 20,
@@ -49,6 +50,7 @@ class App:
         self.forkable = False
         self.reason = ""
         self.broken: Optional[LoadProblem] = None  # why a copy of a template cannot serve
+        self.seat: Optional[Seat] = None  # what the copies of a template serve with
         self.learned: dict[str, Any] = {}  # what `layered` tells of its imports
 
     def ready(self) -> dict[str, Any]:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from typing import Any, Optional
 
 WORKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "node", "worker.js")
+#: Compiles large files of the code ahead; folder in the code where they are.
+AHEAD = os.path.join(os.path.dirname(WORKER), "ahead.js")
+PREPARED = "fuyun-node"
 #: What `worker.js` finds its task and its connection at.
 _TASK, _CHANNEL = 3, 4
 _ENVIRONMENT = {
@@ -110,10 +113,10 @@ def _exec(node: str, reader: int, channel_fd: int, ruleset: Optional[int]) -> No
         os.dup2(number, target)
     os.closerange(_CHANNEL + 1, max(high) + 1)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    os.execve(node, [node, *_flags(), WORKER, str(_TASK), str(_CHANNEL)], _ENVIRONMENT)
+    os.execve(node, [node, *flags(), WORKER, str(_TASK), str(_CHANNEL)], _ENVIRONMENT)
 
 
-def _flags() -> list[str]:
+def flags() -> list[str]:
     """Options of V8 that only hold from the start. The heap may fill the machine: what a function may use is the
     control group's to say, which then also tells that it was memory."""
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

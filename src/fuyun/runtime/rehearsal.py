@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from fuyun.runtime import descriptors, worker
 from fuyun.runtime.channel import Channel, release
-from fuyun.runtime.inline import serve
+from fuyun.runtime.inline import InlineDesk, serve
 from fuyun.runtime.instance import born, live
 from fuyun.runtime.jsontext import dumps
 from fuyun.runtime.loader import load
@@ -133,9 +133,11 @@ def _live(number: int) -> None:
 
 def _be_born(number: int, app: App) -> None:
     """The life of a template's child."""
-    with _ends(b"") as (channel, output, control):
+    with _ends(b"") as (channel, output, control), socket.socket(socket.AF_UNIX) as own:
         temporary = os.open("/dev/null", os.O_RDONLY)
-        born([channel, output, control, temporary], app, {"instance": f"{number:032x}", "template": False})
+        worker.keep(app)
+        worker.seat(own)
+        born(own, [channel, output, control, temporary], app, {"instance": f"{number:032x}", "template": False})
 
 
 @contextmanager
@@ -182,7 +184,8 @@ def _play(handler: str, number: int) -> None:
         if app.style == "async":
             _serve_on_a_loop(app, frames)
         else:
-            serve(_Stage(frames), app)  # type: ignore[arg-type]
+            desk = InlineDesk(_Stage(frames), app)  # type: ignore[arg-type]
+            serve(desk, app.runner(desk))
     except Hangup:
         pass
 

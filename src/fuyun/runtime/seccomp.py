@@ -4,9 +4,9 @@ Left out on purpose: mounts and namespaces, ptrace and reading other processes, 
 userfaultfd, io_uring, clocks, swap, quotas, handles, fanotify, device nodes, the host's name; and what is counted for
 all instances or the whole host together (docs/decisions/0019): inotify, asynchronous I/O contexts, POSIX message
 queues, the writing back of whole file systems. Calls whose arguments decide: `clone` (no namespace flags), `socket`
-(Unix, IPv4 and IPv6 only), `ioctl` (no terminal injection), `personality` (read or default only). `clone3` answers
-ENOSYS, so that libc falls back to `clone`, whose flags a filter can see. Numbers: Linux `asm/unistd_64.h` and
-`asm-generic/unistd.h`; instruction encoding: Linux `filter.h`, `seccomp.h`.
+(Unix, IPv4 and IPv6 only), `ioctl` (no terminal injection), `fcntl` (no leases, no watching of folders), `personality`
+(read or default only). `clone3` answers ENOSYS, so that libc falls back to `clone`, whose flags a filter can see.
+Numbers: Linux `asm/unistd_64.h` and `asm-generic/unistd.h`; instruction encoding: Linux `filter.h`, `seccomp.h`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ chdir:80/49 chmod:90/- chown:92/- clock_getres:229/114 clock_gettime:228/113 clo
 close_range:436/436 connect:42/203 copy_file_range:326/285 creat:85/- dup:32/23 dup2:33/- dup3:292/24 epoll_create:213/-
 epoll_create1:291/20 epoll_ctl:233/21 epoll_pwait:281/22 epoll_pwait2:441/441 epoll_wait:232/- eventfd:284/-
 eventfd2:290/19 execve:59/221 execveat:322/281 exit:60/93 exit_group:231/94 faccessat:269/48 faccessat2:439/439
-fadvise64:221/223 fallocate:285/47 fchdir:81/50 fchmod:91/52 fchmodat:268/53 fchown:93/55 fchownat:260/54 fcntl:72/25
+fadvise64:221/223 fallocate:285/47 fchdir:81/50 fchmod:91/52 fchmodat:268/53 fchown:93/55 fchownat:260/54
 fdatasync:75/83 fgetxattr:193/10 flistxattr:196/13 flock:73/32 fork:57/- fremovexattr:199/16 fsetxattr:190/7 fstat:5/80
 fstatfs:138/44 fsync:74/82 ftruncate:77/46 futex:202/98 futex_waitv:449/449 futimesat:261/- get_mempolicy:239/236
 get_robust_list:274/100 get_thread_area:211/- getcpu:309/168 getcwd:79/17 getdents:78/- getdents64:217/61
@@ -65,6 +65,8 @@ _AUDIT_ARCH = 0xC00000B7 if _ARM else 0xC000003E
 _LAST_KNOWN = 450
 _ALLOW, _EPERM, _ENOSYS, _KILL = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS, 0x80000000
 _AFNOSUPPORT = 0x00050000 | errno.EAFNOSUPPORT
+#: Of fcntl(2): both reach others through files that are shared with them, by blocking and by watching.
+_F_SETLEASE, _F_NOTIFY = 1024, 1026
 _LOAD, _JEQ, _JGE, _JSET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _NR, _ARCH, _ARG0, _ARG1 = 0, 4, 16, 24  # struct seccomp_data, low words
 
@@ -115,6 +117,8 @@ def _special(template: bool) -> list[tuple[int, list[bytes]]]:
         (41 if x86 else 198, _equal_any(_ARG0, [1, 2, 10], _AFNOSUPPORT)),
         (135 if x86 else 92, _equal_any(_ARG0, [0, 0xFFFFFFFF], _EPERM)),
         (16 if x86 else 29, [_op(_LOAD, _ARG1), _op(_JEQ, 0x5412, 1), _op(_JEQ, 0x541C, 0, 1),
+                             _op(_RETURN, _EPERM), _op(_RETURN, _ALLOW)]),
+        (72 if x86 else 25, [_op(_LOAD, _ARG1), _op(_JEQ, _F_SETLEASE, 1), _op(_JEQ, _F_NOTIFY, 0, 1),
                              _op(_RETURN, _EPERM), _op(_RETURN, _ALLOW)]),
     ]  # fmt: skip
     if template:

@@ -51,7 +51,8 @@ def answer_one(sock: socket.socket, app: App) -> None:
         else:
             streams.spool.bind(channel.send)
             app.warmed = True
-            inline.serve(channel, app)
+            desk = inline.InlineDesk(channel, app)
+            inline.serve(desk, app.runner(desk))
     except Hangup:
         pass
     finally:

@@ -106,6 +106,10 @@ class Web(Keeper):
 
 def command_line(task: dict[str, Any]) -> tuple[list[str], bool]:
     """What starts the server, and whether a shell stays before it. LoadProblem without a command and a bootstrap."""
+    if task.get("java"):
+        from fuyun.runtime import jvmline
+
+        return jvmline.command_line(task, [task["handler"].partition("::")[0]]), False
     command = str(task["command"]).strip()
     if command:
         compound = _COMPOUND.search(command) is not None

@@ -53,8 +53,13 @@ def load(task: dict[str, Any], sock: Optional[socket.socket] = None) -> App:
         app = _load(task, send, partial(answer_one, sock))
     else:
         app = _load(task, send)
-    _loaded[:] = [app]
+    keep(app)
     return app
+
+
+def keep(app: App) -> None:
+    """This is what was loaded."""
+    _loaded[:] = [app]
 
 
 def unload() -> None:
@@ -68,13 +73,42 @@ def before_fork() -> None:
     forking.renew()
 
 
+class Seat:
+    """What the copies of a template serve with, made before them: each would write to 50 pages more for it. Their own
+    connections are at the descriptor that `sock` has here."""
+
+    def __init__(self, sock: socket.socket, app: App) -> None:
+        self.desk = inline.InlineDesk(Channel(sock), app)
+        self.run = app.runner(self.desk)
+        app.load_ms = app.init_ms = 0.0  # a copy's own
+        before, mark, after = dumps(app.ready()).partition(b'"init_ms":0.0')
+        self._ready = before + mark[:-3], after
+
+    def ready(self, init_ms: float) -> bytes:
+        """What READY says. Rounding and writing a float would alone write to ten pages."""
+        init_us = int(init_ms * 1000)
+        return self._ready[0] + b"%d.%03d" % (init_us // 1000, init_us % 1000) + self._ready[1]
+
+
+def seat(sock: socket.socket) -> None:
+    """In a template whose copies will serve as they are, before it forks: make their seat where the mode has one."""
+    app = _loaded[-1]
+    if app.style == "inline" and app.initializer is None:
+        app.seat = Seat(sock, app)
+        streams.spool.unbind()
+        streams.spool.bind(app.seat.desk.send)
+
+
 def after_fork() -> None:
     """In a template's child: renew what must be unique, forget the template's connection and figures."""
-    release()
     started = monotonic_ns()
-    streams.spool.unbind()
-    forking.renew()
     app = _loaded[-1]
+    if app.seat is None:
+        release()
+        streams.spool.unbind()
+    else:
+        app.seat.desk.meter.restart()
+    forking.renew()
     app.load_ms = 0.0
     app.init_ms = (monotonic_ns() - started) / 1e6
 
@@ -107,8 +141,11 @@ def serve(sock: socket.socket, app: App, task: dict[str, Any]) -> int:
     it (`os._exit`): in the threaded and asynchronous modes code of the author may still be running."""
     if task.get("instance"):
         app.task["instance"] = os.environ["FUYUN_INSTANCE"] = task["instance"]
-    channel = Channel(sock)
-    streams.spool.bind(channel.send)
+    if app.seat is None:
+        channel = Channel(sock)
+        streams.spool.bind(channel.send)
+    else:
+        channel = app.seat.desk.channel
     try:
         if app.broken is not None:
             raise app.broken
@@ -127,7 +164,7 @@ def serve(sock: socket.socket, app: App, task: dict[str, Any]) -> int:
 
 
 def _ready_frame(app: App) -> bytes:
-    payload = dumps(app.ready())
+    payload = dumps(app.ready()) if app.seat is None else app.seat.ready(app.init_ms)
     return HEADER.pack(len(payload), READY, 0, 0, 0) + payload
 
 
@@ -153,7 +190,11 @@ def _serve_synchronously(channel: Channel, app: App) -> None:
         desk.serve()
     else:
         channel.send(_ready_frame(app))
-        inline.serve(channel, app)
+        if app.seat is None:
+            inline_desk = inline.InlineDesk(channel, app)
+            inline.serve(inline_desk, app.runner(inline_desk))
+        else:
+            inline.serve(app.seat.desk, app.seat.run)
 
 
 def _start_synchronously(app: App) -> None:

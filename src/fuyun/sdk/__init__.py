@@ -1,5 +1,6 @@
 """What function authors import. Standard library only; Python 3.9 and newer."""
 
+from fuyun.sdk import queues, streams, tables, topics
 from fuyun.sdk.applications import asgi, wsgi
 from fuyun.sdk.calling import CallError, CallFailed, CallRefused, CallUnavailable, LoopDetected, call, credential
 from fuyun.sdk.now import current_context
@@ -17,5 +18,9 @@ __all__ = [
     "call",
     "credential",
     "current_context",
+    "queues",
+    "streams",
+    "tables",
+    "topics",
     "wsgi",
 ]

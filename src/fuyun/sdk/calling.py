@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _LEAST_S = 30.0
 #: How long a call may take when neither the caller nor the invocation's deadline says.
 _LONGEST_S = 900.0
+#: How long another service may take to answer, besides what it was asked to wait.
+_SERVICE_S = 30.0
 #: Renewed credentials, by the one that came with the invocation.
 _renewed: dict[str, str] = {}
 _MOST_RENEWED = 64
@@ -63,7 +65,9 @@ def credential() -> str:
     given = current_context().credential
     if not given:
         raise CallRefused(
-            "this function has no permissions", code="forbidden", hint="name functions in permissions.invoke and deploy"
+            "this function has no permissions",
+            code="forbidden",
+            hint="name functions in permissions.invoke, or what else it may use, and deploy",
         )
     token = _renewed.get(given, given)
     if _left_s(token) >= _LEAST_S:
@@ -76,20 +80,46 @@ def credential() -> str:
     return found
 
 
-def call(function: str, payload: Any = None, *, timeout_s: Optional[float] = None) -> Any:
+def call(
+    function: str,
+    payload: Any = None,
+    *,
+    timeout_s: Optional[float] = None,
+    wait: bool = True,
+    idempotency_key: str = "",
+    delay: str = "",
+) -> Any:
     """Call `function` (NAME or NAME:QUALIFIER, of the same namespace) with `payload` as its event, and wait for the
     result. The payload is whatever JSON can carry; the result is what the function returned: parsed JSON, or bytes
     where it answered with something else.
 
     `timeout_s`: seconds to wait at most; the time left to this invocation by default. In `async` code:
     `await asyncio.to_thread(call, ...)`. CallError and what derives from it; ValueError for a payload that is no JSON.
+
+    With `wait=False` the call is asynchronous: the result is its id as soon as the platform has it on its disk, and it
+    is tried again when it fails. The same `idempotency_key` within a day is the same call; `delay`, such as 90s, keeps
+    it back for so long.
     """
     context = current_context()
     token = credential()
     body = json.dumps({} if payload is None else payload, allow_nan=False).encode()
     path = f"/invoke/{quote(context.namespace)}/{quote(function, safe=':$')}"
     wait_s = timeout_s if timeout_s is not None else min(_LONGEST_S, context.remaining_time_ms() / 1000)
-    return _exchange(path, token, body, max(0.001, wait_s), parsed=True)
+    if wait:
+        return _exchange(path, token, body, max(0.001, wait_s), parsed=True)
+    named = {"Fuyun-Idempotency-Key": idempotency_key, "Fuyun-Delay": delay}
+    headers = {"Fuyun-Invocation-Type": "async", **{name: value for name, value in named.items() if value}}
+    return _exchange(path, token, body, max(0.001, wait_s), parsed=True, headers=headers)["id"]
+
+
+def ask(word: str, name: str, verb: str, body: Any, *, wait_s: float = 0.0) -> Any:
+    """Ask another service of the platform (`queues`, `topics`) about `name`; what it answers. CallError; ValueError for
+    a body that is no JSON."""
+    context = current_context()
+    token = credential()
+    data = json.dumps(body, allow_nan=False).encode()
+    path = f"/{word}/{quote(context.namespace)}/{quote(name, safe='')}/{verb}"
+    return _exchange(path, token, data, wait_s + _SERVICE_S, parsed=True)
 
 
 def _left_s(token: str) -> float:
@@ -98,15 +128,17 @@ def _left_s(token: str) -> float:
     return float(json.loads(urlsafe_b64decode(claims + "=="))["exp"]) - time.time()
 
 
-def _exchange(path: str, token: str, body: bytes, timeout_s: float, parsed: bool = False) -> Any:
+def _exchange(
+    path: str, token: str, body: bytes, timeout_s: float, parsed: bool = False, headers: Optional[dict[str, str]] = None
+) -> Any:
     """POST to the platform; the body of the answer, `parsed` where it is JSON. CallError."""
     from http.client import HTTPConnection, HTTPException
 
     host, _, port = os.environ["FUYUN_ENDPOINT"].partition("://")[2].partition(":")
     connection = HTTPConnection(host, int(port), timeout=timeout_s)
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    sent = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", **(headers or {})}
     try:
-        connection.request("POST", path, body, headers)
+        connection.request("POST", path, body, sent)
         answer = connection.getresponse()
         data = answer.read()
     except (OSError, HTTPException) as error:

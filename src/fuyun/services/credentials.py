@@ -32,6 +32,8 @@ class Claims(Wire, frozen=True, kw_only=True):
     invocation: str  # the one it was given to
     depth: int
     exp: int
+    hops: int = 0  # edges that lead to it; what it sends or emits goes on from there
+    trail: str = ""  # id of the first event of its chain; "" where it begins one
 
 
 class Credentials:

@@ -27,7 +27,7 @@ from fuyun.domain.runtimes import IMAGES, JAVAS, MODULES, NODES, SERVERS
 from fuyun.domain.specs import check_function_name, check_spec
 from fuyun.domain.tenants import AuditEntry, Principal
 from fuyun.ports.blobs import BlobStore
-from fuyun.ports.builds import Builder, ImageUnpacker, JavaBuilder, Modules, PackageBuilder
+from fuyun.ports.builds import Builder, ImageUnpacker, JavaBuilder, Modules, NodeBuilder, PackageBuilder
 from fuyun.ports.catalog import Catalog
 from fuyun.ports.instances import InstanceHost, StartReport
 from fuyun.services.environments import environment_of
@@ -71,6 +71,7 @@ class DeployParts:
     builder: Builder
     modules: Modules
     java: JavaBuilder
+    node: NodeBuilder
     packages: PackageBuilder
     images: ImageUnpacker
     host: InstanceHost
@@ -194,12 +195,13 @@ class Deployer:
     async def _build_node(
         self, uploaded: Artifact, request: DeployRequest, progress: Progress
     ) -> tuple[Artifact, Artifact | None]:
-        """The code as it is, and the layer of what its package.json asks for."""
+        """The code with its large files compiled, and the layer of what its package.json asks for."""
         _refuse_requirements(
             request, "they are Python's, the runtime is Node's", 'list packages under "dependencies" in package.json'
         )
-        tell = partial(_tell, progress, "dependencies")
-        return uploaded, await self._parts.packages.build(uploaded, request.spec.runtime, tell)
+        spec, tell = request.spec, partial(_tell, progress, "building")
+        packages = await self._parts.packages.build(uploaded, spec.runtime, partial(_tell, progress, "dependencies"))
+        return await self._parts.node.prepare(uploaded, packages, spec.runtime, spec.memory_bytes, tell), packages
 
     async def _build_java(self, uploaded: Artifact, request: DeployRequest, progress: Progress) -> Artifact:
         """The code with its classes and their archive."""

@@ -346,6 +346,7 @@ class LiveFlight:
             max(0, answered_ns - self.started_ns), max(0, self.sent_ns - answered_ns), self.duration_ns,
             self.peak_kib * 1024, self.cpu_us, billed_gb_s, self.request_bytes, self.response_bytes,
         )  # fmt: skip
+        found.attempt = self.request.attempt
         if self.report is not _WARM or not self.started_ns:
             fall = self.waterfall()
             found.queue_ns, found.run_ns, found.send_ns = (

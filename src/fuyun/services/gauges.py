@@ -29,6 +29,26 @@ class StartBudget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LaneGauge:
+    """Deliveries to one target: how many wait and run, and for how long the first of them has been due."""
+
+    namespace: str
+    target: str
+    waiting: int
+    running: int
+    late_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Traffic:
+    """Since the platform started: operations by name, and bytes of objects that came and went."""
+
+    operations: Mapping[str, int] = field(default_factory=dict)
+    received_bytes: int = 0
+    sent_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gauges:
     """What is true at this moment; taken at scrape time."""
 
@@ -38,6 +58,10 @@ class Gauges:
     #: (namespace, function, protocol) -> what its network policy refused since the platform started
     network_refused: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
     budget: StartBudget = StartBudget()
+    lanes: tuple[LaneGauge, ...] = ()
+    #: (namespace, target, state) -> attempts of deliveries that ended so since the platform started
+    outcomes: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    s3: S3Traffic = S3Traffic()
 
 
 def merged(pools: Iterable[PoolGauge]) -> list[PoolGauge]:

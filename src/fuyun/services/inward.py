@@ -1,10 +1,9 @@
 """What one instance may ask of the platform at its own address: functions, as far as its permissions name them.
 
-    /fn/NAMESPACE/FUNCTION[:QUALIFIER]/...     an HTTP request to a function, as at the gateway
-    POST /invoke/NAMESPACE/FUNCTION[:QUALIFIER]    a function with a JSON payload as its event
-    POST /credential                               the same credential with a new expiry, while its invocation runs
-
-Other services of the platform are to stand beside them, each below a word of its own.
+/fn/NAMESPACE/FUNCTION[:QUALIFIER]/...     an HTTP request to a function, as at the gateway
+POST /invoke/NAMESPACE/FUNCTION[:QUALIFIER]    a function with a JSON payload as its event
+POST /credential                               the same credential with a new expiry, while its invocation runs
+POST /WORD/NAMESPACE/NAME/VERB                 what other services offer (`services.offers`)
 """
 
 from __future__ import annotations
@@ -16,18 +15,24 @@ from urllib.parse import unquote
 import msgspec
 
 from fuyun.base import clock, ids
+from fuyun.domain.deliveries import ATTEMPT_FIELD, DELIVERY_FIELD, HOPS_FIELD, TRAIL_FIELD
 from fuyun.domain.errors import Forbidden, LoopDetected, NotFound, Unauthenticated
+from fuyun.domain.events import trail_of
 from fuyun.domain.functions import Version
 from fuyun.domain.inward import DEPTH_FIELD, MOST_DEPTH
 from fuyun.domain.names import LATEST
 from fuyun.domain.tenants import Principal
 from fuyun.services.credentials import Claims, Credentials
 from fuyun.services.invoking import Flight, Invoker, Responder
+from fuyun.services.offers import Offers, check
 from fuyun.services.requests import Request
 from fuyun.services.routes import Route
 
 _CREDENTIAL = "/credential"
-_OURS = ("authorization", "fuyun-key", "fuyun-credential", DEPTH_FIELD)
+_OURS = (
+    *("authorization", "fuyun-key", "fuyun-credential"),
+    *(DEPTH_FIELD, HOPS_FIELD, TRAIL_FIELD, DELIVERY_FIELD, ATTEMPT_FIELD),
+)
 _POST = frozenset({"POST"})
 #: Of a request for another credential; nothing in it is looked at.
 _RENEWAL_BYTES = 1024
@@ -43,21 +48,24 @@ class InwardInvoker:
         version: Version,
         instance: str,
         runs: Callable[[str], bool],
+        offers: Offers | None = None,
     ) -> None:
         """`runs(id)`: whether the invocation of that id is inside the instance."""
+        self._offers = offers
         self._inner = inner
         self._runs = runs
         self._credentials = credentials
         self._version = version
         self._instance = instance
 
-    def credential(self, invocation: str, depth: int) -> tuple[str, int]:
+    def credential(self, invocation: str, depth: int, hops: int, trail: str) -> tuple[str, int]:
         """One of this instance's, and when it expires (seconds since the epoch)."""
         version = self._version
         exp = int(clock.wall_s() + self._credentials.life_s)
         claims = Claims(
             instance=self._instance, namespace=version.namespace, function=version.function,
             version=version.qualifier, invocation=invocation, depth=min(depth, MOST_DEPTH), exp=exp,
+            hops=hops, trail=trail,
         )  # fmt: skip
         return self._credentials.issue(claims), exp
 
@@ -86,6 +94,10 @@ class InwardInvoker:
             return Route(version.namespace, "", LATEST, path, "public", _POST, None, "", _RENEWAL_BYTES)
         raw = path.split("/")
         parts = [unquote(part) for part in raw]
+        offer = self._offers.find(parts[1]) if self._offers is not None and len(parts) == 5 else None
+        if offer is not None:
+            check(parts[1], offer, version, parts[2], parts[3], parts[4])
+            return Route(version.namespace, "", LATEST, path, "key", _POST, None, "", offer.limit_bytes)
         if len(parts) < 4 or parts[1] not in ("fn", "invoke") or (parts[1] == "invoke" and len(parts) != 4):
             raise NotFound(
                 f"nothing answers at {path[:200]!r}", kind="path", name=path[:200],
@@ -121,9 +133,13 @@ class InwardInvoker:
 
     def begin(self, route: Route, request: Request, body: bytes, end: bool, responder: Responder) -> Flight:
         """Start an invocation one level deeper than the one whose credential the request carries."""
-        if not route.function:
+        if route.base == _CREDENTIAL:
             return self._renew(_token(request), responder)
         claims = self._check(_token(request))
+        if not route.function:
+            assert self._offers is not None
+            told = (self._version, claims.hops, claims.trail or trail_of(claims.invocation))
+            return self._offers.begin(route, request, body, end, responder, told)
         if claims.depth >= MOST_DEPTH:
             raise LoopDetected(
                 f"{claims.function!r} calls {route.function!r} at depth {claims.depth + 1}, {MOST_DEPTH} is the most",
@@ -132,6 +148,8 @@ class InwardInvoker:
             )
         kept = [field for field in request.headers if field[0] not in _OURS]
         kept.append((DEPTH_FIELD, str(claims.depth + 1)))
+        if claims.trail:
+            kept += [(HOPS_FIELD, str(claims.hops)), (TRAIL_FIELD, claims.trail)]
         if route.methods:  # /invoke
             asked = Request("event", "POST", "/", "", kept, request.source, "http")
         else:
@@ -150,7 +168,8 @@ class InwardInvoker:
                 f"the invocation {claims.invocation} that the credential was given to is over",
                 hint="ask while it runs; the next invocation brings another credential",
             )
-        return _Renewal(self.credential(claims.invocation, claims.depth), responder)
+        made = self.credential(claims.invocation, claims.depth, claims.hops, claims.trail)
+        return _Renewal(made, responder)
 
 
 def _token(request: Request) -> str:

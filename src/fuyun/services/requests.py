@@ -20,7 +20,10 @@ class Request:
     in order, repeated ones repeated; `source` is the client's address.
     """
 
-    __slots__ = ("_alias", "_base", "_names", "_text", "headers", "kind", "method", "path", "query", "scheme", "source")
+    __slots__ = (
+        "_alias", "_base", "_names", "_text", "attempt", "headers", "kind", "method", "path", "query", "scheme",
+        "source",
+    )  # fmt: skip
 
     def __init__(
         self, kind: str, method: str, path: str, query: str, headers: list[tuple[str, str]], source: str, scheme: str
@@ -32,6 +35,7 @@ class Request:
         self.headers = headers
         self.source = source
         self.scheme = scheme
+        self.attempt = 1  # set by who tries again, before the request is used
         self._names = self._alias = self._base = ""
         self._text = b""
 
@@ -46,6 +50,8 @@ class Request:
                     break
             asked = Asked(self.method, self.path, base, self.query, self.headers, self.source, self.scheme, trace)
             known = f'"kind":"{self.kind}",{names},"alias":"{alias}",'
+            if self.attempt != 1:
+                known += f'"attempt":{self.attempt},'
             self._text = known.encode() + _encode(asked)[1:]
             self._names, self._alias, self._base = names, alias, base
         return self._text

@@ -223,6 +223,10 @@ class RouteTable:
                 whose = f"function {owner.function!r}" if owner.namespace == namespace else "another namespace"
                 raise Conflict(f"the path {path!r} already belongs to {whose}", hint="choose another path", path=path)
 
+    def drafts(self) -> list[tuple[str, str, FunctionSpec]]:
+        """(namespace, function, spec) of every draft, in the order of their names."""
+        return [(*key, entry.versions[0].spec) for key, entry in sorted(self._entries.items()) if 0 in entry.versions]
+
     def versions(self) -> dict[str, tuple[Version, bool]]:
         """version key -> (version, whether $LATEST or an alias sends traffic to it)."""
         found: dict[str, tuple[Version, bool]] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import hmac
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
@@ -38,8 +39,11 @@ class Tenants:
         self._sealer: Sealer | None = None
         self._namespaces: dict[str, Namespace] = {}
         self._keys: dict[bytes, tuple[Key, Principal]] = {}  # by SHA-256 of the token
+        self._access: bytes = b""  # what secrets of access keys are derived from
+        self._ids: dict[str, bytes] = {}  # SHA-256 of the token by the key's id
         self._known: dict[str, Principal] = {}  # tokens seen, whose keys do not expire: one look-up per request
         self._sealed: dict[str, dict[str, bytes]] = {}
+        self._before_deleted: list[Callable[[str], Awaitable[None]]] = []
         self._on_deleted: list[Callable[[str], Awaitable[None]]] = []
 
     @classmethod
@@ -48,7 +52,8 @@ class Tenants:
         tenants = cls(store, secret_file)
         await tenants.reload()
         sealed = any(tenants._sealed.values())
-        await asyncio.to_thread(load_key, secret_file, not sealed)
+        key = await asyncio.to_thread(load_key, secret_file, not sealed)
+        tenants._access = hmac.digest(key, b"secrets of access keys", "sha256")
         return tenants
 
     async def reload(self) -> None:
@@ -56,7 +61,12 @@ class Tenants:
         self._namespaces = {namespace.name: namespace for namespace in await self._store.list_namespaces()}
         self._sealed = {name: await self._store.list_secrets(name) for name in self._namespaces}
         self._keys = {digest: (key, _principal(key)) for key, digest in await self._store.list_keys()}
+        self._ids = {key.id: digest for digest, (key, _) in self._keys.items()}
         self._known = {}
+
+    def before_namespace_deleted(self, call: Callable[[str], Awaitable[None]]) -> None:
+        """Have `call(namespace)` awaited before a namespace is deleted; what it raises refuses."""
+        self._before_deleted.append(call)
 
     def on_namespace_deleted(self, call: Callable[[str], Awaitable[None]]) -> None:
         """Have `call(namespace)` awaited after a namespace was deleted, so that its name can be given to another."""
@@ -89,6 +99,34 @@ class Tenants:
             raise Unauthenticated("the key has expired", hint="make a new one with `fuyun key create`")
         return principal
 
+    def access(self, key_id: str) -> Principal:
+        """Whose access key `key_id` is: the id of a key. Unauthenticated when it is unknown, revoked or expired."""
+        found = self._keys.get(self._ids.get(key_id, b""))
+        if found is None or (found[0].expires_s is not None and found[0].expires_s <= clock.wall_s()):
+            raise Unauthenticated(
+                f"access key {key_id[:40]!r} is not known, was revoked or has expired",
+                hint="use one of `fuyun key s3 ID`", reason="InvalidAccessKeyId",
+            )  # fmt: skip
+        return found[1]
+
+    def access_secret(self, key_id: str) -> str:
+        """The secret that signs for an access key. It is derived, so that nothing of it is stored: from the platform's
+        own key (`sealing.load_key`), which whoever has it could open every secret with anyway. As `access`."""
+        self.access(key_id)
+        return hmac.digest(self._access, key_id.encode(), "sha256").hex()[:40]
+
+    def reveal_access(self, principal: Principal, namespace: str, key_id: str) -> str:
+        """The secret of a key of exactly this namespace, for whoever holds it or may make such keys. NotFound,
+        Forbidden."""
+        if principal.key_id != key_id:
+            principal.require("keys", namespace)
+        found = self._keys.get(self._ids.get(key_id, b""))
+        if found is None or found[0].namespace != namespace:
+            raise NotFound(
+                f"there is no key {key_id!r} in namespace {namespace!r}", hint="list the keys", kind="key", name=key_id
+            )
+        return self.access_secret(key_id)
+
     async def bootstrap(self, source: str, force: bool = False) -> str | None:
         """The token of a new platform key when there is no usable one yet (or `force`), else None."""
         if not force and self._platform_keys():
@@ -120,6 +158,7 @@ class Tenants:
         entry = entry_of(principal, namespace, "key.create", key.id, source, f"{role} {name}".strip())
         await self._store.create_key(key, digest, entry)
         self._keys[digest] = (key, _principal(key))
+        self._ids[key.id] = digest
         return key, token
 
     async def list_keys(self, namespace: str) -> list[Key]:
@@ -153,6 +192,7 @@ class Tenants:
     def _drop_keys(self, gone: Callable[[Key], bool]) -> None:
         ids_gone = {key.id for key, _ in self._keys.values() if gone(key)}
         self._keys = {digest: pair for digest, pair in self._keys.items() if pair[0].id not in ids_gone}
+        self._ids = {key: digest for key, digest in self._ids.items() if key not in ids_gone}
         self._known = {token: found for token, found in self._known.items() if found.key_id not in ids_gone}
 
     # --- namespaces ------------------------------------------------------------------------------------------------
@@ -197,6 +237,8 @@ class Tenants:
     async def delete_namespace(self, principal: Principal, name: str, source: str) -> None:
         """Conflict while it holds functions. What else it has goes with it; the audit log stays."""
         principal.require("namespaces", "*")
+        for check in self._before_deleted:
+            await check(name)
         await self._store.delete_namespace(name, entry_of(principal, name, "namespace.delete", name, source))
         self._namespaces.pop(name, None)
         self._sealed.pop(name, None)
@@ -270,6 +312,10 @@ class Tenants:
     async def list_audit(self, namespace: str, after: str = "", limit: int = 100) -> list[AuditEntry]:
         """Entries with an id greater than `after`, oldest first; `*` for all namespaces."""
         return await self._store.audit(None, namespace, after, limit)
+
+    async def note(self, entry: AuditEntry) -> None:
+        """Append an entry for a change that took more than one transaction."""
+        await self._store.audit(entry)
 
 
 def _principal(key: Key) -> Principal:

@@ -230,7 +230,7 @@ async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path, content:
 
 async def test_migrations_lead_to_the_tables_and_head_is_the_newest(tmp_path: Path) -> None:
     for module in pkgutil.walk_packages(drivers.__path__, "fuyun.drivers."):  # every table there is
-        if module.name.endswith((".tables", ".outbox")):
+        if module.name.endswith((".tables", ".outbox", ".streaming")):
             importlib.import_module(module.name)
     scripts = ScriptDirectory(str(schema.SCRIPTS))
     assert scripts.get_current_head() == schema.HEAD

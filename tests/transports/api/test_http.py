@@ -11,9 +11,10 @@ import httpx
 import pytest
 
 from fuyun.domain.errors import HostUnable, Internal
-from fuyun.transports.api import server
 from fuyun.transports.api.app import ENDPOINTS, Limits
-from fuyun.transports.api.server import HEAD_BYTES, ApiServer
+from fuyun.transports.api.server import ApiServer
+from fuyun.transports.web import serving
+from fuyun.transports.web.serving import HEAD_BYTES
 from tests.transports.api.serving import Served, served
 
 pytestmark = pytest.mark.anyio
@@ -186,7 +187,7 @@ async def test_requests_in_a_row_are_answered_in_order(api: Served) -> None:
 
 
 async def test_a_head_that_takes_too_long_is_refused(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "HEAD_S", 0.05)
+    monkeypatch.setattr(serving, "HEAD_S", 0.05)
     assert (await raw(api, b"GET / HTTP/1.1\r\n")).startswith(b"HTTP/1.1 408 ")
     assert await raw(api, b"") == b""
     late = await raw(api, b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\nGET /healthz HTT")

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fuyun.domain.invocations import Invocation, Waterfall
-from fuyun.services.gauges import Gauges, PoolGauge, StartBudget
+from fuyun.services.gauges import Gauges, PoolGauge, S3Traffic, StartBudget
 from fuyun.services.measures import BUCKETS_S
 from tests.transports.api.serving import Served, bearer
 
@@ -74,6 +74,7 @@ async def test_what_is_now_is_gauged(api: Served) -> None:
         records_dropped=3,
         network_refused={("default", "hello", "tcp"): 5},
         budget=StartBudget(limit_bytes=4096, held_bytes=1024, evicted={"template": 2, "zygote": 1}),
+        s3=S3Traffic(operations={"put": 3}, received_bytes=20, sent_bytes=10),
     )
     found = await scrape(api)
     assert found["fuyun_instances", labels(version="$LATEST", state="ready")] == 3
@@ -89,6 +90,9 @@ async def test_what_is_now_is_gauged(api: Served) -> None:
     assert found["fuyun_evictions_total", frozenset({("kind", "zygote")})] == 1
     assert found["fuyun_start_memory_bytes", frozenset()] == 1024
     assert found["fuyun_start_memory_limit_bytes", frozenset()] == 4096
+    assert found["fuyun_s3_operations_total", frozenset({("operation", "put")})] == 3
+    assert found["fuyun_s3_received_bytes_total", frozenset()] == 20
+    assert found["fuyun_s3_sent_bytes_total", frozenset()] == 10
     assert found["process_resident_memory_bytes", frozenset()] > 1e6
 
 

@@ -63,7 +63,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def ask(desk: Desk, path: str = "/fn/default/f/a", invocation: str = "running", extra: str = "") -> bytes:
-    token = desk.credential(invocation, 3)
+    token = desk.credential(invocation, 3, 0, "")
     return f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{extra}\r\n".encode()
 
 

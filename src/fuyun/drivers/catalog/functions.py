@@ -11,8 +11,8 @@ from fuyun.domain.errors import NotFound, PreconditionFailed, QuotaExceeded
 from fuyun.domain.functions import Alias, Artifact, Function, FunctionSpec, Version, Weight
 from fuyun.domain.tenants import AuditEntry, Quotas
 from fuyun.drivers.catalog.counting import next_number
-from fuyun.drivers.catalog.journal import log
 from fuyun.drivers.catalog.tables import aliases, counters, functions, namespaces, versions
+from fuyun.drivers.sql.journal import log
 from fuyun.drivers.sql.sqlite import Database
 
 

@@ -9,8 +9,8 @@ from fuyun.domain.functions import Artifact
 from fuyun.domain.layers import LayerVersion
 from fuyun.domain.tenants import AuditEntry
 from fuyun.drivers.catalog.counting import next_number
-from fuyun.drivers.catalog.journal import log
 from fuyun.drivers.catalog.tables import layers, namespaces
+from fuyun.drivers.sql.journal import log
 from fuyun.drivers.sql.sqlite import Database
 
 

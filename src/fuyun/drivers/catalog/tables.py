@@ -112,15 +112,3 @@ secrets = Table(
     PrimaryKeyConstraint("namespace", "name"),
     ForeignKeyConstraint(["namespace"], ["namespaces.name"], ondelete="CASCADE"),
 )  # fmt: skip
-
-audit = Table(
-    "audit", metadata,
-    Column("id", String(64), primary_key=True),
-    Column("at_s", Float, nullable=False),
-    Column("key_id", String(64), nullable=False),
-    Column("namespace", String(63), nullable=False, index=True),
-    Column("action", String(64), nullable=False),
-    Column("target", Text, nullable=False),
-    Column("source", Text, nullable=False),
-    Column("detail", Text, nullable=False),
-)  # fmt: skip

@@ -8,8 +8,8 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from fuyun.domain.errors import Conflict, NotFound
 from fuyun.domain.tenants import AuditEntry, Key, Namespace, Quotas
-from fuyun.drivers.catalog.journal import log
-from fuyun.drivers.catalog.tables import audit, functions, keys, layers, namespaces, secrets
+from fuyun.drivers.catalog.tables import functions, keys, layers, namespaces, secrets
+from fuyun.drivers.sql.journal import audit, log
 from fuyun.drivers.sql.sqlite import Database
 
 

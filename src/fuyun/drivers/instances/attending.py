@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from functools import partial
 from typing import Any
 
+import msgspec
+
+from fuyun.domain.deliveries import HOPS_FIELD, TRAIL_FIELD
 from fuyun.domain.functions import Version
 from fuyun.domain.inward import DEPTH_FIELD
 from fuyun.drivers.instances.process import Process
@@ -15,6 +19,8 @@ from fuyun.ports.instances import Call, ReplySink
 #: How a head tells its depth (`ports.instances.Head` as JSON). Quotes in what callers send are escaped there.
 _DEPTH = f'["{DEPTH_FIELD}","'.encode()
 _DIGITS = 3
+_HOPS = re.compile(rf'\["{HOPS_FIELD}","(\d{{1,3}})"\]'.encode())
+_TRAIL = re.compile(rf'\["{TRAIL_FIELD}",("(?:[^"\\]|\\.)*")\]'.encode())
 #: Where a head tells its invocation (`runtime.heads`).
 _ID = slice(len(b'{"id":"'), len(b'{"id":"') + 32)
 
@@ -26,6 +32,13 @@ def depth_of(head: bytes) -> int:
         return 0
     text = head[at + len(_DEPTH) : at + len(_DEPTH) + _DIGITS + 1].partition(b'"')[0]
     return int(text) if text.isdigit() and len(text) <= _DIGITS else 0
+
+
+def chain_of(head: bytes) -> tuple[int, str]:
+    """How many hops a call stands behind the first event of its trail, and that; (0, "") where its head does not
+    tell."""
+    hops, trail = _HOPS.search(head), _TRAIL.search(head)
+    return int(hops[1]) if hops else 0, str(msgspec.json.decode(trail[1])) if trail else ""
 
 
 def begin(attendant: Attendant | None, process: Process, version: Version) -> None:
@@ -45,7 +58,7 @@ def hand_out(process: Process) -> None:
         return
 
     def invoke(head: bytes, body: bytes, end: bool, sink: ReplySink) -> Call:
-        credential = attendance.credential(str(head[_ID], "ascii"), depth_of(head))
+        credential = attendance.credential(str(head[_ID], "ascii"), depth_of(head), *chain_of(head))
         return plain(b'%b,"credential":"%b"}' % (head[:-1], credential.encode()), body, end, sink)
 
     process.invoke = invoke

@@ -306,7 +306,7 @@ class LocalHost:
         store, cgroups = str(self._ground.options.store), bool(self.hello.get("cgroup"))
         if not template:
             attending.begin(self._ground.attendant, process, version)
-        elif version.spec.permissions.invoke:  # its copies have the same, each for itself
+        elif version.spec.permissions.any:  # its copies have the same, each for itself
             env = {**env, "FUYUN_ENDPOINT": ENDPOINT}
         env = {**env, **attending.variables(process.attendance)}
         task = loading.task_of(version, env, process.id, template=template, store=store, cgroups=cgroups)

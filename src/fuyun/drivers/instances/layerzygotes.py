@@ -60,7 +60,7 @@ class LayerZygotes:
         self._budget = budget
         self._zygotes: dict[str, LayerZygote] = {}
         self._leaving: set[LayerZygote] = set()  # forgotten, with instances that live
-        self._making: set[str] = set()
+        self._making: dict[str, set[str]] = {}  # sets of layers -> versions that wait for theirs
         self._refused: dict[str, set[str]] = {}  # sets of layers without one -> versions that have them
         self._apart: set[str] = set()  # keys of versions that start without one
         ground.on_dismiss = self._on_dismiss
@@ -165,9 +165,10 @@ class LayerZygotes:
         elif key in self._refused:
             self._refused[key].add(version.key)
         elif ready.modules and ready.load_ms >= self._ground.options.template_from_ms:
-            wanted = key not in self._zygotes and key not in self._making
-            if wanted and self._budget.would_keep("zygote", key):
-                self._making.add(key)
+            if key in self._making:
+                self._making[key].add(version.key)
+            elif key not in self._zygotes and self._budget.would_keep("zygote", key):
+                self._making[key] = {version.key}
                 self._ground.scope.start(self._make(key, version, env, family, ready.modules), "zygote of layers")
 
     async def _make(self, key: str, version: Version, env: dict[str, str], family: Family, modules: list[str]) -> None:
@@ -177,18 +178,21 @@ class LayerZygotes:
             zygote = await self._furnish(version, env, family, modules, process)
         except (FuyunError, TimeoutError) as error:
             _log.warning("no zygote of layers", version=version.key, error=str(error))
-            self._refused[key] = {version.key}
+            if self._making[key]:
+                self._refused[key] = self._making[key]
             if process is not None:
                 process.kill("it did not become a zygote of layers")
         else:
-            if not process.gone and key in self._making:
-                zygote.versions.add(version.key)
+            zygote.versions = self._making[key]
+            if not zygote.versions:  # they were forgotten meanwhile
+                process.kill("it is not needed any more")
+            elif not process.gone:
                 self._zygotes[key] = zygote
                 process.on_end = partial(self._on_end, key)
                 listen_to(self._ground, process)
                 self._budget.fit()
         finally:
-            self._making.discard(key)
+            del self._making[key]
 
     async def _furnish(
         self, version: Version, env: dict[str, str], family: Family, modules: list[str], process: Process
@@ -228,11 +232,13 @@ class LayerZygotes:
             times = savings.Times(import_ms=zygote.import_ms, fork_ms=zygote.fork_ms)
             took_ms, saved_ms = savings.of_rung("layers", times)
             plural = "s" if zygote.layers > 1 else ""
+            copies = (one.version for one in self._ground.processes.values() if one.template is zygote.process)
+            serves = zygote.versions | {version.key for version in copies if version is not None}
             found.append(
                 {
                     "id": zygote.process.id, "pid": zygote.process.pid, "kind": "zygote", "blanks": 0,
                     "version": f"{zygote.namespace}: {zygote.interpreter} with {zygote.layers} layer{plural}",
-                    "took_ms": took_ms, "saved_ms": saved_ms, "names": sorted(zygote.names),
+                    "took_ms": took_ms, "saved_ms": saved_ms, "names": sorted(zygote.names), "serves": sorted(serves),
                 }
             )  # fmt: skip
         return found
@@ -246,6 +252,8 @@ class LayerZygotes:
             self._refused[key].discard(version_key)
             if not self._refused[key]:
                 del self._refused[key]
+        for waiting in self._making.values():
+            waiting.discard(version_key)
         for key, zygote in list(self._zygotes.items()):
             zygote.versions.discard(version_key)
             if not zygote.versions:

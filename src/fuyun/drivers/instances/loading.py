@@ -11,7 +11,7 @@ from fuyun.base import clock
 from fuyun.domain.errors import FunctionInitFailed, FuyunError
 from fuyun.domain.functions import FunctionSpec, Version
 from fuyun.domain.invocations import StartKind
-from fuyun.domain.runtimes import IMAGES, NODES, PROGRAMS
+from fuyun.domain.runtimes import IMAGES, JAVAS, NODES, PROGRAMS
 from fuyun.domain.specs import start_limit_s
 from fuyun.drivers.instances import plans
 from fuyun.drivers.instances.process import Process
@@ -36,8 +36,7 @@ def task_of(
     parts = [f"{a.digest[:2]}/{a.digest}" for a in (version.code, *version.layers)]
     layers = [f"/layers/{i}" if sandboxed else f"{store}/{part}" for i, part in enumerate(parts[1:])]
     return {
-        "runtime": "nodejs" if spec.runtime in NODES else spec.protocol if image else spec.runtime,
-        "image": image,
+        "runtime": _program_of(spec), "image": image, "java": spec.runtime in JAVAS,
         "namespace": version.namespace, "function": version.function, "version": version.qualifier,
         "instance": instance, "handler": spec.handler, "concurrency": spec.concurrency,
         "cpu": spec.cpu,
@@ -51,6 +50,15 @@ def task_of(
         "mount": parts[0], "mounts": parts[1:], "template": template,
         "rlimits": {} if cgroups else _rlimits(spec, template),
     }  # fmt: skip
+
+
+def _program_of(spec: FunctionSpec) -> str:
+    """Its runtime as instances know it (`runtime/becoming.py`)."""
+    if spec.runtime in NODES:
+        return "nodejs"
+    if spec.runtime in IMAGES:
+        return spec.protocol
+    return "web" if spec.is_server else spec.runtime
 
 
 def layer_variables(spec: FunctionSpec, folders: list[str]) -> dict[str, str]:

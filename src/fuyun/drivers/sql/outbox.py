@@ -12,6 +12,7 @@ from sqlalchemy import Column, Connection, Integer, String, Table, Text, insert
 
 from fuyun.domain.events import Event
 from fuyun.drivers.sql.columns import Packed, metadata
+from fuyun.drivers.sql.writer import EMITTED
 
 outbox = Table(
     "outbox", metadata,
@@ -29,3 +30,4 @@ def emit(connection: Connection, namespace: str, kind: str, origin: str, events:
     rows = [{"namespace": namespace, "kind": kind, "origin": origin, "event": event} for event in events]
     if rows:
         connection.execute(insert(outbox), rows)
+        connection.info[EMITTED] = True

@@ -117,6 +117,18 @@ class Database:
         """Writes and commits so far."""
         return self._writer.counts
 
+    def on_emit(self, call: Callable[[], None]) -> None:
+        """Have `call` called on this loop after commits that put something into the outbox."""
+        loop = asyncio.get_running_loop()
+
+        def tell() -> None:
+            try:
+                loop.call_soon_threadsafe(call)
+            except RuntimeError:  # the loop is closed: nobody listens any more
+                return
+
+        self._writer.on_emit = tell
+
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on a snapshot that holds every write that returned before."""
         if self._closed:

@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 #: Writes per transaction at most: bounds how long the first of them waits for its answer.
 MAX_BATCH = 512
+#: What a connection's `info` says when its transaction has put something into the outbox (`drivers.sql.outbox`).
+EMITTED = "fuyun.emitted"
 
 
 @dataclass(slots=True)
@@ -51,6 +53,7 @@ class Writer:
         self._translate = translate
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._closed = False
+        self.on_emit: Callable[[], None] = lambda: None  # called on the thread after such a commit
         self.counts = Counts()
         self._thread = threading.Thread(target=self._run, name="fuyun-catalog-writer", daemon=True)
         self._thread.start()
@@ -109,7 +112,10 @@ class Writer:
                 for write in batch:
                     self._try(connection, write)
                 faults.point("catalog.before_commit")
+                emitted = connection.info.pop(EMITTED, False)
             faults.point("catalog.after_commit")
+            if emitted:
+                self.on_emit()
             self.counts.commits += 1
             self.counts.writes += len(batch)
             self.counts.largest = max(self.counts.largest, len(batch))

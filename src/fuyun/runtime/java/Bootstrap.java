@@ -82,6 +82,10 @@ public final class Bootstrap {
     /** Load, without running the author's code, all that the first invocation would. Exit status 0, or 65 and why. */
     private static int check(String handler) throws IOException {
         try {
+            if (handler.endsWith("::main")) {
+                Target.findMain(handler.substring(0, handler.length() - "::main".length()));
+                return 0;
+            }
             Target.find(handler);
         } catch (Target.Missing e) {
             System.out.println("error: " + e.getMessage());

@@ -37,12 +37,7 @@ final class Target {
         int colons = handler.indexOf("::");
         String className = colons < 0 ? handler : handler.substring(0, colons);
         String name = colons < 0 ? "handle" : handler.substring(colons + 2);
-        Class<?> found;
-        try {
-            found = Class.forName(className, false, Target.class.getClassLoader());
-        } catch (ClassNotFoundException e) {
-            throw new Missing("there is no class " + className + " in the code's classes and JARs");
-        }
+        Class<?> found = load(className);
         boolean named = false;
         for (Class<?> type = found; type != null; type = type.getSuperclass()) {
             for (Method method : type.getDeclaredMethods()) {
@@ -56,6 +51,27 @@ final class Target {
         }
         throw new Missing(className + (named ? "::" + name + " takes none of " : " has no method " + name + " with ")
             + FORMS);
+    }
+
+    /** See that the class has a main method that `java` starts. No code of it runs. */
+    static void findMain(String className) throws Missing {
+        try {
+            int modifiers = load(className).getMethod("main", String[].class).getModifiers();
+            if (Modifier.isStatic(modifiers)) {
+                return;
+            }
+        } catch (NoSuchMethodException e) {
+            // told below
+        }
+        throw new Missing(className + " has no method public static main(String[])");
+    }
+
+    private static Class<?> load(String className) throws Missing {
+        try {
+            return Class.forName(className, false, Target.class.getClassLoader());
+        } catch (ClassNotFoundException e) {
+            throw new Missing("there is no class " + className + " in the code's classes and JARs");
+        }
     }
 
     private static boolean fits(Class<?>[] types) {

@@ -5,6 +5,7 @@ const fs = require('node:fs');
 const path = require('node:path');
 const Module = require('node:module');
 const { pathToFileURL } = require('node:url');
+const ahead = require('./ahead.js');
 const { LoadProblem, describe, trim, typeName } = require('./problems.js');
 const { within, HookTimeout } = require('./hooks.js');
 
@@ -37,7 +38,7 @@ class App {
     return {
       mode: 'event', style: this.style, load_ms: ms(this.loadMs), init_ms: ms(this.initMs), forkable: false,
       reason: 'a Node process has threads, which a fork would lose', hooks: Object.keys(this.hooks).sort(),
-      node: process.versions.node,
+      node: process.versions.node, compiled_ahead: ahead.use.taken,
     };
   }
 }
@@ -48,6 +49,7 @@ async function load(app) {
   const started = performance.now();
   environment(task);
   enter(task);
+  ahead.use(task.code);
   app.handler = await resolve(task.handler, app);
   app.style = app.handler[STREAMS] ? 'stream' : app.handler.length >= 3 ? 'callback' : 'event';
   for (const name of HOOKS) {

@@ -5,10 +5,10 @@
 
 const fs = require('node:fs');
 const net = require('node:net');
-const v8 = require('node:v8');
 const { HEADER_SIZE, KIND, Splitter, jsonFrame } = require('./frames.js');
 const { Context } = require('./context.js');
 const { Desk } = require('./desk.js');
+const { fitHeap } = require('./heap.js');
 const { App, load } = require('./loader.js');
 const { Spool, install } = require('./logs.js');
 const { LoadProblem, problem, raised } = require('./problems.js');
@@ -37,13 +37,6 @@ function receiveTask(descriptor) {
   const task = JSON.parse(exactly(descriptor, header.readUInt32LE(0)).toString());
   fs.closeSync(descriptor);
   return task;
-}
-
-/** Have V8 collect before its heap has grown out of a small limit. A heap may otherwise grow to four times of what
- * lives in it before it is collected (docs/decisions/0015). */
-function fitHeap(memoryBytes) {
-  const mebibytes = memoryBytes / 2 ** 20;
-  if (mebibytes < 1024) v8.setFlagsFromString(`--heap-growing-percent=${Math.max(20, Math.round(mebibytes / 4))}`);
 }
 
 /** What nobody caught ends the process: first the calls it belongs to are answered, and all others if none can be

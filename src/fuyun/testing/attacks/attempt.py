@@ -58,7 +58,17 @@ def attempt(subject: str, name: str, tries: str, refused: str, why: str, outside
 
 def all_attempts() -> dict[str, Attempt]:
     """Every attempt by name, in the order of the table."""
-    from fuyun.testing.attacks import credentials, files, kernel, mounts, namespaces, network, processes, procfs  # noqa: F401
+    from fuyun.testing.attacks import (  # noqa: F401
+        credentials,
+        files,
+        kernel,
+        mounts,
+        namespaces,
+        network,
+        processes,
+        procfs,
+        services,
+    )
 
     return dict(_registered)
 

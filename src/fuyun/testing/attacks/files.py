@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from fuyun.testing.attacks.attempt import Facts
 
 _READ, _LINKS, _WRITE, _SETUID = "files of others", "links and races", "writing", "setuid"
+_SHARED = "files that are shared"
 _ROOT = "the root holds the interpreter, the function's code and its layers, nothing else"
 _RO = "mounted read-only, and Landlock lets nothing be written there"
 
@@ -248,6 +251,19 @@ def ownership(facts: Facts) -> object:
          "again (syncfs)", "EPERM", "seccomp: nothing the instance can write is on a disk")  # fmt: skip
 def flush(facts: Facts) -> object:
     return syscall("syncfs", os.open(os.path.dirname(_code()), os.O_RDONLY))
+
+
+@attempt(_SHARED, "lease", "make whoever opens a file that it shares with them wait (F_SETLEASE)", "EPERM",
+         "seccomp: no leases; without root all instances are one owner")  # fmt: skip
+def lease(facts: Facts) -> object:
+    return fcntl.fcntl(os.open(_code(), os.O_RDONLY), fcntl.F_SETLEASE, fcntl.F_RDLCK)
+
+
+@attempt(_SHARED, "watch", "hear when others read from a folder that it shares with them (F_NOTIFY)", "EPERM",
+         "seccomp: no watching of folders")  # fmt: skip
+def watch(facts: Facts) -> object:
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
+    return fcntl.fcntl(os.open(os.path.dirname(os.__file__), os.O_RDONLY), fcntl.F_NOTIFY, fcntl.DN_ACCESS)
 
 
 @attempt(_SETUID, "setuid program", "run a program of the host that is root's and setuid", "nothing",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import struct
 
 from fuyun.testing.attacks.attempt import FENCED, NEVER, Nothing, attempt, by_number, number, syscall
@@ -68,6 +69,13 @@ def setns_pidfd(facts: Facts) -> object:
          "the kernel gives none beyond one's own", NEVER)  # fmt: skip
 def parent_of_namespace(facts: Facts) -> object:
     return fcntl.ioctl(os.open("/proc/self/ns/user", os.O_RDONLY), 0xB702)
+
+
+@attempt(_SPACES, "namespace of a socket", "get a descriptor of a socket's network namespace (SIOCGSKNS)", "EPERM",
+         "needs CAP_NET_ADMIN")  # fmt: skip
+def namespace_of_socket(facts: Facts) -> object:
+    with socket.socket(socket.AF_UNIX) as s:
+        return fcntl.ioctl(s, 0x894C)
 
 
 @attempt(_SPACES, "host's namespaces", "be in a mount, process, network, IPC, UTS, user or control group namespace of "

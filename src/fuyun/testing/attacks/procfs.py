@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from fuyun.testing.attacks.attempt import NEVER, Nothing, attempt, family, first_that_opens, syscall
 
@@ -136,11 +137,12 @@ def descriptors(facts: Facts) -> object:
     for pid in family(facts)[1:]:
         folder = f"/proc/{pid}/fd"
         for fd in os.listdir(folder):
-            target = os.readlink(f"{folder}/{fd}")
-            if target.startswith(("socket:", "pipe:", "anon_inode:", "/dev/null", "/proc/")):
-                continue
-            if not (os.path.exists(target) and os.path.samefile(f"{folder}/{fd}", target)):  # not of its own root
-                return target
+            with suppress(FileNotFoundError):  # closed since it was listed
+                target = os.readlink(f"{folder}/{fd}")
+                if target.startswith(("socket:", "pipe:", "anon_inode:", "/dev/null", "/proc/")):
+                    continue
+                if not (os.path.exists(target) and os.path.samefile(f"{folder}/{fd}", target)):  # not of its own root
+                    return target
     raise Nothing
 
 

@@ -21,7 +21,8 @@ _NEWNS, _NEWUTS, _NEWIPC, _PRIVATE = 0x00020000, 0x04000000, 0x08000000, 0x4000 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, str]:
     """`{name: outcome}`. event: `facts`; `outside`: there is no sandbox, so leave out what would do harm; `only`: the
-    names of those to try."""
+    names of those to try; `credential`: the invocation's own, where no context has it."""
+    facts = {**event["facts"], "own": event.get("credential") or getattr(context, "credential", "")}
     outcomes = {}
     for one in all_attempts().values():
         if event.get("only") and one.name not in event["only"]:
@@ -29,7 +30,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, str]:
         if event.get("outside") and one.outside == NEVER:
             continue
         fenced = bool(event.get("outside")) and one.outside == FENCED
-        outcomes[one.name] = _in_child(one, event["facts"], fenced)
+        outcomes[one.name] = _in_child(one, facts, fenced)
     return outcomes
 
 

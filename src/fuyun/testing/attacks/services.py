@@ -21,12 +21,6 @@ _OWN, _TAG = "its permissions name functions of its own namespace", "the credent
 _REFUSALS = {400: errno.EINVAL, 401: errno.EACCES, 403: errno.EPERM, 404: errno.ENOENT, 405: errno.EINVAL}
 
 
-def _own() -> str:
-    from fuyun.sdk import credential
-
-    return credential()
-
-
 def _ask(path: str, token: str, method: str = "POST") -> object:
     """The answer; OSError where the platform refuses."""
     connection = http.client.HTTPConnection(os.environ["FUYUN_ENDPOINT"].partition("//")[2], timeout=5)
@@ -43,22 +37,22 @@ def _ask(path: str, token: str, method: str = "POST") -> object:
 
 @attempt(_ADDRESS, "tenant's function", "invoke a function of another namespace", "EPERM", _OWN, NEVER)
 def tenants_function(facts: Facts) -> object:
-    return _ask("/invoke/tenant-b/neighbour", _own())
+    return _ask("/invoke/tenant-b/neighbour", facts["own"])
 
 
 @attempt(_ADDRESS, "smuggled path", "hide another namespace behind its own in a path", "EPERM", _OWN, NEVER)
 def smuggled_path(facts: Facts) -> object:
-    return _ask("/fn/default/attacker%2F..%2F..%2Ftenant-b/neighbour/..%2f..%2ftenant-b%2fneighbour", _own())
+    return _ask("/fn/default/attacker%2F..%2F..%2Ftenant-b/neighbour/..%2f..%2ftenant-b%2fneighbour", facts["own"])
 
 
 @attempt(_ADDRESS, "function not named", "invoke a function that its permissions do not name", "EPERM", _OWN, NEVER)
 def not_named(facts: Facts) -> object:
-    return _ask("/fn/default/somebody", _own())
+    return _ask("/fn/default/somebody", facts["own"])
 
 
 @attempt(_ADDRESS, "control API there", "read the control API at that address", "ENOENT", "nothing else answers", NEVER)
 def control_api_there(facts: Facts) -> object:
-    return _ask("/v1/namespaces", _own(), "GET")
+    return _ask("/v1/namespaces", facts["own"], "GET")
 
 
 @attempt(_ADDRESS, "no credential", "invoke itself without one", "EACCES", "every request needs one", NEVER)
@@ -74,7 +68,7 @@ def neighbours_credential(facts: Facts) -> object:
 
 @attempt(_ADDRESS, "longer life", "write another expiry into its credential", "EACCES", _TAG, NEVER)
 def longer_life(facts: Facts) -> object:
-    text, _, tag = _own().removeprefix("fc_").partition(".")
+    text, _, tag = facts["own"].removeprefix("fc_").partition(".")
     claims = json.loads(base64.urlsafe_b64decode(text + "=="))
     claims["exp"] += 10**6
     forged = base64.urlsafe_b64encode(json.dumps(claims, separators=(",", ":")).encode()).decode().rstrip("=")
@@ -83,7 +77,7 @@ def longer_life(facts: Facts) -> object:
 
 @attempt(_ADDRESS, "another depth", "write depth 0 and no tag into its credential", "EACCES", _TAG, NEVER)
 def another_depth(facts: Facts) -> object:
-    text = _own().removeprefix("fc_").partition(".")[0]
+    text = facts["own"].removeprefix("fc_").partition(".")[0]
     claims = json.loads(base64.urlsafe_b64decode(text + "==")) | {"depth": 0}
     return _ask("/invoke/default/attacker", "fc_" + base64.urlsafe_b64encode(json.dumps(claims).encode()).decode())
 

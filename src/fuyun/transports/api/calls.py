@@ -18,14 +18,22 @@ from fuyun.domain.tenants import Principal
 if TYPE_CHECKING:
     from fuyun.domain.functions import Version
     from fuyun.ports.instances import StartPlan
+    from fuyun.services.buckets import Buckets
+    from fuyun.services.buses import Buses
+    from fuyun.services.deferring import Deferring
     from fuyun.services.deploying import Deployer
+    from fuyun.services.flows import Flows
     from fuyun.services.functions import Functions
     from fuyun.services.gauges import Gauges
     from fuyun.services.invoking import Invoker
     from fuyun.services.layers import Layers
     from fuyun.services.measures import Measures
+    from fuyun.services.messaging import Messaging
+    from fuyun.services.objects import Objects
+    from fuyun.services.oversight import Oversight
     from fuyun.services.records import Records
     from fuyun.services.tenants import Tenants
+    from fuyun.services.triggers.governing import Governing
 
 T = TypeVar("T")
 
@@ -48,8 +56,16 @@ class Services:
     functions: Functions
     deployer: Deployer
     layers: Layers
+    buses: Buses
+    buckets: Buckets
+    objects: Objects
     records: Records
+    flows: Flows
     invoker: Invoker
+    deferring: Deferring
+    oversight: Oversight
+    triggers: Governing
+    messaging: Messaging
     measures: Measures
     gauges: Callable[[], Gauges]
     plan_of: Callable[[Version], StartPlan]
@@ -57,6 +73,7 @@ class Services:
     unready: Callable[[], str]
     node: str = "local"
     gateway_url: Callable[[], str] = lambda: ""
+    s3_url: Callable[[], str] = lambda: ""
     limits: Limits = Limits()
 
 

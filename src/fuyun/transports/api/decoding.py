@@ -13,9 +13,10 @@ from fuyun.domain.names import nearest
 
 
 def check_media(request: Request, wanted: str) -> None:
-    """NotAcceptable (415) unless the request's body says it is `wanted`; a request that says nothing passes."""
+    """NotAcceptable (415) unless the request's body says it is `wanted`; a request that says nothing passes, and where
+    anything is wanted (`*/*`) every request."""
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given and given != wanted:
+    if given and wanted not in (given, "*/*"):
         raise NotAcceptable(f"the body is {given!r}, this route takes {wanted}", hint=f"send content-type: {wanted}")
 
 

@@ -23,6 +23,7 @@ class Info(Wire, frozen=True, kw_only=True):
     python: str
     runtimes: tuple[str, ...]
     gateway: str = ""  # base address of functions
+    s3: str = ""  # address of S3
     namespace: str  # of the key; "*" is the platform's own
     role: str
 
@@ -62,6 +63,7 @@ async def _info(call: Call) -> Answer:
             python=sys.version.split()[0],
             runtimes=RUNTIMES,
             gateway=call.services.gateway_url(),
+            s3=call.services.s3_url(),
             namespace=call.principal.namespace,
             role=call.principal.role,
         )

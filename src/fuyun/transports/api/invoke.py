@@ -18,17 +18,20 @@ from fuyun.domain.errors import (
     FuyunError,
     HostUnable,
     InstanceLost,
+    LoopDetected,
     NotFound,
     QuotaExceeded,
+    StorageFull,
     Throttled,
     Unavailable,
 )
 from fuyun.domain.functions import Wire
 from fuyun.domain.names import LATEST, check_qualifier
+from fuyun.services.deferring import is_asynchronous
 from fuyun.services.invoking import Flight
 from fuyun.services.requests import Request
 from fuyun.services.routes import Route
-from fuyun.transports.api.calls import Call, Life
+from fuyun.transports.api.calls import Answer, Call, Life
 from fuyun.transports.api.table import Endpoint, Success, in_namespace
 from fuyun.transports.web.problems import PROBLEM, problem_answer
 
@@ -48,6 +51,13 @@ class InvokeQuery(Wire, frozen=True, kw_only=True):
     """Which version runs."""
 
     qualifier: Annotated[str, msgspec.Meta(description="$LATEST, a version number or an alias", max_length=64)] = LATEST
+
+
+class Accepted(Wire, frozen=True, kw_only=True):
+    """An asynchronous invocation that is on the disk. `duplicate`: it was there already, under the same key."""
+
+    id: str
+    duplicate: bool
 
 
 class Answering(Response):
@@ -126,10 +136,7 @@ class Answering(Response):
 
     def _begin(self) -> Flight:
         call = self._call
-        asked = call.request
-        headers = [(name, value) for name, value in asked.headers.items() if name not in _KEPT_BACK]
-        request = Request("event", "POST", "/", "", headers, call.source, asked.url.scheme)
-        return call.services.invoker.begin(self._route, request, self._payload, True, self)
+        return call.services.invoker.begin(self._route, _request(call), self._payload, True, self)
 
     async def _fail(self, flight: Flight, error: FuyunError, send: Send) -> tuple[int, int]:
         status, headers, body = problem_answer(error, flight.id)
@@ -191,13 +198,27 @@ def _raw(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items() if value]
 
 
-async def _invoke(call: Call) -> Response:
+async def _invoke(call: Call) -> Answer | Response:
     qualifier = check_qualifier(call.query_as(InvokeQuery).qualifier or LATEST)
     route = call.services.invoker.resolve(call.namespace, call.function, qualifier)
     body = await call.read(route.payload_bytes)
     if body:
         _check_json(body)
+    fields = dict(call.request.headers)
+    if is_asynchronous(fields):
+        return Answer(await _accept(call, route, body or _NOTHING), 202)
     return Answering(call, route, body or _NOTHING)
+
+
+async def _accept(call: Call, route: Route, body: bytes) -> Accepted:
+    id_, duplicate = await call.services.deferring.accept(route, _request(call), body)
+    return Accepted(id=id_, duplicate=duplicate)
+
+
+def _request(call: Call) -> Request:
+    asked = call.request
+    headers = [(name, value) for name, value in asked.headers.items() if name not in _KEPT_BACK]
+    return Request("event", "POST", "/", "", headers, call.source, asked.url.scheme)
 
 
 def _check_json(payload: bytes) -> None:
@@ -215,18 +236,31 @@ ENDPOINTS = (
         method="POST",
         path="/v1/namespaces/{namespace}/functions/{function}/invoke",
         run=_invoke,
-        summary="Run the function on a JSON payload ({} when there is none); the body of the answer is its result",
+        summary="Run the function on a JSON payload ({} when there is none); the body of the answer is its result. "
+        "With `Fuyun-Invocation-Type: async` it is accepted, and the answer is its id",
         permission=in_namespace("invoke"),
         tag="invocations",
         query=InvokeQuery,
         raw_request=True,
+        request_headers=("Fuyun-Invocation-Type", "Fuyun-Idempotency-Key", "Fuyun-Delay", "Fuyun-Schedule-At"),
         successes=(
             Success(
                 media=("*/*",),
                 headers=("Fuyun-Version", "Fuyun-Start", "Fuyun-Status", "Server-Timing"),
                 description="what the function returned; JSON unless it chose another type",
             ),
+            Success(status=202, body=Accepted, description="accepted: it will be run"),
         ),
-        errors=(NotFound, *_function_errors(), Throttled, QuotaExceeded, Unavailable, InstanceLost, HostUnable),
+        errors=(
+            NotFound,
+            *_function_errors(),
+            Throttled,
+            QuotaExceeded,
+            Unavailable,
+            InstanceLost,
+            HostUnable,
+            StorageFull,
+            LoopDetected,
+        ),
     ),
 )

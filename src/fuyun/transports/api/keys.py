@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fuyun.domain.errors import Conflict, NotFound, StorageFull
+from fuyun.domain.errors import Conflict, Forbidden, NotFound, StorageFull
 from fuyun.domain.functions import Wire
 from fuyun.domain.tenants import Key, Role
 from fuyun.transports.api.calls import Answer, Call, Page, PageQuery, paged
-from fuyun.transports.api.table import Endpoint, Success, in_namespace
+from fuyun.transports.api.table import ANY_KEY, Endpoint, Success, in_namespace
 
 
 class NewKey(Wire, frozen=True, kw_only=True):
@@ -42,6 +42,21 @@ async def _delete(call: Call) -> Answer:
     return Answer(status=204)
 
 
+class AccessKey(Wire, frozen=True, kw_only=True):
+    """A key as S3's clients take it."""
+
+    access_key: str
+    secret_key: str
+    endpoint: str
+    region: str = "us-east-1"
+
+
+async def _access(call: Call) -> Answer:
+    key = call.params["key"]
+    secret = call.services.tenants.reveal_access(call.principal, call.params["scope"], key)
+    return Answer(AccessKey(access_key=key, secret_key=secret, endpoint=call.services.s3_url()))
+
+
 ENDPOINTS = (
     Endpoint(
         method="GET",
@@ -64,6 +79,16 @@ ENDPOINTS = (
         request=NewKey,
         successes=(Success(status=201, body=MadeKey, description="made"),),
         errors=(NotFound, StorageFull),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/namespaces/{scope}/keys/{key}/s3",
+        run=_access,
+        summary="A key as S3's clients take it; for whoever holds it, and whoever may make such keys",
+        permission=ANY_KEY,
+        tag="keys",
+        successes=(Success(body=AccessKey),),
+        errors=(NotFound, Forbidden),
     ),
     Endpoint(
         method="DELETE",

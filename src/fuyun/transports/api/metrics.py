@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, GCCollector, ProcessCollector, generate_latest
@@ -11,10 +12,12 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 import fuyun
-from fuyun.domain.errors import Forbidden
-from fuyun.services.gauges import Gauges, StartBudget, merged
+from fuyun.domain.errors import Forbidden, Unavailable
+from fuyun.services.gauges import Gauges, S3Traffic, StartBudget, merged
 from fuyun.services.measures import BUCKETS_S, Durations, Measures, Tally
 from fuyun.transports.api.calls import Call
+from fuyun.transports.api.flowmetrics import FlowCollector
+from fuyun.transports.api.queuemetrics import QueueCollector
 from fuyun.transports.api.table import KEY_OR_NONE, Endpoint, Success
 
 _STATES = ("starting", "ready", "busy", "draining")
@@ -104,9 +107,32 @@ class PlatformCollector(Collector):
                 refused.add_metric(list(told), count)
         yield refused
         yield from _budget(gauges.budget)
+        yield from _deliveries(gauges, self._sees)
+        yield from _s3(gauges.s3)
         build = GaugeMetricFamily("fuyun_build_info", "Always 1; its label is the version", labels=["version"])
         build.add_metric([fuyun.__version__], 1)
         yield build
+
+
+def _deliveries(gauges: Gauges, sees: Callable[[str], bool]) -> Iterator[Metric]:
+    names = ["namespace", "target"]
+    waiting = GaugeMetricFamily("fuyun_deliveries_waiting", "Deliveries that wait", labels=names)
+    running = GaugeMetricFamily("fuyun_deliveries_running", "Deliveries that run", labels=names)
+    late = GaugeMetricFamily("fuyun_deliveries_late_seconds", "How long the first has been due", labels=names)
+    for lane in gauges.lanes:
+        if not sees(lane.namespace):
+            continue
+        labels = [lane.namespace, lane.target]
+        waiting.add_metric(labels, lane.waiting)
+        running.add_metric(labels, lane.running)
+        late.add_metric(labels, lane.late_s)
+    ended = CounterMetricFamily(
+        "fuyun_deliveries", "Attempts of deliveries, by the state they led to", labels=[*names, "state"]
+    )
+    for told, count in sorted(gauges.outcomes.items()):
+        if sees(told[0]):
+            ended.add_metric(list(told), count)
+    yield from (waiting, running, late, ended)
 
 
 def _budget(budget: StartBudget) -> Iterator[Metric]:
@@ -120,6 +146,15 @@ def _budget(budget: StartBudget) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "fuyun_start_memory_limit_bytes", "What they may hold: template_budget_bytes", budget.limit_bytes
     )
+
+
+def _s3(traffic: S3Traffic) -> Iterator[Metric]:
+    operations = CounterMetricFamily("fuyun_s3_operations", "Requests to S3 that were let in", labels=["operation"])
+    for name, count in sorted(traffic.operations.items()):
+        operations.add_metric([name], count)
+    yield operations
+    yield CounterMetricFamily("fuyun_s3_received_bytes", "Bytes of objects that were sent here", traffic.received_bytes)
+    yield CounterMetricFamily("fuyun_s3_sent_bytes", "Bytes of objects that were fetched", traffic.sent_bytes)
 
 
 def _cumulated(durations: Durations) -> list[tuple[str, float]]:
@@ -139,8 +174,13 @@ async def _scrape(call: Call) -> Response:
         call.asking.require("read", seen)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(PlatformCollector(call.services.measures, call.services.gauges, seen))
+    registry.register(FlowCollector(call.services.flows, seen))
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
+    with contextlib.suppress(Unavailable):  # while the store goes down: what was known last
+        await call.services.messaging.queues.refresh()
+    registry.register(QueueCollector(call.services.messaging, seen))
+    registry.register(FlowCollector(call.services.flows, seen))
     return Response(generate_latest(registry), media_type=None, headers={"content-type": CONTENT_TYPE_LATEST})
 
 

@@ -70,7 +70,12 @@ class Lines(Response):
             over.set()
 
 
-async def _listen(receive: Receive, over: asyncio.Event) -> None:
+async def wait_gone(receive: Receive) -> None:
+    """Wait until the client has left."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def _listen(receive: Receive, over: asyncio.Event) -> None:
+    await wait_gone(receive)
     over.set()

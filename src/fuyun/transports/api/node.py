@@ -24,6 +24,7 @@ class NodeProcess(Wire, frozen=True, kw_only=True):
     pid: int
     id: str = ""
     version: str = ""  # namespace/function@number; of a zygote its interpreter, and whose layers it has
+    serves: list[str] = []  # of a zygote of layers: the versions that start from it, and those of what it has forked
     start: str = ""  # rung that an instance came from
     inflight: int = 0
     rss_bytes: int = 0

@@ -52,6 +52,10 @@ REQUEST_HEADERS = {
     "If-Match": 'do it only when the current revision is this one: `"3"`, or `*` for any',
     "If-None-Match": 'do it only when there is none yet (`*`); reading: answer 304 when the revision is still `"3"`',
     "Accept": "application/x-ndjson streams one JSON object a line",
+    "Fuyun-Invocation-Type": "`async` answers 202 as soon as the invocation is on the disk; default `sync`",
+    "Fuyun-Idempotency-Key": "1 to 200 characters; the same key within a day is the same asynchronous invocation",
+    "Fuyun-Delay": "run an asynchronous invocation not before so long, as 90s or 2h",
+    "Fuyun-Schedule-At": "run it not before this time, as RFC 3339 or seconds since the epoch",
 }
 
 
@@ -157,10 +161,11 @@ def _parameters(endpoint: Endpoint, schema_of: dict[int, Json], components: dict
             "example": param.example,
         }
     if endpoint.query is not None:
-        properties = components[_name_of(schema_of[id(endpoint.query)])]["properties"]
+        query = components[_name_of(schema_of[id(endpoint.query)])]
+        properties, required = query["properties"], query.get("required", ())
         for name, schema in properties.items():
             inner = {key: value for key, value in schema.items() if key != "description"}
-            yield {"name": name, "in": "query", "required": False, "schema": inner,
+            yield {"name": name, "in": "query", "required": name in required, "schema": inner,
                    "description": schema.get("description", "")}  # fmt: skip
     for name in endpoint.request_headers:
         yield {"name": name, "in": "header", "required": False, "schema": {"type": "string"},

@@ -69,7 +69,23 @@ PATH_PARAMS = {
     "alias": PathParam(_NAME, "an alias: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "live"),
     "version": PathParam(r"\$LATEST|[1-9][0-9]{0,8}", "$LATEST or a version number", "1"),
     "layer": PathParam(_NAME, "a layer: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "fonts"),
+    "bus": PathParam(_NAME, "a bus: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "orders"),
+    "rule": PathParam(_NAME, "a rule: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "paid"),
+    "replay": PathParam(r"[0-9a-f]{32}", "the id of a replay, 32 hex digits", "0199f2c81b7a5d0f3c6b9e21a4000001"),
     "number": PathParam(r"[1-9][0-9]{0,8}", "the number of a layer's version", "1"),
+    "stream": PathParam(
+        rf"(?:table\.)?{_NAME}",
+        "a stream: 1 to 63 of a-z, 0-9 and '-', starting with a letter; table.NAME is a feed",
+        "orders",
+    ),
+    "table": PathParam(_NAME, "a table: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "orders"),
+    "group": PathParam(
+        r"[a-z][a-z0-9.:_-]{0,254}", "a group: 1 to 255 of a-z, 0-9 and .:_-, starting with a letter", "billing"
+    ),
+    "queue": PathParam(_NAME, "a queue: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "orders"),
+    "topic": PathParam(_NAME, "a topic: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "prices"),
+    "subscription": PathParam(_NAME, "a subscription: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "audit"),
+    "bucket": PathParam(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "a bucket: 3 to 63 of a-z, 0-9, '-' and '.'", "photos"),
     "key": PathParam(r"[A-Za-z0-9]{1,64}", "the id of a key", "0199f2c81b7a"),
     "secret": PathParam(
         r"[A-Za-z_][A-Za-z0-9_.-]{0,127}", "a secret: a letter or _, then letters, digits and _.-", "db-password"
@@ -77,6 +93,8 @@ PATH_PARAMS = {
     "invocation": PathParam(
         r"[0-9a-f]{32}", "the id of an invocation, 32 hex digits", "0199f2c81b7a5d0f3c6b9e21a4000001"
     ),
+    "delivery": PathParam(r"[0-9a-f]{32}", "the id of a delivery, 32 hex digits", "0199f2c81b7a5d0f3c6b9e21a4000002"),
+    "trigger": PathParam(_NAME, "a trigger: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "timer"),
 }
 
 

@@ -328,7 +328,7 @@ class Exchange(Reply):
         return self._size + (self._sent if self._started else 0)
 
     def _begin(self, body: bytes, end: bool) -> None:
-        route, request, connection = self._route, self._request, self.connection
+        route, request, shared = self._route, self._request, self.connection.shared
         assert route is not None
         if request is None or request.path != self._below:
             headers = self._headers
@@ -336,15 +336,15 @@ class Exchange(Reply):
                 fields = self._fields
                 if "authorization" in fields or "fuyun-key" in fields:
                     drop_keys(headers, fields)
-                if self._rare:
-                    headers = without_hops(headers, fields)
+                headers = without_hops(headers, fields) if self._rare else headers
                 if self.upgrade:
                     headers.append(("upgrade", "websocket"))
-            request = Request("http", self._method, self._below, self._query, headers, connection.source, "http")
+            request = Request("http", self._method, self._below, self._query, headers, self.connection.source, "http")
             self._request = request
         try:
+            invoker = shared.invoker_for(self._fields, self.upgrade) if self._rare else shared.invoker
             # By position: a keyword costs compiled code a comparison for each.
-            self._flight = connection.shared.invoker.begin(route, request, body, end, self)
+            self._flight = invoker.begin(route, request, body, end, self)
         except FuyunError as error:
             self._refuse(error)
         except Exception as error:

@@ -15,6 +15,7 @@ from fuyun.domain.errors import (
     Unsupported,
     VersionUnsupported,
 )
+from fuyun.services.deferring import TYPE_FIELD
 from fuyun.transports.gateway.limits import GatewayLimits
 
 #: Methods a request may have. The parser knows more (RTSP, SOURCE): those are not HTTP.
@@ -45,7 +46,7 @@ HOP_BY_HOP: Final = frozenset(
 )
 
 #: A request without any of these takes the short way: nothing to check, nothing to remove.
-RARE: Final = HOP_BY_HOP | {"content-length", "expect"}
+RARE: Final = HOP_BY_HOP | {"content-length", "expect", TYPE_FIELD}
 
 #: Headers of which a second one makes a request ambiguous.
 SINGLE: Final = ("host", "authorization", "fuyun-key", "expect", "upgrade", "content-type", "origin")

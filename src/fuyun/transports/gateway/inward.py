@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 import structlog
@@ -20,8 +20,10 @@ from fuyun.domain.errors import Unavailable
 from fuyun.domain.functions import Version
 from fuyun.domain.inward import ADDRESS_PORT
 from fuyun.services.credentials import Credentials
+from fuyun.services.deferring import Deferring
 from fuyun.services.invoking import Invoker
 from fuyun.services.inward import InwardInvoker
+from fuyun.services.offers import Offer, Offers
 from fuyun.transports.gateway.connection import Connection
 from fuyun.transports.gateway.limits import GatewayLimits
 from fuyun.transports.gateway.shared import Shared
@@ -48,20 +50,33 @@ BUFFER_BYTES: Final = 65536
 class Inward:
     """One per node."""
 
-    def __init__(self, invoker: Invoker, credentials: Credentials, limits: GatewayLimits = LIMITS) -> None:
+    def __init__(
+        self,
+        invoker: Invoker,
+        credentials: Credentials,
+        limits: GatewayLimits = LIMITS,
+        deferring: Deferring | None = None,
+        offers: Mapping[str, Offer] | None = None,
+    ) -> None:
         self.credentials = credentials
+        self.deferring = deferring
         self.limits = limits
         self.scope = Scope("inward", lambda error: _log.error("a connection failed", exc_info=error))
+        self._offers = Offers(offers or {}, self.scope)
         self._invoker = invoker
         self._active: set[Desk] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def attend(self, version: Version, instance: str, runs: Callable[[str], bool]) -> Desk | None:
         """See `ports.attending.Attendant`."""
-        if not version.spec.permissions.invoke:
+        if not version.spec.permissions.any:
             return None
-        invoker = InwardInvoker(self._invoker, self.credentials, version, instance, runs)
-        desk = Desk(self, invoker)
+        invoker = InwardInvoker(self._invoker, self.credentials, version, instance, runs, self._offers)
+        deferred = None
+        if self.deferring is not None:
+            inner = self.deferring.of(f"function {version.function}")
+            deferred = InwardInvoker(inner, self.credentials, version, instance, runs)
+        desk = Desk(self, invoker, deferred)
         if version.spec.isolation == "process":
             desk.listen(_own_listener())
         return desk
@@ -106,9 +121,10 @@ def _own_listener() -> socket.socket:
 class Desk:
     """Where one instance is served. Implements `ports.attending.Attendance`."""
 
-    def __init__(self, inward: Inward, invoker: InwardInvoker) -> None:
+    def __init__(self, inward: Inward, invoker: InwardInvoker, deferred: InwardInvoker | None) -> None:
         self._inward = inward
         self._invoker = invoker
+        self._deferred = deferred
         self._loop = asyncio.get_running_loop()
         self._listener: socket.socket | None = None
         self._shared: Shared | None = None
@@ -132,9 +148,9 @@ class Desk:
         """See `ports.attending.Attendance`."""
         return self._at if self._listener is None else 0
 
-    def credential(self, invocation: str, depth: int) -> str:
+    def credential(self, invocation: str, depth: int, hops: int, trail: str) -> str:
         """See `ports.attending.Attendance`."""
-        return self._invoker.credential(invocation, depth)[0]
+        return self._invoker.credential(invocation, depth, hops, trail)[0]
 
     # --- connections
 
@@ -176,7 +192,7 @@ class Desk:
     async def _welcome(self, sock: socket.socket) -> None:
         try:
             if self._shared is None:
-                self._shared = Shared(self._invoker, self._invoker.authenticate, self._inward.limits)
+                self._shared = Shared(self._invoker, self._invoker.authenticate, self._inward.limits, self._deferred)
             elif not self._visits:
                 self._shared.tick()
             sock.setblocking(False)

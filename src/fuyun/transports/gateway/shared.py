@@ -8,8 +8,9 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Final, final
 
 from fuyun.base import clock
-from fuyun.domain.errors import FuyunError, NotFound, Unauthenticated
+from fuyun.domain.errors import BadRequest, FuyunError, NotFound, Unauthenticated
 from fuyun.domain.tenants import ROLE_ACTIONS, Principal
+from fuyun.services.deferring import is_asynchronous
 from fuyun.services.invoking import Invoker
 from fuyun.transports.gateway.limits import GatewayLimits
 
@@ -45,6 +46,7 @@ class Shared:
         "_loop",
         "connections",
         "date",
+        "deferred",
         "draining",
         "invoker",
         "limits",
@@ -53,8 +55,16 @@ class Shared:
         "stats",
     )
 
-    def __init__(self, invoker: Invoker, authenticate: Callable[[str], Principal], limits: GatewayLimits) -> None:
+    def __init__(
+        self,
+        invoker: Invoker,
+        authenticate: Callable[[str], Principal],
+        limits: GatewayLimits,
+        deferred: Invoker | None = None,
+    ) -> None:
+        """`deferred`: takes what asks for asynchronous invocation; None: nothing does that here."""
         self.invoker = invoker
+        self.deferred = deferred
         self.limits = limits
         self.short_heads = min(limits.head_bytes, limits.target_bytes) < 4096  # a single slice may hold a head too long
         self.stats = GatewayStats()
@@ -70,6 +80,14 @@ class Shared:
         """Renew the coarse time and the Date line."""
         self.now_s = clock.mono_s()
         self.date = f"Date: {formatdate(clock.wall_s(), usegmt=True)}\r\n"
+
+    def invoker_for(self, fields: dict[str, str], upgrade: bool) -> Invoker:
+        """Who takes a request with such header fields. BadRequest."""
+        if self.deferred is None or not is_asynchronous(fields):
+            return self.invoker
+        if upgrade:
+            raise BadRequest("a WebSocket cannot be opened asynchronously", hint="leave out Fuyun-Invocation-Type")
+        return self.deferred
 
     def seen_by(self, fields: dict[str, str], error: FuyunError) -> FuyunError:
         """What to tell a caller of a request that has no route: which names a namespace lacks is for keys of it, others

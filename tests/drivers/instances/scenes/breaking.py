@@ -236,7 +236,7 @@ async def a_template_that_forks_by_itself() -> None:
     """A template's code says hello in place of a child, or lets children die at once."""
     code = """
     import fuyun.runtime.instance as i
-    def born(passed, app, task):
+    def born(channel, passed, app, task):
         return 9
     i.born = born
     def handler(event):

@@ -231,14 +231,31 @@ async def it_goes_with_the_last_version_that_uses_it() -> None:
         old, new = layered(host, HELD + USES), layered(host, HELD + "#\n" + USES)
         row = await _first(host, old)
         instance = await host.start(new)
+        assert (await _wait_zygote(host))["serves"] == sorted([old.key, new.key])
         host.host.forget(old.key)
-        assert len(await _zygotes(host)) == 1
+        assert [row["serves"] for row in await _zygotes(host)] == [[new.key]]
         host.host.forget(new.key)
         assert await host.ask(instance, 1), "it stays for its instances"
         assert len(await _zygotes(host)) == 1
         assert (await host.start(new)).report.kind != "layers"
         await instance.stop(5)
         await host.until(lambda: leaks.state_of(row["pid"]) in ("", "Z"), "it to end")
+
+
+async def one_whose_versions_go_while_it_is_made_is_not_kept() -> None:
+    async with rig() as host:
+        one, two = layered(host, HELD + USES), layered(host, HELD + "#\n" + USES)
+        instances = [await host.start(version) for version in (one, two)]
+        (waiting,) = host.host._layers._making.values()
+        assert waiting == {one.key, two.key}, "the import takes longer than a start"
+        host.host.forget(one.key)
+        host.host.forget(two.key)
+        for instance in instances:
+            await instance.stop(5)
+        await host.until(lambda: not host.host._layers._making, "it to be made")
+        assert await _zygotes(host) == []
+        known = host.host._ground.processes
+        await host.until(lambda: all(process.kind != "zygote" for process in known.values()), "it to end")
 
 
 async def one_that_dies_takes_its_instances_along_and_is_replaced() -> None:
@@ -290,4 +307,4 @@ async def the_least_worth_goes_when_memory_is_short() -> None:
         assert len(found["templates"]) == 1, "a template that saves more stays"
         version = layered(host, HELD + USES, big)
         await (await host.start(version)).stop(5)
-        assert host.host._layers._making == set(), "it is not made again to be given up again"
+        assert host.host._layers._making == {}, "it is not made again to be given up again"

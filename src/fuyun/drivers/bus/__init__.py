@@ -1,0 +1,1 @@
+"""Buses, durably: SQL over `drivers.sql`."""

@@ -1,0 +1,1 @@
+"""Bytes of objects by their digest: drivers of `ports.contents`."""

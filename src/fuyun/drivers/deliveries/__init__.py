@@ -1,0 +1,1 @@
+"""Deliveries, the outbox's reading end and the states of triggers, durably: SQL over `drivers.sql`."""

@@ -1,0 +1,1 @@
+"""Drivers of `ports.queues` and `ports.topics`: what is published to a topic enters queues in the same transaction."""

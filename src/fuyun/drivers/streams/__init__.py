@@ -1,0 +1,1 @@
+"""Drivers of `ports.streams`: records in partitions, and how far groups have read."""

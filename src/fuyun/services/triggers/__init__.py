@@ -1,0 +1,1 @@
+"""What runs triggers: one module per kind, over the bindings that functions declare."""

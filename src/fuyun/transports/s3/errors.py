@@ -1,0 +1,105 @@
+"""What S3 calls an error, and the XML it is told in. The only table of its kind.
+
+https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html. An error's `reason` is S3's code where there is one
+of just that meaning; every other error has the code of its class.
+"""
+
+from __future__ import annotations
+
+from fuyun.domain.errors import FuyunError
+from fuyun.transports.s3.documents import text
+from fuyun.transports.web.statuses import status_of
+
+#: S3's code -> HTTP status.
+STATUSES: dict[str, int] = {
+    "AccessDenied": 403,
+    "AuthorizationHeaderMalformed": 400,
+    "AuthorizationQueryParametersError": 400,
+    "BadDigest": 400,
+    "BadRequest": 400,
+    "BucketAlreadyExists": 409,
+    "BucketAlreadyOwnedByYou": 409,
+    "BucketNotEmpty": 409,
+    "EntityTooLarge": 400,
+    "EntityTooSmall": 400,
+    "IncompleteBody": 400,
+    "InternalError": 500,
+    "InvalidAccessKeyId": 403,
+    "InvalidArgument": 400,
+    "InvalidBucketName": 400,
+    "InvalidDigest": 400,
+    "InvalidPart": 400,
+    "InvalidPartNumber": 416,
+    "InvalidPartOrder": 400,
+    "InvalidRange": 416,
+    "InvalidRequest": 400,
+    "InvalidStorageClass": 400,
+    "InvalidTag": 400,
+    "InvalidURI": 400,
+    "KeyTooLongError": 400,
+    "MalformedXML": 400,
+    "MetadataTooLarge": 400,
+    "MethodNotAllowed": 405,
+    "MissingContentLength": 411,
+    "NoSuchBucket": 404,
+    "NoSuchBucketPolicy": 404,
+    "NoSuchCORSConfiguration": 404,
+    "NoSuchKey": 404,
+    "NoSuchLifecycleConfiguration": 404,
+    "NoSuchPublicAccessBlockConfiguration": 404,
+    "NoSuchTagSet": 404,
+    "NoSuchUpload": 404,
+    "NoSuchVersion": 404,
+    "NoSuchWebsiteConfiguration": 404,
+    "NotImplemented": 501,
+    "ObjectLockConfigurationNotFoundError": 404,
+    "OperationAborted": 409,
+    "OwnershipControlsNotFoundError": 404,
+    "PreconditionFailed": 412,
+    "QuotaExceeded": 403,
+    "ReplicationConfigurationNotFoundError": 404,
+    "RequestTimeTooSkewed": 403,
+    "RequestTimeout": 400,
+    "ServerSideEncryptionConfigurationNotFoundError": 404,
+    "SignatureDoesNotMatch": 403,
+    "SlowDown": 503,
+    "StorageFull": 507,
+    "TooManyBuckets": 400,
+    "XAmzContentChecksumMismatch": 400,
+    "XAmzContentSHA256Mismatch": 400,
+}
+
+#: Code of an error's class -> S3's code, for errors without a reason.
+_CLASSES: dict[str, str] = {
+    "bad_request": "InvalidRequest",
+    "unauthenticated": "AccessDenied",
+    "forbidden": "AccessDenied",
+    "not_found": "NoSuchKey",
+    "method_not_allowed": "MethodNotAllowed",
+    "conflict": "OperationAborted",
+    "precondition_failed": "PreconditionFailed",
+    "payload_too_large": "EntityTooLarge",
+    "request_timed_out": "RequestTimeout",
+    "unsupported": "NotImplemented",
+    "quota_exceeded": "QuotaExceeded",
+    "storage_full": "StorageFull",
+    "unavailable": "SlowDown",
+}
+
+
+def code_of(error: FuyunError) -> tuple[str, int]:
+    """S3's code for an error, and the HTTP status. What the table does not know keeps its own status."""
+    code = str(error.fields.get("reason") or _CLASSES.get(error.code, ""))
+    if code in STATUSES:
+        return code, STATUSES[code]
+    return "InternalError", max(500, status_of(error))
+
+
+def error_document(error: FuyunError, code: str, resource: str, id_: str) -> bytes:
+    """The body that tells of it."""
+    message = error.detail + (f"; {error.hint}" if error.hint else "")
+    parts = {"Code": code, "Message": message, "Resource": resource, "RequestId": id_, "HostId": "fuyun"}
+    if error.fields.get("kind") in ("object", "bucket"):
+        parts["Key" if error.fields["kind"] == "object" else "BucketName"] = str(error.fields.get("name", ""))
+    inner = "".join(f"<{name}>{text(value)}</{name}>" for name, value in parts.items())
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{inner}</Error>'.encode()
