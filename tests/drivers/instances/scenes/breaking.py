@@ -7,10 +7,12 @@ import os
 import signal
 from collections.abc import Awaitable
 from contextlib import suppress
+from types import SimpleNamespace
 
 from fuyun.base import clock, ids
 from fuyun.domain.errors import FuyunError, InstanceLost, Unavailable
 from fuyun.drivers.instances import parents
+from fuyun.drivers.instances.process import Process
 from fuyun.ports.instances import Instance
 from tests import leaks
 from tests.drivers.instances.scenes.hosts import rig, store
@@ -259,6 +261,29 @@ async def a_blank_dies_in_the_reserve() -> None:
                 os.kill(row["pid"], signal.SIGKILL)
         await _works(host)
         await host.wait_blanks(3)
+
+
+async def a_start_is_given_up_as_its_blank_comes() -> None:
+    """The next one takes that blank."""
+    async with rig(blanks=0) as host:
+        version = host.version(start="blank")
+        start = asyncio.ensure_future(host.start(version))
+        families = host.host._blanks._families
+        await host.until(lambda: any(family.waiters for family in families.values()), "it to wait")
+        (family,) = families.values()
+        waiter = family.waiters.popleft()
+        taken: list[int] = []
+
+        def set_result(process: Process) -> None:
+            taken.append(process.pid)
+            waiter.set_result(process)
+            start.cancel()
+
+        family.waiters.append(SimpleNamespace(done=waiter.done, set_result=set_result))  # type: ignore[arg-type]
+        await asyncio.wait([start])
+        assert start.cancelled()
+        instance = await host.start(version)
+        assert ([instance.pid], instance.report.kind) == (taken, "blank")
 
 
 async def no_zygote_can_start() -> None:
