@@ -115,7 +115,12 @@ class Blanks:
                     waiter: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
                     family.waiters.append(waiter)
                     self.refill(family)
-                    process = await waiter
+                    try:
+                        process = await waiter
+                    except asyncio.CancelledError:
+                        if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                            self._hand_out(family, waiter.result())  # it was given one in this very moment
+                        raise
                     if not process.gone:
                         return process, kind
         except TimeoutError as error:
@@ -251,12 +256,19 @@ class Blanks:
         if process.gone:
             return
         family.failures = 0
+        self._hand_out(family, process)
+
+    def _hand_out(self, family: Family, process: Process) -> None:
+        """To the first who waits, or else to the reserve."""
         while family.waiters:
             waiter = family.waiters.popleft()
             if not waiter.done():
                 waiter.set_result(process)
                 return
-        family.blanks.append(process)
+        if family.alone:
+            process.kill("nobody waits for it any more")
+        else:
+            family.blanks.append(process)
 
     def _refill_soon(self, family: Family) -> None:
         asyncio.get_running_loop().call_soon(self.refill, family)

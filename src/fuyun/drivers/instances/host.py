@@ -327,7 +327,7 @@ class LocalHost:
         limits = loading.limits_of(version.spec)
         try:
             await self._ground.networks.link(version, process)
-        except FuyunError:
+        except (FuyunError, asyncio.CancelledError):
             process.kill("it has no link to the network")
             raise
         order = {"op": "limits", "id": process.id, "limits": limits, "template": template}

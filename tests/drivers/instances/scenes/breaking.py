@@ -7,13 +7,16 @@ import os
 import signal
 from collections.abc import Awaitable
 from contextlib import suppress
+from types import SimpleNamespace
 
 from fuyun.base import clock, ids
 from fuyun.domain.errors import FuyunError, InstanceLost, Unavailable
 from fuyun.drivers.instances import parents
+from fuyun.drivers.instances.process import Process
 from fuyun.ports.instances import Instance
 from tests import leaks
-from tests.drivers.instances.scenes.rig import ECHO, LASTING, Rig, changed, failure, rig, store
+from tests.drivers.instances.scenes.hosts import rig, store
+from tests.drivers.instances.scenes.rig import ECHO, LASTING, Rig, changed, failure
 
 
 async def _outcomes(attempts: list[Awaitable[Instance]]) -> list[Instance | BaseException]:
@@ -28,7 +31,7 @@ async def _works(host: Rig) -> None:
 
 
 async def a_zygote_dies() -> None:
-    async with rig() as host:
+    async with rig(own=True) as host:
         instance = await host.start(host.version())
         await host.wait_blanks(1)
         (row,) = await host.rows("zygotes")
@@ -115,7 +118,7 @@ async def those_who_wait_for_a_stopped_zygote_are_told() -> None:
 
 
 async def the_warden_dies() -> None:
-    async with rig() as host:
+    async with rig(own=True) as host:
         version = host.version(LASTING)
         instances = [await host.start(version) for _ in range(3)]
         answers = [host.call(instance, 60) for instance in instances]
@@ -151,7 +154,7 @@ async def the_warden_dies_in_a_burst() -> None:
 
 
 async def the_warden_dies_while_an_instance_is_frozen() -> None:
-    async with rig() as host:
+    async with rig(own=True) as host:
         instance = await host.start(host.version())
         instance.freeze(True)
         await asyncio.sleep(0.1)
@@ -260,9 +263,32 @@ async def a_blank_dies_in_the_reserve() -> None:
         await host.wait_blanks(3)
 
 
+async def a_start_is_given_up_as_its_blank_comes() -> None:
+    """The next one takes that blank."""
+    async with rig(blanks=0) as host:
+        version = host.version(start="blank")
+        start = asyncio.ensure_future(host.start(version))
+        families = host.host._blanks._families
+        await host.until(lambda: any(family.waiters for family in families.values()), "it to wait")
+        (family,) = families.values()
+        waiter = family.waiters.popleft()
+        taken: list[int] = []
+
+        def set_result(process: Process) -> None:
+            taken.append(process.pid)
+            waiter.set_result(process)
+            start.cancel()
+
+        family.waiters.append(SimpleNamespace(done=waiter.done, set_result=set_result))  # type: ignore[arg-type]
+        await asyncio.wait([start])
+        assert start.cancelled()
+        instance = await host.start(version)
+        assert ([instance.pid], instance.report.kind) == (taken, "blank")
+
+
 async def no_zygote_can_start() -> None:
     """Who waits is told soon; afterwards it is tried now and then, not over and over."""
-    async with rig(blanks=1) as host:
+    async with rig(own=True) as host:
         version = changed(host.version(), runtime="python3")
         interpreter = host.host._interpreter_of("python3")
         object.__setattr__(interpreter, "mounts", (*interpreter.mounts, "/nonesuch"))
@@ -300,7 +326,7 @@ async def closed_while_starting() -> None:
 
 async def closed_while_the_warden_restarts() -> None:
     for delay_s in (0.0, 0.02, 0.1):
-        async with rig() as host:
+        async with rig(own=True) as host:
             os.kill(host.host.warden.pid, signal.SIGKILL)
             await asyncio.sleep(delay_s)
 

@@ -17,7 +17,8 @@ from fuyun.domain.errors import (
     ProtocolViolated,
 )
 from fuyun.ports.instances import Instance
-from tests.drivers.instances.scenes.rig import ECHO, LASTING, MIB, changed, check_freezing, rig
+from tests.drivers.instances.scenes.hosts import rig
+from tests.drivers.instances.scenes.rig import ECHO, LASTING, MIB, changed, check_freezing
 from tests.leaks import state_of
 
 STARTS = ("blank", "template")
@@ -239,7 +240,7 @@ async def killed_while_frozen() -> None:
 
 
 async def closed_while_one_is_frozen() -> None:
-    async with rig() as host:
+    async with rig(own=True) as host:
         instance = await host.start(host.version())
         instance.freeze(True)
         await asyncio.sleep(0.05)

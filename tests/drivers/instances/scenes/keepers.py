@@ -11,7 +11,8 @@ from fuyun.domain.errors import (
     FunctionRaised,
     HandlerMissing,
 )
-from tests.drivers.instances.scenes.rig import MIB, Answer, Rig, failure, rig
+from tests.drivers.instances.scenes.hosts import rig
+from tests.drivers.instances.scenes.rig import MIB, Answer, Rig, failure
 from tests.leaks import state_of
 
 API = 'url="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime"\n'

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fuyun.testing.contracts.instances import BROKEN, ECHO, RAISE, SLEEP, Hosted, InstanceHostContract
-from tests.drivers.instances.scenes.rig import LASTING, rig
+from tests.drivers.instances.scenes.hosts import rig
+from tests.drivers.instances.scenes.rig import LASTING
 
 CODE = {
     ECHO: "def handler(event):\n    return event\n",
@@ -16,16 +17,20 @@ CODE = {
 }
 
 
-class LocalHostContract(InstanceHostContract):
-    """The clauses; `start` is how the versions ask to be started."""
+#: Clauses that end their host.
+_ENDING = ("test_closing_ends_everything",)
 
-    def __init__(self, start: str) -> None:
-        self.start = start
+
+class LocalHostContract(InstanceHostContract):
+    """The clauses; `start` is how the versions ask to be started, `own` says that the host is the clause's own."""
+
+    def __init__(self, start: str, own: bool) -> None:
+        self.start, self.own = start, own
 
     def host(self) -> AbstractAsyncContextManager[Hosted]:
         @asynccontextmanager
         async def opened() -> AsyncIterator[Hosted]:
-            async with rig() as found:
+            async with rig(own=self.own) as found:
                 yield found.host, lambda name: found.version(CODE[name], start=self.start)
 
         return opened()
@@ -33,7 +38,7 @@ class LocalHostContract(InstanceHostContract):
 
 def _scene(clause: str, start: str) -> Callable[[], Awaitable[None]]:
     async def scene() -> None:
-        await getattr(LocalHostContract(start), clause)()
+        await getattr(LocalHostContract(start, clause in _ENDING), clause)()
 
     return scene
 

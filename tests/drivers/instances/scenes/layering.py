@@ -14,7 +14,8 @@ import msgspec
 from fuyun.domain.functions import Artifact, Version
 from fuyun.ports.instances import Instance
 from tests import leaks
-from tests.drivers.instances.scenes.rig import MIB, Rig, rig
+from tests.drivers.instances.scenes.hosts import rig
+from tests.drivers.instances.scenes.rig import MIB, Rig
 
 #: A package that takes long to import, and says in which process that was done.
 PACKAGE = """
@@ -281,7 +282,7 @@ async def one_that_was_stopped_is_given_up() -> None:
 
 
 async def the_warden_dies_with_zygotes_of_layers() -> None:
-    async with rig() as host:
+    async with rig(own=True) as host:
         version = layered(host, HELD + USES)
         await _first(host, version)
         os.kill(host.host.warden.pid, signal.SIGKILL)
@@ -291,7 +292,7 @@ async def the_warden_dies_with_zygotes_of_layers() -> None:
 
 
 async def the_least_worth_goes_when_memory_is_short() -> None:
-    async with rig(template_budget_bytes=24 * MIB) as host:
+    async with rig(own=True, template_budget_bytes=24 * MIB) as host:
         await _first(host, layered(host, HELD + USES))
         await host.host.prepare(layered(host, "import time\ntime.sleep(0.3)\n" + USES, start="template"), {})
         found = await host.host.inventory()

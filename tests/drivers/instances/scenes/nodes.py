@@ -14,7 +14,8 @@ from fuyun.domain.errors import (
 )
 from fuyun.domain.functions import Hooks
 from fuyun.drivers.instances import memory
-from tests.drivers.instances.scenes.rig import MIB, Rig, check_freezing, failure, rig
+from tests.drivers.instances.scenes.hosts import rig
+from tests.drivers.instances.scenes.rig import MIB, Rig, check_freezing, failure
 from tests.leaks import command_of, descendants, state_of
 
 ECHO = "exports.handler = async (event) => event;"

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from fuyun.domain.errors import HostUnable, Unavailable
-from tests.drivers.instances.scenes.rig import Rig, failure, rig
-from tests.leaks import command_of
+from tests.drivers.instances.scenes.hosts import rig
+from tests.drivers.instances.scenes.rig import Rig, failure
+from tests.leaks import command_of, descendants
 
 
 async def _run(host: Rig, code: str, **options: Any) -> tuple[int, list[str]]:
@@ -23,7 +24,7 @@ async def _run(host: Rig, code: str, **options: Any) -> tuple[int, list[str]]:
 
 
 def _running(word: str) -> bool:
-    return any(word in command_of(int(name)) for name in os.listdir("/proc") if name.isdigit())
+    return any(word in command_of(pid) for pid in descendants(os.getpid()))
 
 
 async def exit_status_and_output() -> None:
@@ -107,7 +108,7 @@ async def one_that_cannot_start() -> None:
 
 
 async def one_whose_warden_dies() -> None:
-    async with rig() as host:
+    async with rig(own=True) as host:
         task = asyncio.ensure_future(failure(_run(host, "sleep 8643")))  # type: ignore[arg-type]
         await host.until(lambda: _running("sleep 8643"), "it to begin")
         os.kill(host.host.warden.pid, signal.SIGKILL)

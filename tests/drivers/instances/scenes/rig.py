@@ -1,4 +1,4 @@
-"""A real `LocalHost`, functions for it, and calls into its instances."""
+"""A real `LocalHost`, functions for it, and calls into its instances. `hosts.rig` opens or lends one."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import asyncio
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 import textwrap
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -111,12 +108,14 @@ async def check_freezing(host: Rig, instance: Instance) -> None:
 
 
 class Rig:
-    """A host with its store. `gone` holds the ids of instances that the host said to be gone."""
+    """A host with its store. `gone` holds the ids of instances that the host said to be gone, `keys` those of versions
+    that it may know."""
 
     def __init__(self, root: Path, **options: Any) -> None:
         self.root = root
         self.lines: list[LogLine] = []
         self.gone: list[str] = []
+        self.keys: set[str] = set()
         self._number = 0
         settings = {"store": root, "tree": f"fuyun-rig-{os.getpid()}", "blanks": 1, **options}
         self.host = LocalHost(HostOptions(**settings), interpreter_of, self.lines.append)
@@ -135,10 +134,12 @@ class Rig:
         for place in (folder.parent, folder, *folder.iterdir()):
             place.chmod(0o755)
         spec = {"handler": "handler.handler", "memory_bytes": 128 * MIB, **spec}
-        return Version(
+        version = Version(
             namespace="default", function=f"f{self._number}", number=1, spec=FunctionSpec(**spec),
             code=Artifact(digest=digest, size_bytes=sum(map(len, files.values()))), created_s=0.0,
         )  # fmt: skip
+        self.keys.add(version.key)
+        return version
 
     def program(self, script: str, **spec: Any) -> Version:
         """A version of a custom function whose bootstrap is this script, with a shell to run it."""
@@ -158,6 +159,7 @@ class Rig:
 
     async def start(self, version: Version, env: dict[str, str] | None = None) -> Instance:
         """A ready instance."""
+        self.keys.add(version.key)
         return await self.host.start(version, env or {}, lambda instance: self.gone.append(instance.id))
 
     def call(self, instance: Instance, payload: Any = None) -> Answer:
@@ -185,11 +187,15 @@ class Rig:
         except TimeoutError:
             raise TimeoutError(f"waited {timeout_s:g} s for {what}") from None
 
+    def pids(self, kind: str) -> list[int]:
+        """Those of the `rows` of that kind; zygotes excepted. Nothing is measured: it may be asked over and over."""
+        processes = self.host._ground.processes.values()
+        return [process.pid for process in processes if process.pid and f"{process.kind}s" == kind]
+
     async def wait_blanks(self, count: int) -> None:
-        """Wait until that many blanks are ready to be taken."""
-        async with asyncio.timeout(15):
-            while sum(row["blanks"] for row in await self.rows("zygotes")) < count:
-                await asyncio.sleep(0.02)
+        """Wait until that many blanks of Python are ready to be taken."""
+        family = self.host._blanks.family(interpreter_of("python3"), "sandbox")
+        await self.until(lambda: len(family.blanks) >= count, f"{count} blanks")
 
     async def wait_template(self, version: Version, env: dict[str, str] | None = None) -> Instance:
         """Start until one comes from a template; that one."""
@@ -200,31 +206,7 @@ class Rig:
 
     async def wait_rows(self, kind: str, count: int) -> list[dict[str, Any]]:
         """Wait until there are that many."""
-        async with asyncio.timeout(15):
-            while len(rows := await self.rows(kind)) != count:
-                await asyncio.sleep(0.02)
-        return rows
-
-
-@contextmanager
-def store() -> Iterator[Path]:
-    """An empty folder that everyone may look into."""
-    root = Path(tempfile.mkdtemp(prefix="fuyun-rig-", dir="/tmp"))
-    root.chmod(0o755)
-    try:
-        yield root
-    finally:
-        shutil.rmtree(root)
-
-
-@asynccontextmanager
-async def rig(**options: Any) -> AsyncIterator[Rig]:
-    """An open host; closed and looked after afterwards."""
-    with store() as root:
-        found = Rig(root, **options)
-        try:
-            await found.host.open()
-            yield found
-        finally:
-            async with asyncio.timeout(20):
-                await found.host.close()
+        while True:
+            await self.until(lambda: len(self.pids(kind)) == count, f"{count} {kind}")
+            if len(rows := await self.rows(kind)) == count:
+                return rows

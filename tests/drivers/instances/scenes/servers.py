@@ -15,7 +15,8 @@ from fuyun.domain.errors import (
 from fuyun.domain.functions import Readiness
 from fuyun.ports.instances import Head, Instance
 from tests.drivers.instances.programs import Taker
-from tests.drivers.instances.scenes.rig import MIB, failure, rig
+from tests.drivers.instances.scenes.hosts import rig
+from tests.drivers.instances.scenes.rig import MIB, failure
 from tests.leaks import state_of
 
 SERVER = """

@@ -15,7 +15,8 @@ from fuyun.domain.errors import FunctionInitFailed, FunctionOutOfMemory, Functio
 from fuyun.domain.functions import Version
 from fuyun.drivers.instances.templates import Template
 from tests import leaks
-from tests.drivers.instances.scenes.rig import ECHO, MIB, Rig, changed, check_freezing, failure, rig
+from tests.drivers.instances.scenes.hosts import rig
+from tests.drivers.instances.scenes.rig import ECHO, MIB, Rig, changed, check_freezing, failure
 from tests.drivers.instances.scenes.starting import UNIQUE
 
 RESTORED = """
@@ -34,9 +35,9 @@ HUNGRY = "def handler(event):\n    return len(bytearray(b'x') * (200 * 2**20))\n
 
 
 @asynccontextmanager
-async def _sparing(code: str = ECHO, **spec: Any) -> AsyncIterator[tuple[Rig, Version]]:
+async def _sparing(code: str = ECHO, *, own: bool = False, **spec: Any) -> AsyncIterator[tuple[Rig, Version]]:
     """A host where every template keeps a spare, and a version whose template has one."""
-    async with rig(spare_from_ms=0.001) as host:
+    async with rig(own=own, spare_from_ms=0.001) as host:
         version = host.version(code, start="template", **spec)
         await host.host.prepare(version, {})
         await (await host.start(version)).stop(5)
@@ -46,10 +47,8 @@ async def _sparing(code: str = ECHO, **spec: Any) -> AsyncIterator[tuple[Rig, Ve
 
 async def _next(host: Rig, old: set[int]) -> int:
     """The process id of a spare that is none of the old ones."""
-    async with asyncio.timeout(15):
-        while not (pids := {row["pid"] for row in await host.rows("spares")} - old):
-            await asyncio.sleep(0.005)
-    return int(pids.pop())
+    await host.until(lambda: set(host.pids("spares")) - old, "another spare")
+    return (set(host.pids("spares")) - old).pop()
 
 
 def _template(host: Rig, version: Version) -> Template:
@@ -248,7 +247,7 @@ async def a_template_with_a_spare_dies() -> None:
 
 
 async def the_warden_dies_while_a_spare_waits() -> None:
-    async with _sparing() as (host, version):
+    async with _sparing(own=True) as (host, version):
         (row,) = await host.rows("spares")
         os.kill(host.host.warden.pid, signal.SIGKILL)
         await host.until(lambda: leaks.state_of(row["pid"]) in ("", "Z"), "the spare to end")
@@ -261,7 +260,7 @@ async def the_warden_dies_while_a_spare_waits() -> None:
 async def closed_while_a_spare_is_made() -> None:
     for delay_s in (0.0, 0.1, 0.105, 0.115):
         before = leaks.children()
-        async with rig(spare_from_ms=0.001) as host:
+        async with rig(own=True, spare_from_ms=0.001) as host:
             version = host.version(start="template")
             await host.host.prepare(version, {})
             instance = await host.start(version)

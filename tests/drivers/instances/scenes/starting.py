@@ -11,7 +11,8 @@ from fuyun.domain.errors import (
     HandlerMissing,
     HostUnable,
 )
-from tests.drivers.instances.scenes.rig import ECHO, MIB, Rig, changed, failure, rig
+from tests.drivers.instances.scenes.hosts import rig
+from tests.drivers.instances.scenes.rig import ECHO, MIB, Rig, changed, failure
 from tests.leaks import state_of
 
 SLOW = "import time\ntime.sleep(0.03)\n" + ECHO

@@ -7,7 +7,8 @@ from typing import Any
 from fuyun.domain.errors import FunctionError, FunctionExited, FunctionRaised, FunctionTimedOut
 from fuyun.domain.functions import Version, WarmUp
 from fuyun.ports.instances import WarmUpReport
-from tests.drivers.instances.scenes.rig import ECHO, Rig, rig
+from tests.drivers.instances.scenes.hosts import rig
+from tests.drivers.instances.scenes.rig import ECHO, Rig
 
 #: Remembers what it was called with; what the first call loads costs nothing any more.
 KEEPS = """
