@@ -40,7 +40,7 @@ api, base = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"]), "/
 while True:
     api.request("GET", base + "next")
     told = api.getresponse()
-    event = json.loads(told.read())
+    event = {**json.loads(told.read()), "credential": told.getheader("Fuyun-Credential")}
     where = base + told.getheader("Lambda-Runtime-Aws-Request-Id") + "/response"
     api.request("POST", where, json.dumps(handler(event, None)))
     api.getresponse().read()
@@ -82,7 +82,8 @@ def test_nothing_gets_out_of_an_image(either_platform: Platform) -> None:
     code: Files = {f"srv/{name}": text for name, text in attacks.items()}
     image = Image([layer(_python()), layer({**code, "srv/loop": _LOOP})], Entrypoint=["/srv/loop"], User=user)
     with attacking.scene(platform, "sandbox") as facts:
-        platform.deploy("attacker", image.layout(), runtime="image", image="./image", protocol="custom", timeout_s=60.0)
+        platform.deploy("attacker", image.layout(), runtime="image", image="./image", protocol="custom", timeout_s=60.0,
+                        permissions={"invoke": ["attacker"]})  # fmt: skip
         try:
             answer = platform.invoke("attacker", {"facts": facts})
             assert answer.status_code == 200, answer.text
