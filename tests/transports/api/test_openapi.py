@@ -140,6 +140,7 @@ async def furnish(api: Served) -> None:
     assert (await api.http.post(f"{base}/queues/orders/messages", json={"messages": [{"data": 1}]})).status_code == 200
 
 
+@pytest.mark.slow_lane
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("tag", sorted({endpoint.tag for endpoint in ENDPOINTS}))
 def test_operations_keep_to_the_document(target: Target, tag: str, subtests: pytest.Subtests) -> None:
@@ -159,7 +160,7 @@ def fuzz(target: Target, endpoint: Endpoint, mode: GenerationMode) -> None:
     headers = {"Authorization": f"Bearer {target.api.key}"}
     present = {name: PRESENT[name] for name in endpoint.names if name in PRESENT}
 
-    @settings(max_examples=8, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=5, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(data=st.data())
     def keeps(data: st.DataObject) -> None:
         known = present if mode is GenerationMode.POSITIVE and data.draw(st.booleans()) else None
