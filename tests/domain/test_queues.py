@@ -20,7 +20,8 @@ from fuyun.domain.queues import (
     receipt_of,
     size_of,
 )
-from fuyun.domain.topics import SubscriptionSpec, check_subscription
+from fuyun.domain.rulechecks import check_subscription
+from fuyun.domain.topics import SubscriptionSpec
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ PRESENT = {
     "queue": "orders",
     "topic": "prices",
     "subscription": "audit",
+    "bucket": "photos",
 }
 
 
@@ -138,6 +139,7 @@ async def furnish(api: Served) -> None:
     ):  # fmt: skip
         assert (await api.http.put(f"{base}/{path}", json=body)).status_code == 200
     assert (await api.http.post(f"{base}/queues/orders/messages", json={"messages": [{"data": 1}]})).status_code == 200
+    assert (await api.http.put(f"{base}/buckets/photos")).status_code in (200, 201, 204, 409)
 
 
 @pytest.mark.slow_lane
