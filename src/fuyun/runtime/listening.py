@@ -108,6 +108,7 @@ def _listener(pidfd: int, port: int, home: int) -> socket.socket:
     try:
         for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):  # connections inherit them
             listener.setsockopt(socket.SOL_SOCKET, buffer, _BUFFER_BYTES)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.bind(("127.0.0.1", port))
         listener.listen(_BACKLOG)
     except OSError:

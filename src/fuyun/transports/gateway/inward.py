@@ -113,6 +113,7 @@ def _own_listener() -> socket.socket:
     except OSError as error:
         raise Unavailable(f"no descriptors for an instance: {error.strerror}", retry_after_s=1) from error
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.bind(("127.0.0.1", 0))
     listener.listen(CONNECTIONS)
     return listener

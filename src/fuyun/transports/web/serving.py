@@ -19,8 +19,15 @@ from fuyun.base.tasks import Scope
 from fuyun.domain.errors import BadRequest, FuyunError, HeadTooLarge, HostUnable, RequestTimedOut
 from fuyun.transports.web.problems import PROBLEM, problem_answer
 
-#: A client that reads nothing for this long is taken for dead: 60 s idle, then 3 probes 10 s apart (Linux tcp(7)).
-_KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
+#: Connections inherit these. A client that reads nothing is taken for dead: 60 s idle, then 3 probes 10 s apart (Linux
+#: tcp(7)). An answer's body goes at once: held until its head is acknowledged, it would wait 40 ms on every loop that
+#: does not ask for this itself, as asyncio's does not for a socket without a protocol number.
+_TCP_OPTIONS = (
+    (socket.TCP_KEEPIDLE, 60),
+    (socket.TCP_KEEPINTVL, 10),
+    (socket.TCP_KEEPCNT, 3),
+    (socket.TCP_NODELAY, 1),
+)
 
 
 #: Bytes of a request's target and headers; 431 above, as in most servers. Seconds it may take; 408 above.
@@ -189,7 +196,7 @@ class HttpServer:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for option, value in _KEEPALIVE:
+            for option, value in _TCP_OPTIONS:
                 listener.setsockopt(socket.IPPROTO_TCP, option, value)
             listener.bind((self._host, self._port))
             listener.setblocking(False)
