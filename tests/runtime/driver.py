@@ -331,14 +331,14 @@ def node_worker(
     told = json.dumps(task_for(folder, files, handler, **task)).encode()
     ours, theirs = socket.socketpair()
     reader, writer = os.pipe()
-    script = ROOT / "src/fuyun/runtime/node/worker.js"
+    near, far = socket.socketpair()
+    inherited = [reader, theirs.fileno(), near.fileno(), far.fileno()]
     with ours:
         process = subprocess.Popen(
-            ["node", *nodejs.flags(), str(script), str(reader), str(theirs.fileno())],
-            pass_fds=[reader, theirs.fileno()],
-            stdin=subprocess.DEVNULL,
+            ["node", *nodejs.flags(), nodejs.WORKER, *map(str, inherited)], pass_fds=inherited, stdin=subprocess.DEVNULL
         )
-        theirs.close()
+        for end in (theirs, near, far):
+            end.close()
         os.close(reader)
         try:
             os.write(writer, wire.frame(wire.SPECIALIZE, 0, told))

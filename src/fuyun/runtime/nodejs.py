@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import socket
 
 from fuyun.runtime import forkhooks, sandbox, wire
 from fuyun.runtime.jsontext import dumps
@@ -17,15 +18,14 @@ from fuyun.runtime.syscalls import PR_SET_DUMPABLE, prctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from typing import Any, Optional
 
 WORKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "node", "worker.js")
 #: Compiles large files of the code ahead; folder in the code where they are.
 AHEAD = os.path.join(os.path.dirname(WORKER), "ahead.js")
 PREPARED = "fuyun-node"
-#: What `worker.js` finds its task and its connection at.
-_TASK, _CHANNEL = 3, 4
+#: What `worker.js` finds its task, its connection, and the two ends of another to rehearse on, at.
+_PLACES = (3, 4, 5, 6)
 _ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "HOME": "/tmp",
@@ -89,31 +89,33 @@ def prepare(node: str, channel_fd: int, ruleset: Optional[int]) -> None:
 
 def _start(node: str, channel_fd: int, ruleset: Optional[int]) -> Prepared:
     reader, writer = os.pipe()
+    near, far = socket.socketpair()
     forkhooks.arm(False)
     pid = os.fork()
     if pid == 0:
         try:
-            _exec(node, reader, channel_fd, ruleset)
+            _exec(node, [reader, channel_fd, near.fileno(), far.fileno()], ruleset)
         finally:
             os._exit(70)
     forkhooks.arm()
     os.close(reader)
+    near.close()
+    far.close()
     return Prepared(pid, writer)
 
 
-def _exec(node: str, reader: int, channel_fd: int, ruleset: Optional[int]) -> None:
-    """Become Node; never returns."""
+def _exec(node: str, inherited: list[int], ruleset: Optional[int]) -> None:
+    """Become Node, which has the descriptors `inherited` at `_PLACES`; never returns."""
     if ruleset is not None:
         sandbox.seal(ruleset)
-    descriptors = os.dup(reader), os.dup(channel_fd)
-    high = [max(descriptors) + 1 + index for index in (0, 1)]
-    for number, descriptor in zip(high, descriptors):
-        os.dup2(descriptor, number)
-    for number, target in zip(high, (_TASK, _CHANNEL)):
-        os.dup2(number, target)
-    os.closerange(_CHANNEL + 1, max(high) + 1)
+    above = max(*inherited, *_PLACES) + 1
+    for index, descriptor in enumerate(inherited):
+        os.dup2(descriptor, above + index)
+    for index, place in enumerate(_PLACES):
+        os.dup2(above + index, place)
+    os.closerange(_PLACES[-1] + 1, above + len(_PLACES))
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    os.execve(node, [node, *flags(), WORKER, str(_TASK), str(_CHANNEL)], _ENVIRONMENT)
+    os.execve(node, [node, *flags(), WORKER, *map(str, _PLACES)], _ENVIRONMENT)
 
 
 def flags() -> list[str]:

@@ -28,6 +28,9 @@ _SPAWNING = 12
 _TRIES, _PAUSE_S, _LONGEST_PAUSE_S = 5, 0.02, 5.0
 #: How long a start waits for a blank.
 _TAKE_S = 60.0
+#: The reserve is filled up again once the start that took from it is over: to make a blank takes a processor, of which
+#: that start needs its own. One who waits for a blank, or an empty reserve, does not wait for this.
+_REFILL_S = 0.03
 #: Blanks with a Node process in them are large (12 MB each of their own).
 _NODE_BLANKS = 2
 _BLANK_LIMITS = {"memory": 256 * 2**20, "cpu": 1.0, "pids": 128}
@@ -107,7 +110,7 @@ class Blanks:
                 while True:
                     while family.blanks:
                         process = family.blanks.popleft()
-                        self._refill_soon(family)
+                        self._refill_soon(family, _REFILL_S if family.blanks else 0)
                         if not process.gone:
                             return process, "blank"
                     if self._ground.closing:
@@ -270,8 +273,8 @@ class Blanks:
         else:
             family.blanks.append(process)
 
-    def _refill_soon(self, family: Family) -> None:
-        asyncio.get_running_loop().call_soon(self.refill, family)
+    def _refill_soon(self, family: Family, after_s: float = 0) -> None:
+        asyncio.get_running_loop().call_later(after_s, self.refill, family)
 
 
 def _reset(family: Family) -> None:

@@ -1,25 +1,39 @@
 'use strict';
-// What a blank does once before it waits, so that the first invocation finds it compiled and loaded.
+// What a blank does once before it waits, so that its task and its first invocation find everything compiled and loaded:
+// it lives a whole life on a connection with itself.
 
-const path = require('node:path');
-const { finishFrame, resultFrame, Splitter } = require('./frames.js');
-const { shape } = require('./answers.js');
-const { Context } = require('./context.js');
-const { httpEvent, payload } = require('./events.js');
+const fs = require('node:fs');
+const { KIND, frame } = require('./frames.js');
+const { Life } = require('./life.js');
+const rehearsed = require('./rehearsed.js');
 
-/** Run the way of a call, without a connection, and load a module of either kind. */
-async function rehearse() {
-  const head = { id: '', kind: 'http', method: 'GET', path: '/', query: 'a=%20', headers: [['host', 'x']] };
-  const task = { namespace: '', function: '', version: '', timeout_s: 1, memory_bytes: 1 };
-  const event = httpEvent(head, Buffer.from('{}'), task);
-  const answer = shape({ statusCode: 200, headers: { a: 'b' }, body: event }, true, 1 << 20);
-  const data = resultFrame(1, [1, 1, 1], answer.status, answer.headers, answer.body);
-  new Splitter(() => payload(Buffer.from('{}'))).feed(data);
-  shape({ ok: true }, false, 1024);
-  finishFrame(1, [1, 1, 1]);
-  new Context(head, task).remainingTimeMs();
-  require('node:module').createRequire(path.join(__dirname, 'x'))('./rehearsed.js');
+const TASK = { code: __dirname, handler: 'rehearsed.handler' };
+const HEADS = [
+  { id: '', kind: 'http', method: 'GET', path: '/', query: 'a=%20', headers: [['host', 'x']] },
+  { id: '', kind: 'event' },
+];
+/** Turns of the loop; two or three are enough. */
+const MOST_TURNS = 1000;
+
+/** Load the rehearsed function, have it called over the connection `near` - `far`, and forget all of it. */
+async function rehearse(near, far) {
+  const life = new Life(TASK, near);
+  await life.begin();
+  HEADS.forEach((head, index) => fs.writeSync(far, invocation(index + 1, head)));
+  for (let turn = 0; turn < MOST_TURNS; turn++) {
+    if (rehearsed.calls() === HEADS.length && life.desk.calls.size === 0) break;
+    await new Promise(setImmediate);
+  }
+  life.end();
+  fs.closeSync(far);
   await import('./rehearsed.mjs');
+}
+
+function invocation(stream, head) {
+  const meta = Buffer.from(JSON.stringify(head));
+  const size = Buffer.alloc(4);
+  size.writeUInt32LE(meta.length);
+  return frame(KIND.INVOKE, stream, Buffer.concat([size, meta, Buffer.from('{}')]), 1);
 }
 
 module.exports = { rehearse };
