@@ -16,10 +16,10 @@ export UV_CACHE_DIR ?= $(CURDIR)/.state/uv
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CACHE_DIR ?= $(CURDIR)/.state/pip
 
-# Half of the suite waits: two files of tests at a time, each file by one process, in the order that tests/conftest.py gives.
-SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
+# Half of the suite waits: four files of tests at a time on two processors, each file by one process, in the order that tests/conftest.py gives.
+SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test lint format docs attacks bench clean tools
+.PHONY: help demo test lint format docs attacks loss bench clean tools
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -54,6 +54,9 @@ docs: $(READY)  ## write docs/reference from the code
 
 attacks: $(READY)  ## try every way out of a sandbox; writes docs/contracts/isolation-results.md
 	@$(BIN)/python -m scripts.attacks
+
+loss: $(READY)  ## 50,000 events through every source, 30 kills; writes docs/contracts/loss-results.md
+	@$(BIN)/python -m scripts.loss
 
 tools: $(READY)  ## system tools that only the benchmarks need (wrk, a JDK)
 	@command -v wrk >/dev/null || bash scripts/packages.sh wrk

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -23,6 +25,7 @@ def page_name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+@cache
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     titles = re.findall(r"^#+ +(.*?) *$", page.read_text(encoding="utf-8"), re.MULTILINE)
@@ -50,9 +53,15 @@ def commands(page: Path) -> list[list[str]]:
     return found
 
 
+@cache
+def application() -> Any:
+    """The command tree."""
+    return typer.main.get_command(docs.application())
+
+
 def resolve(words: list[str]) -> None:
     """Follow the words through the command tree; AssertionError at the first that does not exist."""
-    command = typer.main.get_command(docs.application())
+    command = application()
     rest = list(words)
     while getattr(command, "commands", None) and rest and not rest[0].startswith("-"):
         name = rest.pop(0)

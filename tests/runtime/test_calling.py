@@ -25,7 +25,7 @@ def token(left_s: float, mark: str = "") -> str:
 class Platform(http.server.ThreadingHTTPServer):
     """Keeps what it is asked, answers with `answer`."""
 
-    daemon_threads = True
+    daemon_threads = False  # closing waits for those that answer a client that is gone
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
