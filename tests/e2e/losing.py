@@ -29,7 +29,7 @@ KEYS = 8
 POISON = 211
 #: Events that a producer hands over at once, where a source takes several.
 BATCH = 50
-_NAME = re.compile(r"(?:%s)-k\d+-\d+!?" % "|".join(SOURCES))
+_NAME = re.compile(rf"(?:{'|'.join(SOURCES)})-k\d+-\d+!?")
 
 #: Writes down that it was called with an event, then does what the event is for, once, however often it is called.
 SINK = """
@@ -96,8 +96,8 @@ def furnish(platform: Platform) -> None:
 
 @dataclass
 class Producer:
-    """Hands the events of one source over, each until it is acknowledged. `cut`: names in a request whose answer was lost,
-    so that a source which cannot tell a repetition may have taken them twice."""
+    """Hands the events of one source over, each until it is acknowledged. `cut`: names in a request whose answer was
+    lost, so that a source which cannot tell a repetition may have taken them twice."""
 
     platform: Platform
     source: str

@@ -1,5 +1,5 @@
 """Promises 2, 3 and 6: whatever is killed while events flow, each reaches exactly one recorded outcome, sources with
-order keep it, and work with a key is done once. FUYUN_LOSS="50000 30" is the whole of it (`make loss`): events, kills."""
+order keep it, and work with a key is done once. FUYUN_LOSS="50000 30" (events, kills) is the whole: `make loss`."""
 
 from __future__ import annotations
 
