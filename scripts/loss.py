@@ -1,5 +1,5 @@
-"""`make loss`: 50,000 events through every source of the platform's own while its parts are killed 30 times; what came of
-it goes to docs/contracts/loss-results.md."""
+"""`make loss`: 50,000 events through every source of the platform's own while its parts are killed 30 times; what came
+of it goes to docs/contracts/loss-results.md."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ PAGE = ROOT / "docs/contracts/loss-results.md"
 SIZE = "50000 30"
 _INTRO = """# Loss test: results
 
-Written by `make loss` ([how](../../tests/e2e/losing.py)). Each event is handed over until it is acknowledged, one in 211
-makes its function fail for good, and parts are killed with SIGKILL while events flow. Every acknowledged event must have
-exactly one outcome: done, or given up to a dead letter. A call is repeated when a part died before its end was recorded;
-an effect with an idempotency key (the event's name) must not be.
+Written by `make loss` ([how](../../tests/e2e/losing.py)). Each event is handed over until it is acknowledged, one
+in 211 makes its function fail for good, and parts are killed with SIGKILL while events flow. Every acknowledged
+event must have exactly one outcome: done, or given up to a dead letter. A call is repeated when a part died before
+its end was recorded; an effect with an idempotency key (the event's name) must not be.
 
 {events} events; killed: {kills}. The queue with order and the stream kept the order of each key.
 
