@@ -16,8 +16,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -348,21 +348,27 @@ def _launch(
 
 
 @contextmanager
-def running(account: Account, settings: Mapping[str, str] | None = None) -> Iterator[Platform]:
-    """A ready platform for the time of the block; its folders and processes are gone afterwards."""
+def running(
+    account: Account,
+    settings: Mapping[str, str] | None = None,
+    disk: Callable[[Path], AbstractContextManager[object]] = nullcontext,
+) -> Iterator[Platform]:
+    """A ready platform for the time of the block; its folders and processes are gone afterwards. `disk` may mount
+    something at its data directory."""
     root = Path(tempfile.mkdtemp(prefix="fy-", dir="/tmp"))
     try:
         for name in ("data", "home", "home/config", "home/share", "home/state", "home/cache", "home/run"):
             (root / name).mkdir(mode=0o700)
-        if account.uid is not None and os.getuid() == 0:
-            for place in [root, *root.rglob("*")]:
-                os.chown(place, account.uid, account.uid)
-        process = _launch(root, account, settings or {}, "0", "0", "0")
-        platform = Platform(root=root, account=account, process=process, settings=dict(settings or {}))
-        try:
-            platform.wait_ready()
-            yield platform
-        finally:
-            platform.stop()
+        with disk(root / "data"):
+            if account.uid is not None and os.getuid() == 0:
+                for place in [root, *root.rglob("*")]:
+                    os.chown(place, account.uid, account.uid)
+            process = _launch(root, account, settings or {}, "0", "0", "0")
+            platform = Platform(root=root, account=account, process=process, settings=dict(settings or {}))
+            try:
+                platform.wait_ready()
+                yield platform
+            finally:
+                platform.stop()
     finally:
         shutil.rmtree(root)
