@@ -13,7 +13,9 @@ from bench.rows import (
     java,
     neighbour,
     node,
+    queues,
     streams,
+    timers,
     warm,
     wasm,
     web,
@@ -33,5 +35,7 @@ ROWS: tuple[Row, ...] = (
     *web.ROWS,
     *image.ROWS,
     *streams.ROWS,
+    *queues.ROWS,
+    *timers.ROWS,
     *burst.ROWS,
 )

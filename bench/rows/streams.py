@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 
 import httpx
 
 from bench.measure import Row, Sample
-from bench.stage import STATE, Stage
+from bench.rows.accepts import commits_per_second
+from bench.stage import Stage
 
 CLIENTS, BATCH = 32, 100
 _RECORDS = {"records": [{"key": f"k{number}", "data": {"n": number, "text": "x" * 80}} for number in range(BATCH)]}
-
-
-def rows_per_second(times: int) -> float:
-    """Single-row commits of one connection, with the platform's own journal mode and fsync policy, on its disk."""
-    STATE.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(STATE / "rows.db", isolation_level=None)
-    try:
-        connection.execute("PRAGMA journal_mode=WAL").close()
-        connection.execute("PRAGMA synchronous=FULL").close()
-        connection.execute("CREATE TABLE rows (text TEXT)")
-        began_s = time.perf_counter()
-        for _ in range(times):
-            connection.execute("INSERT INTO rows VALUES (?)", ("x" * 100,))
-        return times / (time.perf_counter() - began_s)
-    finally:
-        connection.close()
-        for file in STATE.glob("rows.db*"):
-            file.unlink()
 
 
 def _measured(stage: Stage, ask: Callable[[httpx.AsyncClient, str], Awaitable[int]], filled: int) -> float:
@@ -68,7 +50,7 @@ def appends(stage: Stage) -> Sample:
     async def append(client: httpx.AsyncClient, url: str) -> int:
         return len((await client.post(f"{url}/records", json=_RECORDS)).raise_for_status().json())
 
-    reference = rows_per_second(stage.times(2000))
+    reference = commits_per_second(stage.times(2000))
     return Sample(_measured(stage, append, 0), reference)
 
 
@@ -79,7 +61,7 @@ def reads(stage: Stage) -> Sample:
         found = await client.get(f"{url}/records", params={"limit": BATCH, "partition": 1})
         return len(found.raise_for_status().json()["records"])
 
-    reference = rows_per_second(stage.times(2000))
+    reference = commits_per_second(stage.times(2000))
     return Sample(_measured(stage, read, 20), reference)
 
 

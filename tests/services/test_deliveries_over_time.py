@@ -85,6 +85,7 @@ class Week:
                 self.restarts += 1
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", [2])
 def test_a_week(seed: int) -> None:
     async def scene(e: Events) -> None:
