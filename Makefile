@@ -16,8 +16,8 @@ export UV_CACHE_DIR ?= $(CURDIR)/.state/uv
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CACHE_DIR ?= $(CURDIR)/.state/pip
 
-# Half of the suite waits: four files of tests at a time on two processors, each file by one process, in the order that tests/conftest.py gives.
-SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder
+# Half of the suite waits: three files of tests at a time on two processors, each file by one process, in the order that tests/conftest.py gives.
+SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test lint format docs attacks loss bench clean tools
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests import leaks, running
+from tests import launching, leaks, running
 from tests.waiting import wait_until
 
 # The same examples in every run, and no time limit per example: a busy machine is no failure.
@@ -64,6 +64,7 @@ def _nothing_left_by_the_session() -> Iterator[None]:
     leaks.adopt_orphans()
     children, mounts, cgroups = leaks.children(), leaks.mounts(), leaks.cgroups()
     yield
+    launching.close()
     wait_until(lambda: not leaks.mounts() - mounts, "mounts to be gone", 10)
     wait_until(lambda: not own_cgroups(cgroups), f"control groups to be gone: {own_cgroups(cgroups)}", 10)
     left = {pid: leaks.command_of(pid) for pid in leaks.children() - children}
@@ -82,12 +83,12 @@ def _nothing_left_by_the_test() -> Iterator[None]:
     yield
     tasks = leaks.pending_tasks()
     assert not tasks, f"tasks still pending: {tasks}"
-    opened = leaks.settled_descriptors(descriptors)
+    opened = leaks.settled_descriptors(descriptors, launching.descriptors())
     assert not opened, f"descriptors left open: {opened}"
     try:
-        wait_until(lambda: not leaks.children() - children, "child processes to end", 5)
+        wait_until(lambda: not leaks.children() - children - launching.pids(), "child processes to end", 5)
     except TimeoutError:
-        left = {pid: leaks.command_of(pid) for pid in leaks.children() - children}
+        left = {pid: leaks.command_of(pid) for pid in leaks.children() - children - launching.pids()}
         pytest.fail(f"processes left behind: {left}")
 
 

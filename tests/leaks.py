@@ -97,13 +97,12 @@ def _cgroups(folder: Path, depth: int) -> Iterator[str]:
             yield from _cgroups(Path(entry.path), depth - 1)
 
 
-def settled_descriptors(before: dict[int, str]) -> dict[int, str]:
-    """Descriptors opened since `before`, after a collection gave forgotten objects their chance."""
-    if not (new := _new(before)):
+def settled_descriptors(before: dict[int, str], kept: set[int]) -> dict[int, str]:
+    """Descriptors opened since `before`, after a collection gave forgotten objects their chance; none of `kept`."""
+    if set(_new(before)) <= kept:
         return {}
     gc.collect()
-    new = _new(before)
-    return new
+    return {fd: target for fd, target in _new(before).items() if fd not in kept}
 
 
 def _new(before: dict[int, str]) -> dict[int, str]:

@@ -25,7 +25,7 @@ from typing import Any
 import httpx
 import yaml
 
-from tests import leaks
+from tests import launching, leaks
 from tests.waiting import wait_until
 
 NOBODY = 65534
@@ -118,7 +118,7 @@ class Platform:
 
     root: Path
     account: Account
-    process: subprocess.Popen[bytes]
+    process: launching.Process
     api: str = ""
     gateway: str = ""
     s3: str = ""
@@ -179,11 +179,7 @@ class Platform:
 
     def cli(self, *arguments: str, stdin: bytes = b"", timeout_s: float = 60.0) -> subprocess.CompletedProcess[bytes]:
         """Run a `fuyun` command as its operator."""
-        return subprocess.run(
-            [self.account.python, "-c", _ENTRY, *arguments],
-            env=self.env, cwd=self.root, input=stdin, capture_output=True, timeout=timeout_s, check=False,
-            **_ids(self.account),
-        )  # fmt: skip
+        return launching.run(_launcher(self.account), arguments, self.env, self.root, stdin, timeout_s)
 
     def begin_cli(self, *arguments: str) -> subprocess.Popen[str]:
         """The same, without waiting for its end; what it prints can be read as it comes."""
@@ -335,16 +331,18 @@ def _ids(account: Account) -> dict[str, Any]:
 
 def _launch(
     root: Path, account: Account, settings: Mapping[str, str], port: str, api_port: str, s3_port: str
-) -> subprocess.Popen[bytes]:
+) -> launching.Process:
     trees.add(f"fuyun-{hashlib.sha256(str(root / 'data').encode()).hexdigest()[:12]}")
     arguments = ["up", "--data", str(root / "data"), "--port", port, "--api-port", api_port]
     arguments += ["--s3-port", s3_port]
-    with (root / "up.log").open("ab") as log:
-        return subprocess.Popen(
-            [account.python, "-c", _ENTRY, *arguments],
-            env=environment(root, account, settings), cwd=root, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            start_new_session=True, **_ids(account),
-        )  # fmt: skip
+    with (root / "up.log").open("ab") as log, Path(os.devnull).open("rb") as nothing:
+        files = [nothing.fileno(), log.fileno(), log.fileno()]
+        return _launcher(account).start(arguments, environment(root, account, settings), root, files, session=True)
+
+
+def _launcher(account: Account) -> launching.Launcher:
+    """What forks processes of this account."""
+    return launching.launcher(account.python, {"PATH": os.environ["PATH"], **account.env}, _ids(account))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -149,9 +150,10 @@ def break_disk(place: Path) -> None:
 
 
 def mend_disk(place: Path) -> None:
-    """What an operator does: unmount, check, mount again."""
-    image = place.parent / "disk.img"
+    """What an operator does: unmount, check, mount again; of a copy, because others may have it mounted yet."""
+    image = place.parent / "mended.img"
     subprocess.run(["umount", str(place)], check=True)
+    shutil.copyfile(place.parent / "disk.img", image)
     subprocess.run(["e2fsck", "-fy", str(image)], check=False, capture_output=True)
     mount("-o", "loop,errors=remount-ro", str(image), str(place))
 
@@ -165,7 +167,7 @@ def test_a_disk_that_became_read_only() -> None:
         assert_refused(offer(platform, 2))
         assert platform.http.get(f"{platform.api}/healthz").status_code == 200
         assert seen(platform) == [1] * HEARD, "what is there can be read"
-        platform.stop()
+        assert platform.stop() == 0, platform.log_tail()
         mend_disk(platform.data)
         platform.restart()
         assert {answer.is_success for answer in offer(platform, 3).values()} == {True}

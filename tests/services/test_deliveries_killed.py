@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import pytest
 
 from fuyun.domain.deliveries import Delivery
 from fuyun.ports.deliveries import DeliveryQuery
+from tests import launching
 from tests.drivers.deliveries.stores import opened
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -21,13 +19,12 @@ COUNT = 12
 
 def run(folder: Path, count: int, ticks: int = 0, crash_at: str = "") -> tuple[int, set[str], Counter[str]]:
     """(exit code, what was acknowledged, how often each ran)."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.services.delivering", str(folder), str(count), str(ticks)], check=False,
-        cwd=REPOSITORY, env={**os.environ, "FUYUN_CRASH_AT": crash_at}, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    said = [line.split() for line in done.stdout.splitlines(keepends=True) if line.endswith("\n")]
-    assert not any(words[0] == "!" for words in said), done.stdout
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    words = (str(folder), str(count), str(ticks))
+    with launching.begin("tests.services.delivering", *words, FUYUN_CRASH_AT=crash_at) as done:
+        assert done.stdout is not None
+        said = [line.split() for line in done.stdout if line.endswith("\n")]
+        assert done.wait(60) in (0, -signal.SIGKILL)
+    assert not any(words[0] == "!" for words in said), said
     accepted = {id_ for word, id_ in said if word == "accepted"}
     return done.returncode, accepted, Counter(id_ for word, id_ in said if word == "ran")
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from fuyun.domain.errors import Conflict, NotFound
 from fuyun.domain.objects import Upload
 from fuyun.services.objects import Put
 from fuyun.services.tenants import PLATFORM
+from tests import launching
 from tests.services.objectmoves import BUCKET, WHO, Place, body, files, named, place, play, seen
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -51,12 +49,10 @@ async def after(folder: Path, steps: int) -> list[dict[str, Any]]:
 async def test_around_every_step(tmp_path: Path, crash: str) -> None:
     folder = tmp_path / "killed"
     folder.mkdir()
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.services.objectmoves", str(folder)], capture_output=True, text=True,
-        cwd=REPOSITORY, env={**os.environ, "FUYUN_CRASH_AT": crash}, timeout=50, check=False,
-    )  # fmt: skip
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    steps = done.stdout.count("done")
+    with launching.begin("tests.services.objectmoves", str(folder), FUYUN_CRASH_AT=crash) as process:
+        assert process.stdout is not None
+        steps = process.stdout.read().count("done")
+        assert process.wait(50) == -signal.SIGKILL
     assert steps >= 2
     before, later = await after(tmp_path / "whole", steps)
     async with place(folder) as at:

@@ -12,7 +12,7 @@ import os
 import select
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -62,7 +62,8 @@ def hold(data: Path, state: RunState) -> Iterator[None]:
         try:
             yield
         finally:
-            (data / STATE).unlink(missing_ok=True)
+            with suppress(OSError):  # on a disk that became read-only it stays: without the lock it says nothing
+                (data / STATE).unlink()
     finally:
         os.close(lock)
 

@@ -2,43 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, aclosing, contextmanager
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fuyun.domain.tenants import Quotas
+from tests import launching
 from tests.drivers.catalog import moving
 from tests.drivers.catalog.stores import opened
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
-@contextmanager
-def running(script: str, folder: Path, *numbers: int, **env: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", f"tests.drivers.catalog.{script}", str(folder), *map(str, numbers)],
-        stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, env={**os.environ, **env},
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+def running(script: str, folder: Path, *numbers: int, **env: str) -> launching.Process:
+    return launching.begin(f"tests.drivers.catalog.{script}", str(folder), *map(str, numbers), **env)
 
 
-def writing(
-    folder: Path, lanes: int, limit_bytes: int = 0, **env: str
-) -> AbstractContextManager[subprocess.Popen[str]]:
+def writing(folder: Path, lanes: int, limit_bytes: int = 0, **env: str) -> launching.Process:
     return running("writing", folder, lanes, limit_bytes, **env)
 
 
@@ -99,7 +83,7 @@ async def test_a_migration_is_all_or_nothing(tmp_path: Path) -> None:
 @pytest.mark.anyio
 async def test_files_that_may_not_grow_refuse_new_writes_and_keep_the_old(tmp_path: Path) -> None:
     await make_room(tmp_path)
-    with writing(tmp_path, 4, limit_bytes=600_000) as process:
+    with writing(tmp_path, 4, limit_bytes=800_000) as process:
         assert process.stdout is not None
         lines = [line.strip() for line in process.stdout]
         assert process.wait(30) == 0

@@ -3,10 +3,7 @@ published to; what was acknowledged does not come back."""
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +16,7 @@ from fuyun.domain.errors import StorageFull
 from fuyun.domain.topics import Topic
 from fuyun.testing.contracts.queues import PLENTY
 from fuyun.testing.contracts.topics import subscribe
+from tests import launching
 from tests.drivers.queues.places import opened
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -26,18 +24,9 @@ pytestmark = pytest.mark.anyio
 
 
 @contextmanager
-def moving(folder: Path, limit_bytes: int = 0, **env: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.drivers.queues.moving", str(folder), str(limit_bytes)],
-        stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, env={**os.environ, **env},
-    )  # fmt: skip
-    try:
+def moving(folder: Path, limit_bytes: int = 0, **env: str) -> Iterator[launching.Process]:
+    with launching.begin("tests.drivers.queues.moving", str(folder), str(limit_bytes), **env) as process:
         yield process
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
 
 
 async def furnish(folder: Path) -> None:

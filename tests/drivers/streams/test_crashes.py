@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from fuyun.drivers.streams.store import SqlStreams
 from fuyun.drivers.tables.store import SqlTables
 from fuyun.testing.contracts.samples import NOW_S
 from fuyun.testing.contracts.streams import record
+from tests import launching
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -29,20 +27,15 @@ pytestmark = pytest.mark.anyio
 
 def written(folder: Path, lanes: int, lines: int = 0, limit_bytes: int = 0, **env: str) -> list[str]:
     """What a process acknowledged until it was killed after so many lines, or ended by itself (0)."""
-    command = [sys.executable, "-m", "tests.drivers.streams.writing", str(folder), str(lanes), str(limit_bytes)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, env={**os.environ, **env}
-    ) as process:
-        try:
-            assert process.stdout is not None
-            said = [process.stdout.readline() for _ in range(lines)]
-            if lines:
-                process.send_signal(signal.SIGKILL)
-            # What the pipe still holds was acknowledged too; the last line may be torn.
-            said += [line for line in process.stdout if line.endswith("\n")]
-            assert process.wait(30) == (0 if limit_bytes else -signal.SIGKILL)
-        finally:
-            process.kill()
+    writing = launching.begin("tests.drivers.streams.writing", str(folder), str(lanes), str(limit_bytes), **env)
+    with writing as process:
+        assert process.stdout is not None
+        said = [process.stdout.readline() for _ in range(lines)]
+        if lines:
+            process.send_signal(signal.SIGKILL)
+        # What the pipe still holds was acknowledged too; the last line may be torn.
+        said += [line for line in process.stdout if line.endswith("\n")]
+        assert process.wait(30) == (0 if limit_bytes else -signal.SIGKILL)
     return [line.strip() for line in said]
 
 

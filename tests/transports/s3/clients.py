@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +20,8 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
+from tests import launching
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 _counter = itertools.count()
 
@@ -32,7 +32,7 @@ class Served:
 
     port: int
     keys: dict[str, tuple[str, str]]
-    process: subprocess.Popen[str]
+    process: launching.Process
     root: Path
     _clients: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
@@ -64,10 +64,7 @@ def _close(request: Any, **_: Any) -> None:
 def serving(root: Path, **env: str) -> Iterator[Served]:
     """S3 over the folder, in a process of its own."""
     root.mkdir(parents=True, exist_ok=True)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.transports.s3.serving", str(root)], stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, env={**os.environ, **env},
-    )  # fmt: skip
+    process = launching.begin("tests.transports.s3.serving", str(root), **env)
     assert process.stdout is not None
     assert process.stdin is not None
     try:
