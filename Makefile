@@ -28,7 +28,7 @@ $(READY): pyproject.toml scripts/setup.sh
 	@bash scripts/setup.sh
 	@mkdir -p .state && touch $@
 
-demo: $(READY)  ## start a platform, deploy a real function, call it cold and warm, take everything down
+demo: $(READY)  ## start a platform, deploy real functions, call them cold, warm and by events, take everything down
 	@$(BIN)/python -m scripts.demo
 
 test: $(READY)  ## lint, type check, every test; the first two beside the others, told at the end

@@ -1,4 +1,5 @@
-"""`make demo`: a platform from nothing, a function with a real dependency, a real photograph, cold and warm, and away.
+"""`make demo`: a platform from nothing, a function with a real dependency, a real photograph, cold and warm, a chain of
+events from an upload to a rule, and away.
 
 Everything happens in a temporary folder; the photograph's package is kept in .state, the result in out/.
 """
@@ -6,7 +7,9 @@ Everything happens in a temporary folder; the photograph's package is kept in .s
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,6 +22,10 @@ from pathlib import Path
 
 import httpx
 import yaml
+
+from fuyun.client.config import Profile
+from fuyun.client.platform import Platform
+from scripts import demoevents
 
 ROOT = Path(__file__).resolve().parent.parent
 FUYUN = Path(sys.executable).with_name("fuyun")
@@ -110,7 +117,7 @@ def wait_ready(process: subprocess.Popen[bytes], config: Path, log: Path) -> dic
 
 def fuyun(*arguments: str, env: dict[str, str]) -> None:
     """Run a command of the real CLI, on this terminal."""
-    say(f"\n$ fuyun {' '.join(arguments)}")
+    say(f"\n$ {shlex.join(['fuyun', *arguments])}")
     done = subprocess.run([FUYUN, *arguments], env=env, cwd=ROOT, check=False)
     if done.returncode:
         raise DemoFailed(f"fuyun {arguments[0]} ended with {done.returncode}")
@@ -172,7 +179,27 @@ def demo(folder: Path) -> None:
         say(chart("first call", first, first_ms, scale_ms))
         say(chart("next calls", next_call, next_ms, scale_ms) + f"   (median of {WARM_CALLS})")
         fuyun("logs", "watermark", env=env)
+        chain(where, env)
         say("\nTaking it down ...")
+
+
+def chain(where: dict[str, str], env: dict[str, str]) -> None:
+    """The photograph once more, by S3: what is uploaded sets a function going, and that another one."""
+    say("\nNow by events: a bucket calls a function, a bus tells another one ...")
+    run = functools.partial(fuyun, env=env)
+    demoevents.prepare(run)
+    say(f'\n>>> s3.upload_file("china.jpg", "photos", "{demoevents.KEY}")        # boto3')
+    with Platform(Profile(api=where["api"], gateway=where["gateway"], key=where["key"])) as client:
+        try:
+            shown = demoevents.upload(client, ROOT / ".state/photos/china.jpg")
+        except TimeoutError as error:
+            raise DemoFailed(str(error)) from error
+    say("\n".join(shown.lines))
+    if not shown.thumbnail.startswith(b"\xff\xd8\xff"):
+        raise DemoFailed("the thumbnail is no JPEG")
+    show(shown.thumbnail, (ROOT / ".state/photos/china.jpg").read_bytes(), ROOT / "out/thumbnail.jpg")
+    run("event", "trail", shown.trail)
+    run("logs", "announce")
 
 
 def left_behind(folder: Path) -> list[str]:

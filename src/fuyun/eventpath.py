@@ -24,6 +24,7 @@ from fuyun.services.deliveries import Deliverer
 from fuyun.services.flows import Flows, FlowStores
 from fuyun.services.invoking import Invoker
 from fuyun.services.messaging import Messaging, Path
+from fuyun.services.objectoffers import BusOffer
 from fuyun.services.offers import Offer
 from fuyun.services.oversight import Oversight
 from fuyun.services.relay import Relay
@@ -107,7 +108,7 @@ class EventPath:
     @property
     def offers(self) -> dict[str, Offer]:
         """What functions find at their address, by its word."""
-        return {**self.messaging.offers, **self.flows.offers}
+        return {**self.messaging.offers, **self.flows.offers, "buses": BusOffer(self.buses)}
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Set it going: what an earlier platform left first. `stack` ends it."""

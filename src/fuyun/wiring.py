@@ -53,6 +53,7 @@ from fuyun.services.functions import Functions
 from fuyun.services.gauges import StartBudget
 from fuyun.services.layers import Layers
 from fuyun.services.measures import Measures
+from fuyun.services.objectoffers import ObjectOffer
 from fuyun.services.records import Records
 from fuyun.services.routes import RouteTable
 from fuyun.services.sealing import load_key
@@ -295,9 +296,8 @@ async def _make_services(
     key = await asyncio.to_thread(load_key, settings.data_path / "secret.key", False)
     core = _Core(tenants=tenants, objects=objects, dispatcher=dispatcher, table=table, scope=scope)
     events = _event_path(settings, drivers, core)
-    inward = Inward(
-        dispatcher, Credentials(key, settings.credential_s), deferring=events.deferring, offers=events.offers
-    )
+    offers = {**events.offers, "objects": ObjectOffer(objects.objects)}
+    inward = Inward(dispatcher, Credentials(key, settings.credential_s), deferring=events.deferring, offers=offers)
     host.attend_by(inward)
     stack.push_async_callback(inward.close)
     await dispatcher.open()

@@ -17,6 +17,7 @@ from websockets.sync.client import connect
 
 from fuyun.cli.init import TEMPLATES
 from tests.running import Platform
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -48,6 +49,7 @@ def deployed(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> It
         "calling",
         "hello",
         "java-words",
+        "thumbnail",
         "watermark",
         "flask-app",
         "image-site",
@@ -110,6 +112,39 @@ def test_watermark(deployed: Platform) -> None:
     assert plain.content != answer.content
     refused = httpx.post(f"{deployed.gateway}/watermark", content=b"no picture", verify=False)
     assert refused.status_code == 415
+
+
+def test_thumbnail(deployed: Platform) -> None:
+    """From an upload to a rule's target; what is no picture is told of and not tried again."""
+    p = deployed
+    for words in (("bucket", "create", "photos"), ("bucket", "create", "thumbnails"), ("bus", "create", "pictures"),
+                  ("bus", "rule", "pictures", "announce", "--to", "function:announce",
+                   "--filter", '{"type": "thumbnail.made"}')):  # fmt: skip
+        run(p, *words)
+    try:
+        run(p, "object", "put", "-", "photos/in/wide.png", stdin=photograph(640, 200))
+        run(p, "object", "put", "-", "photos/none.png", stdin=b"no picture")
+        wait_until(lambda: "there is a thumbnail of in/wide.png: in/wide.jpg, 320 x 100" in run(p, "logs", "announce"),
+                   "the second function to be told", 60)  # fmt: skip
+        assert jpeg_size(p.cli("object", "get", "thumbnails/in/wide.jpg", "-").stdout) == (320, 100)
+        wait_until(lambda: "none.png is no picture" in run(p, "logs", "thumbnail"), "it to be told of", 60)
+
+        def states() -> list[tuple[str, str]]:
+            listed = json.loads(run(p, "async", "list", "--json"))
+            ours = [one for one in listed if one["origin"].endswith(("/objects", "/announce"))]
+            return sorted((one["target"], one["state"]) for one in ours)
+
+        done = [("function:announce", "succeeded"), *[("function:thumbnail", "succeeded")] * 2]
+        wait_until(lambda: states() == done, "all to be settled", 60)
+    finally:
+        for place in ("photos/in/wide.png", "photos/none.png", "thumbnails/in/wide.jpg"):
+            run(p, "object", "delete", place, "--yes")
+        for words in (
+            ("bucket", "delete", "photos"),
+            ("bucket", "delete", "thumbnails"),
+            ("bus", "delete", "pictures"),
+        ):
+            run(p, *words, "--yes")
 
 
 def test_node_feed(deployed: Platform) -> None:

@@ -151,6 +151,8 @@ PERMISSION_FIELDS = (
     Field("topics", "names", "topics that it may publish to, by name; `*` for all"),
     Field("streams", "names", "streams that it may append to and read, by name; `*` for all"),
     Field("tables", "names", "tables that it may read and change, by name; `*` for all"),
+    Field("objects", "names", "buckets whose objects it may read and change, by name; `*` for all"),
+    Field("buses", "names", "buses that it may publish to, by name; `*` for all"),
 )
 
 HOOK_FIELDS = (

@@ -68,13 +68,16 @@ class Allowed(Wire, frozen=True, kw_only=True):
 
 class Permissions(Wire, frozen=True, kw_only=True):
     """What a function may ask of the platform at its own address. `invoke`: functions of its namespace by name, or `*`
-    for all of them; `queues`, `topics`, `streams` and `tables` likewise; with nothing named it has no address."""
+    for all of them; `queues`, `topics`, `streams`, `tables`, `objects` (buckets) and `buses` likewise; with nothing
+    named it has no address."""
 
     invoke: tuple[str, ...] = ()
     queues: tuple[str, ...] = ()
     topics: tuple[str, ...] = ()
     streams: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
+    objects: tuple[str, ...] = ()
+    buses: tuple[str, ...] = ()
 
     @property
     def any(self) -> bool:

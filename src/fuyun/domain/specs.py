@@ -13,6 +13,7 @@ from fuyun.domain.images import check_image
 from fuyun.domain.inward import ADDRESS_PORT
 from fuyun.domain.names import check_layers, check_name
 from fuyun.domain.networks import MOST, parse_opening
+from fuyun.domain.objects import check_bucket
 from fuyun.domain.runtimes import IMAGES, JAVAS, KEPT, MODULES, NODES, PROGRAMS, RUNTIMES, SERVER_PORT
 from fuyun.domain.schedules import check_schedule, check_timezone
 from fuyun.domain.triggerchecks import check_target, check_triggers
@@ -144,14 +145,18 @@ def _check_network(spec: FunctionSpec) -> None:
 
 
 def _check_permissions(spec: FunctionSpec) -> None:
-    kinds = {"invoke": "function", "queues": "queue", "topics": "topic", "streams": "stream", "tables": "table"}
+    kinds = {
+        "invoke": "function", "queues": "queue", "topics": "topic", "streams": "stream", "tables": "table",
+        "objects": "bucket", "buses": "bus",
+    }  # fmt: skip
     for field, kind in kinds.items():
         names, where = getattr(spec.permissions, field), f"permissions.{field}"
         _require(len(names) <= MOST_NAMED, where, f"{len(names)} names", f"name up to {MOST_NAMED}, or write ['*']")
         for index, name in enumerate(names):
             path = f"{where}[{index}]"
             try:
-                check_name(kind, name if name != "*" else "all")
+                if name != "*":
+                    _ = check_bucket(name) if kind == "bucket" else check_name(kind, name)
             except BadRequest as exc:
                 hint = f"write the name of a {kind} of the same namespace, without a version, or '*' for all"
                 raise BadRequest(f"{path}: {exc.detail}", hint=hint, path=path) from exc

@@ -63,11 +63,14 @@ class Key(Wire, frozen=True, kw_only=True):
 
 
 class Principal(Wire, frozen=True, kw_only=True):
-    """Who is asking: what a token proves."""
+    """Who is asking: what a token proves. `hops` and `trail`: of a function, those of its invocation, which what it
+    changes follows from."""
 
     key_id: str
     namespace: str
     role: Role
+    hops: int = 0
+    trail: str = ""
 
     def may(self, action: str, namespace: str) -> bool:
         """True when this principal may do `action` in `namespace` (`*` for platform-wide actions)."""

@@ -19,12 +19,15 @@ from fuyun.domain.tenants import AuditEntry
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Write:
     """How an object is written. `operation` is what its event says; `most_bytes` is the namespace's quota of bytes in
-    buckets; `copied` marks contents that are there already because an object names them."""
+    buckets, -1 is any; `copied` marks contents that are there already because an object names them. `hops` and `trail`
+    are its event's."""
 
     operation: str
-    most_bytes: int
+    most_bytes: int = -1
     condition: Condition = ANYTHING
     copied: bool = False
+    hops: int = 0
+    trail: str = ""
 
 
 class BucketStore(Protocol):
@@ -75,9 +78,10 @@ class ObjectStore(Protocol):
         """All versions and markers; of one key the newest first. NotFound when there is no such bucket."""
         ...
 
-    async def delete(self, bucket: str, key: str, version: str, now_s: float, operation: str) -> Object | None:
+    async def delete(self, bucket: str, key: str, version: str, now_s: float, write: Write) -> Object | None:
         """Without `version`: as the bucket's versioning has it: the marker that was made, or the version that is gone.
-        With it: that version, for good. None when there was nothing, which is no error. NotFound (bucket)."""
+        With it: that version, for good. None when there was nothing, which is no error. Of `write` its event alone
+        counts. NotFound (bucket)."""
         ...
 
     async def describe(self, bucket: str, key: str, version: str, change: Callable[[Details], Details]) -> Object:

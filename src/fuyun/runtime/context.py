@@ -142,6 +142,20 @@ class Context:
         return queues
 
     @property
+    def objects(self) -> Any:
+        """`fuyun.sdk.objects`: `context.objects.put("photos", "out/cat.png", data)`."""
+        from fuyun.sdk import objects
+
+        return objects
+
+    @property
+    def buses(self) -> Any:
+        """`fuyun.sdk.buses`: `context.buses.publish("orders", "order.paid", {...})`."""
+        from fuyun.sdk import buses
+
+        return buses
+
+    @property
     def streams(self) -> Any:
         """`fuyun.sdk.streams`: `context.streams.append("orders", {...}, key="4711")`."""
         from fuyun.sdk import streams

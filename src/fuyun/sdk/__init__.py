@@ -1,6 +1,6 @@
 """What function authors import. Standard library only; Python 3.9 and newer."""
 
-from fuyun.sdk import queues, streams, tables, topics
+from fuyun.sdk import buses, objects, queues, streams, tables, topics
 from fuyun.sdk.applications import asgi, wsgi
 from fuyun.sdk.calling import CallError, CallFailed, CallRefused, CallUnavailable, LoopDetected, call, credential
 from fuyun.sdk.now import current_context
@@ -15,9 +15,11 @@ __all__ = [
     "after_restore",
     "asgi",
     "before_snapshot",
+    "buses",
     "call",
     "credential",
     "current_context",
+    "objects",
     "queues",
     "streams",
     "tables",

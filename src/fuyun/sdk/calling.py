@@ -15,6 +15,7 @@ from fuyun.sdk.now import current_context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from http.client import HTTPResponse
     from typing import Any, Optional
 
@@ -27,6 +28,9 @@ _SERVICE_S = 30.0
 #: Renewed credentials, by the one that came with the invocation.
 _renewed: dict[str, str] = {}
 _MOST_RENEWED = 64
+#: Of a body that is read from a file.
+_BLOCK_BYTES = 65536
+_PROBLEM = "application/problem+json"
 
 
 class CallError(Exception):
@@ -128,29 +132,62 @@ def _left_s(token: str) -> float:
     return float(json.loads(urlsafe_b64decode(claims + "=="))["exp"]) - time.time()
 
 
+def open_answer(word: str, name: str, verb: str, body: Any, fields: Mapping[str, str]) -> HTTPResponse:
+    """POST bytes, or an iterable of them, to another service of the platform; its answer, to be read and closed.
+    CallError."""
+    token = credential()
+    path = f"/{word}/{quote(current_context().namespace)}/{quote(name, safe='')}/{verb}"
+    return _open(path, token, body, _SERVICE_S, fields)
+
+
+def _open(path: str, token: str, body: Any, timeout_s: float, fields: Mapping[str, str]) -> HTTPResponse:
+    """POST to the platform; its answer, of which the head is here and which closes the connection when it is closed.
+    CallError for a problem."""
+    from http.client import HTTPConnection, HTTPException
+
+    host, _, port = os.environ["FUYUN_ENDPOINT"].partition("://")[2].partition(":")
+    connection = HTTPConnection(host, int(port), timeout=timeout_s, blocksize=_BLOCK_BYTES)
+    sent = {"Authorization": f"Bearer {token}", "Connection": "close", **fields}
+    try:
+        try:
+            connection.request("POST", path, body, sent)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # refused before all of it was sent: the answer may be there
+        answer = connection.getresponse()
+        problem = answer.read() if answer.getheader("Content-Type", "").startswith(_PROBLEM) else None
+    except (OSError, HTTPException) as error:
+        connection.close()
+        raise _broken(path, timeout_s, error) from error
+    except BaseException:  # of the body's own source
+        connection.close()
+        raise
+    if problem is not None:
+        connection.close()
+        raise _error(answer, json.loads(problem))
+    return answer
+
+
 def _exchange(
     path: str, token: str, body: bytes, timeout_s: float, parsed: bool = False, headers: Optional[dict[str, str]] = None
 ) -> Any:
     """POST to the platform; the body of the answer, `parsed` where it is JSON. CallError."""
-    from http.client import HTTPConnection, HTTPException
+    from http.client import HTTPException
 
-    host, _, port = os.environ["FUYUN_ENDPOINT"].partition("://")[2].partition(":")
-    connection = HTTPConnection(host, int(port), timeout=timeout_s)
-    sent = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", **(headers or {})}
+    answer = _open(path, token, body, timeout_s, {"Content-Type": "application/json", **(headers or {})})
     try:
-        connection.request("POST", path, body, sent)
-        answer = connection.getresponse()
         data = answer.read()
     except (OSError, HTTPException) as error:
-        slow = isinstance(error, TimeoutError) or type(error).__name__ == "timeout"
-        what = f"did not answer within {timeout_s:g} s" if slow else f"broke off: {str(error) or type(error).__name__}"
-        raise CallUnavailable(f"POST {path} {what}", code="unavailable") from error
+        raise _broken(path, timeout_s, error) from error
     finally:
-        connection.close()
-    if answer.getheader("Content-Type", "").startswith("application/problem+json"):
-        raise _error(answer, json.loads(data))
+        answer.close()
     is_json = answer.getheader("Content-Type", "").startswith("application/json")
     return json.loads(data) if parsed and is_json else data
+
+
+def _broken(path: str, timeout_s: float, error: BaseException) -> CallUnavailable:
+    slow = isinstance(error, TimeoutError) or type(error).__name__ == "timeout"
+    what = f"did not answer within {timeout_s:g} s" if slow else f"broke off: {str(error) or type(error).__name__}"
+    return CallUnavailable(f"POST {path} {what}", code="unavailable")
 
 
 def _error(answer: HTTPResponse, problem: dict[str, Any]) -> CallError:

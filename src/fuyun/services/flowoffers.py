@@ -14,8 +14,6 @@ from typing import Any
 import msgspec
 
 from fuyun.base import clock, ids
-from fuyun.domain.errors import LoopDetected
-from fuyun.domain.events import MOST_HOPS
 from fuyun.domain.flows import (
     Append,
     FoundItems,
@@ -43,7 +41,8 @@ class StreamOffer:
     """Implements `services.offers.Offer`."""
 
     verbs = frozenset({"append", "read", "history", "snapshot", "keep"})
-    limit_bytes = _LIMIT_BYTES
+    streaming = frozenset[str]()
+    limit_bytes, streamed_bytes = _LIMIT_BYTES, 0
 
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
@@ -78,7 +77,8 @@ class TableOffer:
     """Implements `services.offers.Offer`."""
 
     verbs = frozenset({"write", "read", "query"})
-    limit_bytes = _LIMIT_BYTES
+    streaming = frozenset[str]()
+    limit_bytes, streamed_bytes = _LIMIT_BYTES, 0
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
@@ -92,7 +92,7 @@ class TableOffer:
         tables, place = self._tables, (asking.version.namespace, asking.name)
         match asking.verb:
             case "write":
-                _check_hops(asking)
+                asking.check_hops()
                 changes = asking.read(Write).changes
                 return await tables.write(*place, changes, hops=asking.hops + 1, trail=asking.trail)
             case "read":
@@ -104,17 +104,9 @@ class TableOffer:
 
 def _appending(asking: Asking, record: NewRecord) -> Appending:
     """What is appended follows from the invocation that appends it. LoopDetected."""
-    _check_hops(asking)
+    asking.check_hops()
     now_s = clock.wall_s()
     source = f"/{asking.version.namespace}/function/{asking.version.function}"
     made = record.appending(source, ids.new_id(now_s), now_s)
     event = msgspec.structs.replace(made.event, hops=asking.hops + 1, trail=asking.trail)
     return msgspec.structs.replace(made, event=event)
-
-
-def _check_hops(asking: Asking) -> None:
-    if asking.hops + 1 > MOST_HOPS:
-        raise LoopDetected(
-            f"this would be edge {asking.hops + 1} of a chain, {MOST_HOPS} is the most",
-            hint=f"functions seem to set each other going in a circle: fuyun event trail {asking.trail}",
-        )

@@ -24,7 +24,7 @@ from fuyun.domain.names import LATEST
 from fuyun.domain.tenants import Principal
 from fuyun.services.credentials import Claims, Credentials
 from fuyun.services.invoking import Flight, Invoker, Responder
-from fuyun.services.offers import Offers, check
+from fuyun.services.offers import Offers, check, limit_of
 from fuyun.services.requests import Request
 from fuyun.services.routes import Route
 
@@ -97,7 +97,7 @@ class InwardInvoker:
         offer = self._offers.find(parts[1]) if self._offers is not None and len(parts) == 5 else None
         if offer is not None:
             check(parts[1], offer, version, parts[2], parts[3], parts[4])
-            return Route(version.namespace, "", LATEST, path, "key", _POST, None, "", offer.limit_bytes)
+            return Route(version.namespace, "", LATEST, path, "key", _POST, None, "", limit_of(offer, parts[4]))
         if len(parts) < 4 or parts[1] not in ("fn", "invoke") or (parts[1] == "invoke" and len(parts) != 4):
             raise NotFound(
                 f"nothing answers at {path[:200]!r}", kind="path", name=path[:200],

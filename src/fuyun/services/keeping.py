@@ -13,7 +13,7 @@ from fuyun.decide.expiry import abandoned, expired
 from fuyun.domain.errors import FuyunError, NotFound
 from fuyun.domain.objects import Bucket, Object, Selection, Upload
 from fuyun.ports.contents import ContentStore
-from fuyun.ports.objects import BucketStore, ObjectStore, UploadStore
+from fuyun.ports.objects import BucketStore, ObjectStore, UploadStore, Write
 
 _log = structlog.get_logger("fuyun.objects")
 
@@ -86,7 +86,7 @@ class Keeper:
                     # The newest goes as by any delete, but not if it was written anew since.
                     version = "" if found.latest and not found.marker else found.version
                     if version or await self._still(found):
-                        await self._objects.delete(bucket.name, found.key, version, now_s, "expire")
+                        await self._objects.delete(bucket.name, found.key, version, now_s, Write(operation="expire"))
                         count += 1
             for upload in await self._open_uploads(bucket.name):
                 if abandoned(bucket.rules.lifecycle, upload, now_s):

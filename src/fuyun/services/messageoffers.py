@@ -13,8 +13,6 @@ from typing import Any
 import msgspec
 
 from fuyun.base import clock, ids
-from fuyun.domain.errors import LoopDetected
-from fuyun.domain.events import MOST_HOPS
 from fuyun.domain.functions import Version
 from fuyun.domain.messages import Acknowledge, Extend, NewMessages, Receive, SentMessages, SettledMessages, shown
 from fuyun.domain.queues import Outgoing, Settling, outgoing_of
@@ -30,7 +28,8 @@ class QueueOffer:
     """Implements `services.offers.Offer`."""
 
     verbs = frozenset({"send", "receive", "acknowledge", "extend"})
-    limit_bytes = _LIMIT_BYTES
+    streaming = frozenset[str]()
+    limit_bytes, streamed_bytes = _LIMIT_BYTES, 0
 
     def __init__(self, queues: Queues) -> None:
         self._queues = queues
@@ -68,7 +67,8 @@ class TopicOffer:
     """Implements `services.offers.Offer`."""
 
     verbs = frozenset({"publish"})
-    limit_bytes = _LIMIT_BYTES
+    streaming = frozenset[str]()
+    limit_bytes, streamed_bytes = _LIMIT_BYTES, 0
 
     def __init__(self, topics: Topics) -> None:
         self._topics = topics
@@ -84,11 +84,7 @@ class TopicOffer:
 
 def _outgoing(asking: Asking, kind: str) -> list[Outgoing]:
     """What is sent follows from the invocation that sends it. LoopDetected."""
-    if asking.hops + 1 > MOST_HOPS:
-        raise LoopDetected(
-            f"this would be edge {asking.hops + 1} of a chain, {MOST_HOPS} is the most",
-            hint=f"functions seem to send to each other in a circle: fuyun event trail {asking.trail}",
-        )
+    asking.check_hops()
     now_s = clock.wall_s()
     source = f"/{asking.version.namespace}/function/{asking.version.function}"
     found = []

@@ -7,7 +7,7 @@ on the disk before, and held until then, so that nobody collects it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from dataclasses import asdict, dataclass, field
 
 from msgspec.structs import replace
@@ -84,7 +84,7 @@ class Objects:
                 bucket=bucket, key=key, size_bytes=received.content.size_bytes, etag=received.etag,
                 parts=(received.content,), checksum=received.checksum, details=put.details, created_s=clock.wall_s(),
             )  # fmt: skip
-            write = Write(operation="put", most_bytes=self.buckets.quota(holder), condition=put.condition)
+            write = _write(principal, "put", self.buckets.quota(holder), put.condition)
             made = await self._store.put(new, write)
         self.on_garbage()
         return made
@@ -94,7 +94,7 @@ class Objects:
         self.buckets.access(principal, "read objects", bucket)
         return await self._store.get(bucket, key, version)
 
-    async def read(self, found: Object, start: int, end: int) -> AsyncIterator[bytes]:
+    async def read(self, found: Object, start: int, end: int) -> AsyncGenerator[bytes, None]:
         """Its bytes from `start` up to `end`. Raises before the first piece when they are gone: the object was replaced
         or deleted since it was looked up."""
         position = 0
@@ -140,9 +140,7 @@ class Objects:
                 f"{bucket}/{key} would be copied to itself unchanged", hint="change its metadata, or copy elsewhere",
                 reason="InvalidRequest",
             )  # fmt: skip
-        write = Write(
-            operation="copy", most_bytes=self.buckets.quota(holder), condition=condition, copied=True
-        )  # fmt: skip
+        write = _write(principal, "copy", self.buckets.quota(holder), condition, copied=True)
         made = await self._store.put(new, write)
         self.on_garbage()
         return made
@@ -160,7 +158,7 @@ class Objects:
     async def delete(self, principal: Principal, bucket: str, key: str, version: str = "") -> Object | None:
         """Delete an object or one version of it; what went, or the marker that came. NotFound (bucket), Forbidden."""
         self.buckets.access(principal, "write objects", bucket)
-        gone = await self._store.delete(bucket, check_key(key), version, clock.wall_s(), "delete")
+        gone = await self._store.delete(bucket, check_key(key), version, clock.wall_s(), _write(principal, "delete"))
         if gone is not None and contents_of(gone):
             self.on_garbage()
         return gone
@@ -184,6 +182,16 @@ class Objects:
         async for piece in body:
             self.traffic.received_bytes += len(piece)
             yield piece
+
+
+def _write(
+    principal: Principal, operation: str, most_bytes: int = -1, condition: Condition = ANYTHING, copied: bool = False
+) -> Write:
+    """How `principal` writes: what a function writes follows from its invocation."""
+    return Write(
+        operation=operation, most_bytes=most_bytes, condition=condition, copied=copied,
+        hops=principal.hops, trail=principal.trail,
+    )  # fmt: skip
 
 
 def part_of(found: Object, number: int) -> tuple[int, int]:

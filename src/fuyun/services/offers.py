@@ -2,23 +2,27 @@
 
     POST /WORD/NAMESPACE/NAME/VERB     a JSON body, a JSON answer
 
-A service implements `Offer` and is given to `transports.gateway.inward.Inward` under its word.
+A service implements `Offer` and is given to `transports.gateway.inward.Inward` under its word. A verb among its
+`streaming` takes bytes of any length as its body instead, and what is asked of them as JSON in the field `Fuyun-Ask`.
+An answer that is a `Streamed` goes out as bytes, with what is to be said of them in the field `Fuyun-Told`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
+from urllib.parse import unquote
 
 import msgspec
 import structlog
 
 from fuyun.base.tasks import Scope
-from fuyun.domain.errors import BadRequest, Forbidden, FuyunError, Internal, NotFound
+from fuyun.domain.errors import BadRequest, Forbidden, FuyunError, Internal, LoopDetected, NotFound
+from fuyun.domain.events import MOST_HOPS
 from fuyun.domain.functions import Version
-from fuyun.services.deferring import Acceptance
+from fuyun.services.answering import Answering, Receiving
 from fuyun.services.invoking import Responder
 from fuyun.services.requests import Request
 from fuyun.services.routes import Route
@@ -26,11 +30,24 @@ from fuyun.services.routes import Route
 _log = structlog.get_logger("fuyun.inward")
 T = TypeVar("T")
 
+#: What is asked of a body that is streamed: JSON in ASCII.
+ASK_FIELD = "fuyun-ask"
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """An answer of `size_bytes` bytes in pieces, and what JSON can carry of them."""
+
+    told: Any
+    size_bytes: int
+    pieces: AsyncGenerator[bytes, None]
+
 
 @dataclass(frozen=True, slots=True)
 class Asking:
     """What a function asks for. `hops` and `trail` are those of its invocation: what it sends follows from that.
-    `left` is done when it waits for the answer no more."""
+    `left` is done when it waits for the answer no more. Of a streaming verb, `body` is the field `Fuyun-Ask`, and
+    `pieces` the bytes."""
 
     version: Version
     name: str
@@ -39,6 +56,15 @@ class Asking:
     hops: int
     trail: str
     left: asyncio.Future[None]
+    pieces: AsyncIterator[bytes] | None = None
+
+    def check_hops(self) -> None:
+        """LoopDetected when what follows from the invocation would be one edge too many."""
+        if self.hops + 1 > MOST_HOPS:
+            raise LoopDetected(
+                f"this would be edge {self.hops + 1} of a chain, {MOST_HOPS} is the most",
+                hint=f"functions seem to set each other going in a circle: fuyun event trail {self.trail}",
+            )
 
     def read(self, kind: type[T]) -> T:
         """The body. BadRequest."""
@@ -52,16 +78,24 @@ class Offer(Protocol):
     """A service as functions meet it."""
 
     verbs: frozenset[str]
-    #: The largest body it takes.
+    #: Those of them whose body is streamed.
+    streaming: frozenset[str]
+    #: The largest body it takes, and the largest that is streamed.
     limit_bytes: int
+    streamed_bytes: int
 
     def allowed(self, version: Version) -> tuple[str, ...]:
         """Names that the function's permissions name; `*` for all."""
         ...
 
     async def answer(self, asking: Asking) -> Any:
-        """What JSON can carry. FuyunError."""
+        """What JSON can carry, or a `Streamed`. FuyunError."""
         ...
+
+
+def limit_of(offer: Offer, verb: str) -> int:
+    """The largest body of a request."""
+    return offer.streamed_bytes if verb in offer.streaming else offer.limit_bytes
 
 
 def check(word: str, offer: Offer, version: Version, namespace: str, name: str, verb: str) -> None:
@@ -83,29 +117,6 @@ def check(word: str, offer: Offer, version: Version, namespace: str, name: str, 
         raise NotFound(
             f"{word} have no {verb[:64]!r}", kind="verb", name=verb[:64], hint=f"use {', '.join(sorted(offer.verbs))}"
         )
-
-
-class Answering(Acceptance):
-    """One request to an offer. Implements `services.invoking.Flight`: its body is collected; it leaves no record."""
-
-    def __init__(
-        self, serve: Callable[[Answering, bytes], None], route: Route, request: Request, body: bytes, end: bool,
-        responder: Responder,
-    ) -> None:  # fmt: skip
-        self.left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        super().__init__(lambda _, whole: serve(self, whole), route, request, body, end, responder)
-
-    def cancel(self) -> None:
-        """The client is gone."""
-        super().cancel()
-        if not self.left.done():
-            self.left.set_result(None)
-
-    def tell(self, answer: Any) -> None:
-        """It is answered."""
-        if self._responder is not None:
-            headers = [("content-type", "application/json"), ("cache-control", "no-store")]
-            self._responder.on_result(200, headers, msgspec.json.encode(answer))
 
 
 class Offers:
@@ -131,17 +142,29 @@ class Offers:
         """Answer a request whose route was checked; `told`: the function that asks, its hops and trail."""
         version, hops, trail = told
         _, word, _, name, verb = route.base.split("/")
+        name = unquote(name)
         offer = self._offers[word]
 
         def serve(flight: Answering, whole: bytes) -> None:
             asking = Asking(version, name, verb, whole, hops, trail, flight.left)
             self._scope.start(self._answer(flight, offer, asking), f"{word} {verb}")
 
+        def take(flight: Receiving) -> None:
+            ask = next((value for field, value in request.headers if field == ASK_FIELD), "{}")
+            asking = Asking(version, name, verb, ask.encode(), hops, trail, flight.left, flight.pieces())
+            self._scope.start(self._answer(flight, offer, asking), f"{word} {verb}")
+
+        if verb in offer.streaming:
+            return Receiving(take, route, request, body, end, responder)
         return Answering(serve, route, request, body, end, responder)
 
     async def _answer(self, flight: Answering, offer: Offer, asking: Asking) -> None:
         try:
-            flight.tell(await offer.answer(asking))
+            answer = await offer.answer(asking)
+            if isinstance(answer, Streamed):
+                await flight.stream(answer.told, answer.size_bytes, answer.pieces)
+            else:
+                flight.tell(answer)
         except FuyunError as error:
             flight.fail(error)
         except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
@@ -74,17 +75,17 @@ class SqlObjects:
 
         return await self._db.read(work)
 
-    async def delete(self, bucket: str, key: str, version: str, now_s: float, operation: str) -> Object | None:
+    async def delete(self, bucket: str, key: str, version: str, now_s: float, write: Write) -> Object | None:
         """See `ports.objects.ObjectStore.delete`."""
 
         def work(connection: Connection) -> Object | None:
             holder = get_bucket(connection, bucket)
             if version:
-                return _delete_version(connection, holder, key, version, operation)
+                return _delete_version(connection, holder, key, version, write)
             if not holder.versioning:
-                return _delete_version(connection, holder, key, NULL_VERSION, operation)
+                return _delete_version(connection, holder, key, NULL_VERSION, write)
             marker = Object(bucket=bucket, key=key, created_s=now_s, marker=True)
-            return rows.add(connection, holder, marker, Write(operation=operation, most_bytes=-1))
+            return rows.add(connection, holder, marker, dataclasses.replace(write, most_bytes=-1))
 
         return await self._db.write(work)
 
@@ -119,14 +120,14 @@ class SqlObjects:
         return await self._db.read(lambda connection: frozenset(connection.execute(query).scalars()))
 
 
-def _delete_version(connection: Connection, bucket: Bucket, key: str, version: str, operation: str) -> Object | None:
+def _delete_version(connection: Connection, bucket: Bucket, key: str, version: str, write: Write) -> Object | None:
     found = rows.named(connection, bucket.name, key, version)
     if found is None:
         return None
     rows.take(connection, found)
     rows.crown(connection, bucket.name, key)
     count(connection, bucket, -1, -found.found.size_bytes)
-    rows.emit_one(connection, bucket, DELETED, found.found, operation)
+    rows.emit_one(connection, bucket, DELETED, found.found, write)
     return found.found
 
 

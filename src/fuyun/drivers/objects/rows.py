@@ -109,7 +109,7 @@ def add(connection: Connection, bucket: Bucket, new: Object, write: Write, refer
     if refer_parts:
         refer(connection, new.parts, write.copied)
     made = _add(connection, bucket, new, last, write)
-    emit_one(connection, bucket, DELETED if made.marker else CREATED, made, write.operation)
+    emit_one(connection, bucket, DELETED if made.marker else CREATED, made, write)
     return made
 
 
@@ -149,8 +149,9 @@ def crown(connection: Connection, bucket: str, key: str) -> None:
         connection.execute(update(objects).where(where).values(latest=True))
 
 
-def emit_one(connection: Connection, bucket: Bucket, kind: str, found: Object, operation: str) -> None:
+def emit_one(connection: Connection, bucket: Bucket, kind: str, found: Object, write: Write) -> None:
     """Put what happened to an object into the outbox."""
     now_s = clock.wall_s()
-    event = event_of(ids.new_id(now_s), kind, bucket.namespace, found, operation, now_s)
+    event = event_of(ids.new_id(now_s), kind, bucket.namespace, found, write.operation, now_s)
+    event = replace(event, hops=write.hops, trail=write.trail)
     emit(connection, bucket.namespace, "bucket", bucket.name, [event])

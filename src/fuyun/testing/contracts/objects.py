@@ -23,6 +23,7 @@ from fuyun.ports.tenants import TenantStore
 from fuyun.testing.contracts.samples import NOW_S, entry
 
 ROOM = Write(operation="put", most_bytes=2**40)
+DELETE = Write(operation="delete")
 BUCKET = Bucket(name="photos", namespace="default", created_s=NOW_S)
 
 
@@ -116,8 +117,8 @@ class ObjectStoreContract(ABC):
                     await stores.objects.put(made_of("2"), replace_write(condition=refused))
             with pytest.raises(QuotaExceeded):
                 await stores.objects.put(made_of("22", "other"), replace_write(most_bytes=2))
-            await stores.objects.delete("photos", "k", "", NOW_S, "delete")
-            assert await stores.objects.delete("photos", "k", "", NOW_S, "delete") is None
+            await stores.objects.delete("photos", "k", "", NOW_S, DELETE)
+            assert await stores.objects.delete("photos", "k", "", NOW_S, DELETE) is None
             events: list[tuple[str, str, str, Event]] = await stores.outbox()
         told = [(where[:3], where[3].type, where[3].subject) for where in events]
         place = ("default", "bucket", "photos")
@@ -131,7 +132,7 @@ class ObjectStoreContract(ABC):
             await stores.objects.put(made_of("0"), ROOM)
             await stores.buckets.change("photos", lambda found: replace(found, versioning="Enabled"))
             one = await stores.objects.put(made_of("1"), ROOM)
-            marker = await stores.objects.delete("photos", "k", "", NOW_S, "delete")
+            marker = await stores.objects.delete("photos", "k", "", NOW_S, DELETE)
             assert marker is not None
             assert (marker.marker, marker.latest) == (True, True)
             with pytest.raises(NotFound) as absent:
@@ -141,7 +142,7 @@ class ObjectStoreContract(ABC):
             assert [found.version for found in page.objects] == [marker.version, one.version, "null"]
             assert [found.latest for found in page.objects] == [True, False, False]
             assert (await stores.objects.list_objects("photos", Selection())).objects == ()
-            await stores.objects.delete("photos", "k", marker.version, NOW_S, "delete")
+            await stores.objects.delete("photos", "k", marker.version, NOW_S, DELETE)
             assert await stores.objects.get("photos", "k") == one
             await stores.buckets.change("photos", lambda found: replace(found, versioning="Suspended"))
             two = await stores.objects.put(made_of("2"), ROOM)
@@ -160,15 +161,15 @@ class ObjectStoreContract(ABC):
             await stores.objects.put(made_of("1", "other"), ROOM)
             await stores.objects.put(made_of("1", "copy"), replace_write(copied=True))
             await stores.objects.put(made_of("2"), ROOM)
-            await stores.objects.delete("photos", "other", "", NOW_S, "delete")
+            await stores.objects.delete("photos", "other", "", NOW_S, DELETE)
             assert await stores.objects.garbage(9) == []
-            await stores.objects.delete("photos", "copy", "", NOW_S, "delete")
+            await stores.objects.delete("photos", "copy", "", NOW_S, DELETE)
             assert await stores.objects.garbage(9) == [digest]
             with pytest.raises(NotFound):
                 await stores.objects.put(made_of("1", "late"), replace_write(copied=True))
             await stores.objects.put(made_of("1", "again"), ROOM)
             assert (await stores.objects.garbage(9), await stores.objects.forget([digest])) == ([], frozenset())
-            await stores.objects.delete("photos", "again", "", NOW_S, "delete")
+            await stores.objects.delete("photos", "again", "", NOW_S, DELETE)
             assert await stores.objects.known([digest, "x"]) == {digest}
             assert await stores.objects.forget([digest, "x"]) == {digest}
             assert await stores.objects.known([digest]) == frozenset()
@@ -177,7 +178,7 @@ class ObjectStoreContract(ABC):
         async with self.open(tmp_path) as stores:
             await stores.buckets.create(BUCKET, 9)
             await stores.objects.put(made_of("1", inline=True), ROOM)
-            await stores.objects.delete("photos", "k", "", NOW_S, "delete")
+            await stores.objects.delete("photos", "k", "", NOW_S, DELETE)
             assert await stores.objects.garbage(9) == []
             assert await stores.objects.known([content("1").digest]) == frozenset()
 
@@ -234,7 +235,7 @@ class ObjectStoreContract(ABC):
             ):
                 with pytest.raises(NotFound):
                     await late
-            await stores.objects.delete("photos", "k", "", NOW_S, "delete")
+            await stores.objects.delete("photos", "k", "", NOW_S, DELETE)
             assert sorted(await stores.objects.garbage(9)) == sorted({content("one").digest, content("two").digest})
 
     async def test_an_aborted_upload_leaves_garbage_only(self, tmp_path: Path) -> None:
@@ -274,7 +275,7 @@ class ObjectStoreContract(ABC):
                 stores.objects.put(made_of("1"), ROOM), stores.objects.get("photos", "k"),
                 stores.objects.list_objects("photos", Selection()), stores.uploads.begin(upload),
                 stores.objects.list_versions("photos", Selection()), stores.buckets.delete("photos"),
-                stores.objects.delete("photos", "k", "", NOW_S, "delete"), stores.uploads.get("photos", "k", "u"),
+                stores.objects.delete("photos", "k", "", NOW_S, DELETE), stores.uploads.get("photos", "k", "u"),
                 stores.uploads.list_uploads("photos", Selection()),
             ):  # fmt: skip
                 with pytest.raises(FuyunError) as refusal:

@@ -15,7 +15,8 @@ from fuyun.transports.s3 import cors, website
 from fuyun.transports.s3.asking import check_supported
 from fuyun.transports.s3.calls import Answer, Call, Services, named_by_host, place_of
 from fuyun.transports.s3.errors import code_of, error_document
-from fuyun.transports.s3.signing import Head, pairs_of, verify
+from fuyun.transports.s3.presigned2 import is_presigned2, verify2
+from fuyun.transports.s3.signing import Head, Signed, pairs_of, verify, with_hoisted
 from fuyun.transports.s3.table import operation_of
 from fuyun.transports.web.serving import HttpServer
 
@@ -72,7 +73,7 @@ class S3App:
         if head.method == "OPTIONS":
             return cors.preflight(known, head)
         tenants = self._services.tenants
-        signed = verify(head, tenants.access_secret, clock.wall_s())
+        signed, head = self._verified(head)
         call = Call(
             services=self._services, head=head, params=dict(pairs_of(head.query)), bucket=place[0], key=place[1],
             principal=tenants.access(signed.access_key), signed=signed,
@@ -83,6 +84,18 @@ class S3App:
         traffic = self._services.objects.traffic
         traffic.operations[operation.__name__] = traffic.operations.get(operation.__name__, 0) + 1
         return await operation(call)
+
+    def _verified(self, head: Head) -> tuple[Signed, Head]:
+        """Who asks, and the request with the headers that a presigned address holds. Unauthenticated, Forbidden,
+        BadRequest."""
+        secret_of, now_s = self._services.tenants.access_secret, clock.wall_s()
+        pairs = pairs_of(head.query)
+        if not head.header("authorization") and is_presigned2({name for name, _ in pairs}):
+            by_host = named_by_host(head.header("host"), f".s3.{self._services.domain}")
+            whole = with_hoisted(head, pairs)
+            return verify2(whole, pairs, secret_of, now_s, by_host), whole
+        signed = verify(head, secret_of, now_s)
+        return signed, with_hoisted(head, pairs) if signed.presigned else head
 
     def _failure(self, exc: Exception, head: Head, id_: str) -> Answer:
         what = f"{head.method} {head.path}"

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from urllib.parse import quote, unquote_plus, unquote_to_bytes
 
@@ -21,6 +21,9 @@ EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 #: A request may be that old, or from that far in the future; a presigned URL may be good for that long. As in S3.
 SKEW_S = 900.0
 LONGEST_S = 604_800
+
+#: Beginnings of parameters that stand for headers.
+HOISTED = ("x-amz-", "content-type", "content-md5")
 
 _CREDENTIAL = re.compile(r"([^/\s]{1,128})/([0-9]{8})/([A-Za-z0-9-]{1,64})/([a-z0-9-]{1,32})/aws4_request")
 _SIGNATURE = re.compile(r"[0-9a-f]{64}")
@@ -62,6 +65,14 @@ def pairs_of(query: str) -> list[tuple[str, str]]:
             name, _, value = item.partition("=")
             found.append((unquote_plus(name, errors="surrogateescape"), unquote_plus(value, errors="surrogateescape")))
     return found
+
+
+def with_hoisted(head: Head, pairs: Sequence[tuple[str, str]]) -> Head:
+    """The request with the headers that its presigned address holds as parameters, as S3 takes them: those named
+    `x-amz-`, `content-type` and `content-md5`, unless they are sent."""
+    known = {name for name, _ in head.headers}
+    hoisted = [(name, value) for name, value in pairs if name.startswith(HOISTED) and name not in known]
+    return replace(head, headers=[*head.headers, *hoisted]) if hoisted else head
 
 
 def refusal(reason: str, detail: str, hint: str = "") -> FuyunError:
