@@ -15,7 +15,7 @@ import typer.main
 from fuyun.base.units import format_duration, format_size
 from fuyun.cli import exits
 from fuyun.cli.main import NOUNS
-from fuyun.client import fields
+from fuyun.client import fields, triggerfields
 from fuyun.domain import errors
 from fuyun.settings import Settings
 from fuyun.transports.api import openapi
@@ -166,12 +166,14 @@ def project_page() -> str:
         "line and the nearest valid name. `fuyun config schema` prints the JSON Schema for editors.",
     ]  # fmt: skip
     tables = {
-        "The file": fields.PROJECT_FIELDS, "A function": fields.FUNCTION_FIELDS, "A trigger": fields.TRIGGERS,
-        "What every trigger may have besides": (fields.TRIGGER_NAME, *fields.POLICY_FIELDS),
-        "An HTTP trigger": fields.HTTP_FIELDS, "A timer": fields.TIMER_FIELDS,
-        "A stream's trigger": fields.STREAM_FIELDS, "A table's trigger": fields.TABLE_FIELDS,
-        "A queue trigger": fields.QUEUE_FIELDS, "A topic trigger": fields.TOPIC_FIELDS,
-        "Asynchronous invocation (`async`)": fields.ASYNC_FIELDS, "Cross-origin rules (`cors`)": fields.CORS_FIELDS,
+        "The file": fields.PROJECT_FIELDS, "A function": fields.FUNCTION_FIELDS, "A trigger": triggerfields.TRIGGERS,
+        "What every trigger may have besides": (triggerfields.TRIGGER_NAME, *triggerfields.POLICY_FIELDS),
+        "An HTTP trigger": triggerfields.HTTP_FIELDS, "A timer": triggerfields.TIMER_FIELDS,
+        "A stream's trigger": triggerfields.STREAM_FIELDS, "A table's trigger": triggerfields.TABLE_FIELDS,
+        "A queue trigger": triggerfields.QUEUE_FIELDS, "A topic trigger": triggerfields.TOPIC_FIELDS,
+        "A trigger of objects": triggerfields.OBJECTS_FIELDS, "A webhook": triggerfields.WEBHOOK_FIELDS,
+        "Asynchronous invocation (`async`)": fields.ASYNC_FIELDS,
+        "Cross-origin rules (`cors`)": triggerfields.CORS_FIELDS,
         "A hook (`initializer`, `pre_freeze`, `pre_stop`)": fields.HOOK_FIELDS,
         "A time with more instances (`provisioned`)": fields.PROVISIONED_FIELDS, "A stage": fields.STAGE_FIELDS,
     }  # fmt: skip

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from fuyun.base.tasks import Scope
+from fuyun.domain.events import Event
 from fuyun.drivers.bus.archive import SqlBusArchive
 from fuyun.drivers.bus.store import SqlBuses
 from fuyun.drivers.deliveries.sql import SqlDeliveries
@@ -26,6 +27,7 @@ from fuyun.services.invoking import Invoker
 from fuyun.services.messaging import Messaging, Path
 from fuyun.services.objectoffers import BusOffer
 from fuyun.services.offers import Offer
+from fuyun.services.outside import Outside
 from fuyun.services.oversight import Oversight
 from fuyun.services.relay import Relay
 from fuyun.services.routes import RouteTable
@@ -34,6 +36,13 @@ from fuyun.services.tenants import Tenants
 from fuyun.services.triggers.bindings import Bindings
 from fuyun.services.triggers.governing import Governing
 from fuyun.services.triggers.timer import Timers
+
+
+def _read_events(headers: Mapping[str, str], body: bytes, now_s: float) -> list[Event]:
+    """`transports.web.cloudevents`, loaded by the first CloudEvent that somebody posts."""
+    from fuyun.transports.web.cloudevents import read_events
+
+    return read_events(headers, body, now_s)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +75,7 @@ class EventPath:
     messaging: Messaging
     flows: Flows
     buses: Buses
+    outside: Outside
     table: RouteTable
 
     @classmethod
@@ -98,11 +108,13 @@ class EventPath:
         buses = Buses(SqlBuses(on.database), SqlBusArchive(on.database), on.tenants, targets.send)
         targets.register("bus", buses.accept)
         relay.register("bus", buses.match)
+        outside = Outside(on.tenants, path, governing)
+        outside.webhooks.read_by(_read_events)
         return cls(
             acceptor=acceptor, deferring=Deferring(on.invoker, acceptor, on.scope, "api"), targets=targets,
             deliverer=deliverer, oversight=Oversight(store, deliverer, on.retention_s, on.dead_letter_s), relay=relay,
             bindings=bindings, timers=timers, governing=governing, messaging=messaging,
-            flows=Flows(stores, on.tenants, path), buses=buses, table=on.table,
+            flows=Flows(stores, on.tenants, path), buses=buses, outside=outside, table=on.table,
         )  # fmt: skip
 
     @property

@@ -158,7 +158,8 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
 
     # transports
     state = {"unready": "starting", "gateway": "", "s3": ""}
-    gateway = Gateway(dispatcher, tenants.authenticate, _gateway_limits(settings), events.deferring.of("gateway"))
+    deferred, receiving = events.deferring.of("gateway"), events.outside.webhooks
+    gateway = Gateway(dispatcher, tenants.authenticate, _gateway_limits(settings), deferred, receiving)
     services = dataclasses.replace(
         services,
         gauges=lambda: dataclasses.replace(
@@ -326,7 +327,7 @@ async def _make_services(
         tenants=tenants, functions=functions, deployer=deployer, layers=layers, buckets=objects.buckets,
         objects=objects.objects, records=records, invoker=dispatcher, deferring=events.deferring,
         oversight=events.oversight, triggers=events.governing, messaging=events.messaging, flows=events.flows,
-        buses=events.buses,
+        buses=events.buses, outside=events.outside,
         measures=measures, gauges=dispatcher.gauges, plan_of=host.plan_of, inventory=inventory,
         unready=lambda: "starting", gateway_url=lambda: "",
         limits=calls.Limits(upload_bytes=settings.upload_bytes, body_idle_s=settings.body_idle_s),

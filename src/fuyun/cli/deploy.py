@@ -217,6 +217,9 @@ def _urls(gateway: str, namespace: str, function: ProjectFunction, alias: str) -
         if trigger.http is not None:
             http = trigger.http
             urls.append({"url": f"{gateway}{http.path}", "auth": http.auth, "methods": " ".join(http.methods)})
+        if trigger.webhook is not None:
+            hook = trigger.webhook
+            urls.append({"url": f"{gateway}{hook.path}", "auth": f"signed, {hook.scheme}", "methods": "POST"})
     return urls
 
 

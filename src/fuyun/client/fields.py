@@ -2,135 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from fuyun.base.units import format_duration, format_size
+from fuyun.client.field import Field
+from fuyun.client.triggerfields import POLICY_FIELDS, TRIGGER_NAME, TRIGGER_STRUCTS, TRIGGERS
 from fuyun.domain.functions import (
     Asynchronous,
-    Cors,
     FunctionSpec,
     Hooks,
-    HttpTrigger,
     Permissions,
     Provisioned,
     Readiness,
     WarmUp,
 )
 from fuyun.domain.runtimes import RUNTIMES
-from fuyun.domain.triggers import Policy, QueueTrigger, StreamTrigger, TableTrigger, TimerTrigger, TopicTrigger
-
-Kind = Literal[
-    "text", "flag", "size", "duration", "integer", "number", "names", "mapping", "choice", "folder", "requirements",
-    "secrets", "hook", "object", "objects", "switch", "triggers", "functions", "stages",
-    "network", "json",
-]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One field: its name in the file, what it holds, what it is for, and the attribute of the domain it becomes.
-
-    `fields` are those of an `object` (or of the map that a `switch`, `functions` or `stages` holds).
-    """
-
-    name: str
-    kind: Kind
-    doc: str
-    target: str = ""
-    choices: tuple[str, ...] = ()
-    fields: tuple[Field, ...] = ()
-    required: bool = False
-    default: Any = None
-
-    @property
-    def attribute(self) -> str:
-        """The attribute of the domain's struct."""
-        return self.target or self.name
-
-
-METHODS = ("ANY", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-
-CORS_FIELDS = (
-    Field("allow_origins", "names", "origins that may call; `*` is any"),
-    Field("allow_methods", "names", "methods that may be used; `*` is any"),
-    Field("allow_headers", "names", "request headers that may be sent; `*` is any"),
-    Field("expose_headers", "names", "response headers a page may read"),
-    Field("allow_credentials", "flag", "whether cookies and authorization may be sent along"),
-    Field("max_age", "duration", "how long a browser may remember the answer to a preflight", "max_age_s"),
-)
-
-HTTP_FIELDS = (
-    Field("path", "text", "path on the gateway; ends in `/*` to take everything below it", required=True),
-    Field("methods", "names", "methods it takes; ANY is all of them", choices=METHODS),
-    Field("auth", "choice", "`key` asks for a Fuyun key, `public` opens it to everyone", choices=("key", "public")),
-    Field("cors", "switch", "cross-origin rules; `true` lets any origin in", fields=CORS_FIELDS),
-    Field("alias", "text", "version or alias that serves it; default $LATEST"),
-)
-
-TIMER_FIELDS = (
-    Field("cron", "text", "when, as in crontab: minute, hour, day, month, weekday"),
-    Field("zone", "text", "time zone of `cron`, such as Europe/Berlin; default UTC"),
-    Field("every", "duration", "instead: how often", "every_s"),
-    Field("at", "text", "instead: once, at this time, as 2026-12-24T18:00:00+01:00"),
-    Field("missed", "choice", "what becomes of times that passed while nothing could run; default `last`: the last one",
-          choices=("skip", "last", "all")),
-    Field("payload", "json", "data of the event"),
-    Field("alias", "text", "version or alias that serves it; default $LATEST"),
-)  # fmt: skip
-
-STREAM_FIELDS = (
-    Field("stream", "text", "the stream whose records it gets, as a JSON array of events", required=True),
-    Field("alias", "text", "version or alias that serves it; default $LATEST"),
-)
-
-TABLE_FIELDS = (
-    Field("table", "text", "the table whose changes it gets, as a JSON array of events", required=True),
-    Field("alias", "text", "version or alias that serves it; default $LATEST"),
-)
-
-QUEUE_FIELDS = (
-    Field("queue", "text", "the queue whose messages it gets, as a JSON array of events", required=True),
-    Field("alias", "text", "version or alias that serves it; default $LATEST"),
-)
-
-TOPIC_FIELDS = (
-    Field("topic", "text", "the topic whose events it gets, one by one", required=True),
-    Field("alias", "text", "version or alias that serves it; default $LATEST"),
-)
-
-OBJECTS_FIELDS = (
-    Field("bucket", "text", "the bucket whose objects' events it gets, one by one", required=True),
-    Field("prefix", "text", "how keys begin; default: any"),
-    Field("suffix", "text", "how keys end; default: any"),
-    Field("events", "names", "what happens to objects; default `created`", choices=("created", "deleted")),
-    Field("alias", "text", "version or alias that serves it; default $LATEST"),
-)
-
-#: Trigger kinds by name.
-TRIGGERS = (
-    Field("http", "object", "binds a path of the gateway to the function", fields=HTTP_FIELDS),
-    Field("timer", "object", "calls the function at times", fields=TIMER_FIELDS),
-    Field("stream", "object", "calls the function with records of a stream", fields=STREAM_FIELDS),
-    Field("table", "object", "calls the function with changes of a table", fields=TABLE_FIELDS),
-    Field("queue", "object", "calls the function with messages of a queue", fields=QUEUE_FIELDS),
-    Field("topic", "object", "calls the function with what is published to a topic", fields=TOPIC_FIELDS),
-    Field("objects", "object", "calls the function with what happens to objects", fields=OBJECTS_FIELDS),
-)
-
-#: What every trigger may have beside its kind.
-POLICY_FIELDS = (
-    Field("filter", "json", "which events it takes, in the filter language; default all"),
-    Field("batch", "integer", "events handed over together at most, where the source has batches", "batch_size"),
-    Field("window", "duration", "how long a batch that is not full may wait for more", "batch_window_s"),
-    Field("parallelism", "integer", "batches inside the function at once; of a stream, per partition"),
-    Field("max_attempts", "integer", "attempts that may fail by the function's own fault"),
-    Field("max_age", "duration", "how old an event may become until it is given up", "max_age_s"),
-    Field("bisect", "flag", "whether a batch that fails is halved until what fails stands alone"),
-    Field("start", "text", "where a new trigger begins: start, end, or a time; where the source keeps its past"),
-    Field("dead_letter", "text", "target of events that are given up; default: the function's `async.on_failure`"),
-)
-TRIGGER_NAME = Field("name", "text", "what tells it from the others; default: its kind")
 
 ASYNC_FIELDS = (
     Field("max_attempts", "integer", "attempts that may fail by the function's own fault; default 3"),
@@ -361,16 +247,9 @@ def _schema(field: Field) -> dict[str, Any]:
 
 #: Struct each table must fit; a test compares them.
 STRUCTS = {
+    **TRIGGER_STRUCTS,
     FUNCTION_FIELDS: FunctionSpec,
-    HTTP_FIELDS: HttpTrigger,
-    TIMER_FIELDS: TimerTrigger,
-    STREAM_FIELDS: StreamTrigger,
-    TABLE_FIELDS: TableTrigger,
-    QUEUE_FIELDS: QueueTrigger,
-    TOPIC_FIELDS: TopicTrigger,
-    POLICY_FIELDS: Policy,
     ASYNC_FIELDS: Asynchronous,
-    CORS_FIELDS: Cors,
     PROVISIONED_FIELDS: Provisioned,
     READINESS_FIELDS: Readiness,
     WARM_UP_FIELDS: WarmUp,

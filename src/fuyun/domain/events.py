@@ -46,6 +46,7 @@ class Event(Wire, frozen=True, kw_only=True):
     extensions: dict[str, str] = {}
     hops: int = 0
     trail: str = ""
+    raw: bool = False  # its data is handed on as the bytes it is, also where they are JSON
 
     @property
     def time_text(self) -> str:
@@ -86,7 +87,7 @@ def check_event(event: Event) -> Event:
             )
         if name in (HOPS, TRAIL):
             raise BadRequest(f"extension {name!r} is set by the platform alone", hint="leave it out", path=name)
-    if event.is_json and event.data:
+    if event.is_json and event.data and not event.raw:
         try:
             msgspec.json.decode(event.data, type=msgspec.Raw)
         except msgspec.DecodeError as exc:
@@ -112,7 +113,7 @@ def structured(event: Event) -> bytes:
         plain |= {HOPS: event.hops, TRAIL: event.trail}
     if event.data:
         plain["datacontenttype"] = event.content_type
-        if event.is_json:
+        if event.is_json and not event.raw:
             plain["data"] = msgspec.Raw(event.data)
         else:
             plain["data_base64"] = base64.b64encode(event.data).decode()

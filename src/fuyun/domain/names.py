@@ -12,6 +12,7 @@ LATEST = "$LATEST"
 DEFAULT_NAMESPACE = "default"
 
 _NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_SECRET = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 _QUALIFIER = re.compile(r"\$LATEST|[1-9][0-9]{0,9}|[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -36,6 +37,16 @@ def check_qualifier(qualifier: str) -> str:
             path="qualifier",
         )
     return qualifier
+
+
+def check_secret_name(name: str) -> str:
+    """`name` itself, or BadRequest: 1-128 of letters, digits, _, . and -, starting with a letter or _."""
+    if not _SECRET.fullmatch(name):
+        raise BadRequest(
+            f"{name[:140]!r} is not a secret's name", path="name",
+            hint="use 1 to 128 of A-Z, a-z, 0-9, '_', '.' and '-', starting with a letter or '_'",
+        )  # fmt: skip
+    return name
 
 
 def parse_layer(text: str) -> tuple[str, int]:

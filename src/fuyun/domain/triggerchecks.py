@@ -13,8 +13,9 @@ from fuyun.base.units import format_duration
 from fuyun.domain.errors import BadRequest
 from fuyun.domain.events import target_of
 from fuyun.domain.filters import read_filter
-from fuyun.domain.names import check_name, check_qualifier
+from fuyun.domain.names import check_name, check_secret_name
 from fuyun.domain.objects import check_bucket
+from fuyun.domain.places import check_alias, check_seconds, checked, require
 from fuyun.domain.schedules import check_schedule, check_timezone
 from fuyun.domain.triggers import (
     KINDS,
@@ -29,6 +30,7 @@ from fuyun.domain.triggers import (
     Trigger,
     named,
 )
+from fuyun.domain.webhooks import MOST_SECRETS, WebhookTrigger, check_header
 
 _PATH = re.compile(r"/[^\s?#\x00-\x1f\x7f]*")
 _METHOD = re.compile(r"[A-Za-z]{1,20}")
@@ -39,29 +41,16 @@ _LEAST_EVERY_S, _MOST_EVERY_S = 1.0, 366 * 86400.0
 MOST_TRIGGERS = 100
 
 
-def _require(ok: bool, path: str, detail: str, hint: str) -> None:
-    if not ok:
-        raise BadRequest(f"{path}: {detail}", hint=hint, path=path)
-
-
-def _checked(path: str, check: Callable[[Any], object], value: Any) -> None:
-    """`check(value)`, its refusal told with the place."""
-    try:
-        check(value)
-    except BadRequest as exc:
-        raise BadRequest(f"{path}: {exc.detail}", hint=exc.hint, path=path) from exc
-
-
 def check_triggers(triggers: tuple[Trigger, ...]) -> None:
     """BadRequest naming the first that is wrong, and how."""
-    _require(len(triggers) <= MOST_TRIGGERS, "triggers", f"{len(triggers)} triggers", f"use up to {MOST_TRIGGERS}")
+    require(len(triggers) <= MOST_TRIGGERS, "triggers", f"{len(triggers)} triggers", f"use up to {MOST_TRIGGERS}")
     for index, trigger in enumerate(triggers):
         path = f"triggers[{index}]"
         kinds = [kind for kind in KINDS if getattr(trigger, kind) is not None]
-        _require(bool(kinds), path, "the trigger has no kind", f"add one of {', '.join(KINDS)}")
-        _require(len(kinds) == 1, path, f"the trigger has several kinds: {', '.join(kinds)}", "write one for each")
+        require(bool(kinds), path, "the trigger has no kind", f"add one of {', '.join(KINDS)}")
+        require(len(kinds) == 1, path, f"the trigger has several kinds: {', '.join(kinds)}", "write one for each")
         if trigger.name:
-            _checked(f"{path}.name", lambda name: check_name("trigger", name), trigger.name)
+            checked(f"{path}.name", lambda name: check_name("trigger", name), trigger.name)
         _CHECKS[kinds[0]](f"{path}.{kinds[0]}", getattr(trigger, kinds[0]))
         _check_policy(path, trigger.policy)
     named(triggers)
@@ -70,26 +59,26 @@ def check_triggers(triggers: tuple[Trigger, ...]) -> None:
 def check_target(path: str, text: str) -> None:
     """BadRequest unless `text` is empty or names a target."""
     if text:
-        _checked(path, target_of, text)
+        checked(path, target_of, text)
 
 
 def _check_policy(path: str, policy: Policy) -> None:
     if policy.filter is not None:
-        _checked(f"{path}.filter", read_filter, policy.filter)
+        checked(f"{path}.filter", read_filter, policy.filter)
     for name, value, low, high in (
         ("batch", policy.batch_size, 1, 10_000), ("parallelism", policy.parallelism, 1, 1000),
         ("max_attempts", policy.max_attempts, 1, 100),
     ):  # fmt: skip
-        _require(low <= value <= high, f"{path}.{name}", f"{value} is out of range", f"use {low} to {high}")
+        require(low <= value <= high, f"{path}.{name}", f"{value} is out of range", f"use {low} to {high}")
     for name, seconds, most in (("window", policy.batch_window_s, 300.0), ("max_age", policy.max_age_s, 14 * 86400.0)):
-        _require(
+        require(
             0 <= seconds <= most,
             f"{path}.{name}",
             f"{seconds:g} s is out of range",
             f"use up to {format_duration(most)}",
         )
     if policy.start not in ("start", "end"):
-        _checked(f"{path}.start", moment_s, policy.start)
+        checked(f"{path}.start", moment_s, policy.start)
     check_target(f"{path}.dead_letter", policy.dead_letter)
 
 
@@ -104,70 +93,82 @@ def moment_s(text: str) -> float:
         raise BadRequest(f"{text[:64]!r} is no time: {exc}", hint="write 2026-12-24T18:00:00+01:00") from exc
 
 
-def _check_alias(path: str, alias: str) -> None:
-    if alias:
-        try:
-            check_qualifier(alias)
-        except BadRequest as exc:
-            raise BadRequest(f"{path}: {exc.detail}", hint="name an alias or a version", path=path) from exc
+def _check_path(path: str, text: str) -> None:
+    require(
+        _PATH.fullmatch(text) is not None and not text.startswith("/fn/"),
+        f"{path}.path",
+        f"{text!r} cannot be a trigger path",
+        "start it with /, keep out of /fn/, and write spaces, ? and # as %20, %3F and %23",
+    )
 
 
 def _check_http(path: str, http: HttpTrigger) -> None:
-    _require(
-        _PATH.fullmatch(http.path) is not None and not http.path.startswith("/fn/"),
-        f"{path}.path",
-        f"{http.path!r} cannot be a trigger path",
-        "start it with /, keep out of /fn/, and write spaces, ? and # as %20, %3F and %23",
-    )
-    _require("*" not in http.path.removesuffix("/*"), f"{path}.path", "* only stands at the end", "end it with /*")
-    _require(bool(http.methods), f"{path}.methods", "no method", "name some, or ANY")
+    _check_path(path, http.path)
+    require("*" not in http.path.removesuffix("/*"), f"{path}.path", "* only stands at the end", "end it with /*")
+    require(bool(http.methods), f"{path}.methods", "no method", "name some, or ANY")
     for method in http.methods:
-        _require(
+        require(
             _METHOD.fullmatch(method) is not None,
             f"{path}.methods",
             f"{method!r} is not a method",
             "use GET, POST, ANY",
         )
-    _check_alias(f"{path}.alias", http.alias)
+    check_alias(f"{path}.alias", http.alias)
 
 
 def _check_timer(path: str, timer: TimerTrigger) -> None:
     given = [name for name, value in (("cron", timer.cron), ("every", timer.every_s), ("at", timer.at)) if value]
-    _require(
+    require(
         len(given) == 1,
         path,
         f"it says {' and '.join(given) or 'nothing about when'}",
         "write one of cron, every and at",
     )
     if timer.cron:
-        _checked(f"{path}.cron", check_schedule, timer.cron)
-    _checked(f"{path}.zone", check_timezone, timer.zone)
+        checked(f"{path}.cron", check_schedule, timer.cron)
+    checked(f"{path}.zone", check_timezone, timer.zone)
     if timer.at:
-        _checked(f"{path}.at", moment_s, timer.at)
-    _require(
+        checked(f"{path}.at", moment_s, timer.at)
+    require(
         not timer.every_s or _LEAST_EVERY_S <= timer.every_s <= _MOST_EVERY_S, f"{path}.every_s",
         f"{timer.every_s:g} s is out of range", f"use 1s to {format_duration(_MOST_EVERY_S)}",
     )  # fmt: skip
     size = len(msgspec.json.encode(timer.payload))
-    _require(size <= _PAYLOAD_BYTES, f"{path}.payload", f"it has {size} bytes", f"use {_PAYLOAD_BYTES} at most")
-    _check_alias(f"{path}.alias", timer.alias)
+    require(size <= _PAYLOAD_BYTES, f"{path}.payload", f"it has {size} bytes", f"use {_PAYLOAD_BYTES} at most")
+    check_alias(f"{path}.alias", timer.alias)
 
 
 def _check_source(path: str, source: QueueTrigger | TopicTrigger | StreamTrigger | TableTrigger) -> None:
     kind = path.rpartition(".")[2]
-    _checked(f"{path}.{kind}", lambda name: check_name(kind, name), getattr(source, kind))
-    _check_alias(f"{path}.alias", source.alias)
+    checked(f"{path}.{kind}", lambda name: check_name(kind, name), getattr(source, kind))
+    check_alias(f"{path}.alias", source.alias)
 
 
 def _check_objects(path: str, objects: ObjectsTrigger) -> None:
-    _checked(f"{path}.bucket", check_bucket, objects.bucket)
+    checked(f"{path}.bucket", check_bucket, objects.bucket)
     for name, value in (("prefix", objects.prefix), ("suffix", objects.suffix)):
-        _require(len(value) <= 1024, f"{path}.{name}", f"it has {len(value)} characters", "no key has more than 1024")
-    _require(bool(objects.events), f"{path}.events", "it names none", "name created, deleted, or both")
-    _check_alias(f"{path}.alias", objects.alias)
+        require(len(value) <= 1024, f"{path}.{name}", f"it has {len(value)} characters", "no key has more than 1024")
+    require(bool(objects.events), f"{path}.events", "it names none", "name created, deleted, or both")
+    check_alias(f"{path}.alias", objects.alias)
+
+
+def _check_webhook(path: str, webhook: WebhookTrigger) -> None:
+    _check_path(path, webhook.path)
+    require("*" not in webhook.path, f"{path}.path", "a webhook has one address", "leave out *")
+    names = webhook.secrets
+    require(
+        1 <= len(names) <= MOST_SECRETS, f"{path}.secrets", f"it names {len(names)} secrets",
+        f"name 1 to {MOST_SECRETS} of the namespace's; `fuyun secret set NAME` makes one",
+    )  # fmt: skip
+    for name in names:
+        checked(f"{path}.secrets", check_secret_name, name)
+    checked(f"{path}.header", lambda _: check_header(webhook), webhook.header)
+    check_seconds(f"{path}.tolerance", webhook.tolerance_s, 1, 3600)
+    check_seconds(f"{path}.remember", webhook.remember_s, 60, 14 * 86400)
+    check_alias(f"{path}.alias", webhook.alias)
 
 
 _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "http": _check_http, "timer": _check_timer, "queue": _check_source, "topic": _check_source,
-    "stream": _check_source, "table": _check_source, "objects": _check_objects,
+    "stream": _check_source, "table": _check_source, "objects": _check_objects, "webhook": _check_webhook,
 }  # fmt: skip

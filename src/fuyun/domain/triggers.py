@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from fuyun.domain.errors import BadRequest
+from fuyun.domain.webhooks import WebhookTrigger
 from fuyun.domain.wire import Wire
 
 Auth = Literal["public", "key"]
@@ -118,6 +119,7 @@ class Trigger(Wire, frozen=True, kw_only=True):
     queue: QueueTrigger | None = None
     topic: TopicTrigger | None = None
     objects: ObjectsTrigger | None = None
+    webhook: WebhookTrigger | None = None
     policy: Policy = Policy()
 
     @property

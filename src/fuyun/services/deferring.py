@@ -220,9 +220,12 @@ class Acceptance:
     def answer(self, id_: str, duplicate: bool) -> None:
         """It is on the disk; `duplicate`: it was there already, under the same key."""
         self.id = id_
+        self.give(202, [("content-type", "application/json")], msgspec.json.encode({"id": id_, "duplicate": duplicate}))
+
+    def give(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        """The answer."""
         if self._responder is not None:
-            told = msgspec.json.encode({"id": id_, "duplicate": duplicate})
-            self._responder.on_result(202, [("content-type", "application/json")], told)
+            self._responder.on_result(status, headers, body)
 
     def fail(self, error: FuyunError) -> None:
         """It was not accepted."""

@@ -10,9 +10,10 @@ from urllib.parse import unquote
 import structlog
 
 from fuyun.decide import routing
-from fuyun.domain.errors import Conflict, NotFound
+from fuyun.domain.errors import BadRequest, Conflict, NotFound
 from fuyun.domain.functions import Alias, Auth, Cors, FunctionSpec, HttpTrigger, Version
 from fuyun.domain.names import LATEST, nearest
+from fuyun.domain.triggers import Trigger, named
 from fuyun.ports.catalog import Catalog
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Route:
     pools: list[tuple[float, Pool]] = field(default_factory=list)  # the same with their pools, filled by the dispatcher
     turn: int = 0  # requests without a sticky key so far
     alias: str = ""  # the alias asked for, "" for a version
+    webhook: str = ""  # the trigger whose address it is, "" for what calls the function itself
 
     def __post_init__(self) -> None:
         if self.qualifier != LATEST and not self.qualifier.isdigit():
@@ -129,21 +131,22 @@ class RouteTable:
         prefixes: dict[str, Route] = {}
         for (namespace, function), entry in sorted(self._entries.items()):
             draft = entry.versions.get(0)
-            for trigger in draft.spec.triggers if draft is not None else ():
-                http = trigger.http
-                if http is None:
+            for name, trigger in _addressed(draft.spec.triggers) if draft is not None else ():
+                source = trigger.http or trigger.webhook
+                if source is None:
                     continue
-                target = self._routes[(namespace, function)].get(http.alias or LATEST)
+                target = self._routes[(namespace, function)].get(source.alias or LATEST)
                 if target is None:
                     _log.warning(
-                        "trigger names no alias or version", function=function, path=http.path, alias=http.alias
+                        "trigger names no alias or version", function=function, path=source.path, alias=source.alias
                     )
                     continue
-                table, path = (prefixes, http.path[:-2]) if http.path.endswith("/*") else (self._exact, http.path)
+                is_prefix = source.path.endswith("/*")
+                table, path = (prefixes, source.path[:-2]) if is_prefix else (self._exact, source.path)
                 if path in table:
-                    _log.warning("two functions claim one path", path=http.path, loser=f"{namespace}/{function}")
+                    _log.warning("two functions claim one path", path=source.path, loser=f"{namespace}/{function}")
                     continue
-                table[path] = _trigger_route(target, http)
+                table[path] = _trigger_route(target, trigger.http) if trigger.http else _webhook_route(target, name)
         self._prefixes = sorted(prefixes.items(), key=lambda item: -len(item[0]))
 
     # --- look-ups
@@ -214,9 +217,10 @@ class RouteTable:
     def check_triggers(self, namespace: str, function: str, spec: FunctionSpec) -> None:
         """Conflict when another function already answers one of the spec's trigger paths."""
         for trigger in spec.triggers:
-            if trigger.http is None:
+            source = trigger.http or trigger.webhook
+            if source is None:
                 continue
-            path = trigger.http.path
+            path = source.path
             table = dict(self._prefixes) if path.endswith("/*") else self._exact
             owner = table.get(path.removesuffix("/*"))
             if owner is not None and (owner.namespace, owner.function) != (namespace, function):
@@ -257,6 +261,21 @@ def _route(namespace: str, function: str, qualifier: str, choices: list[tuple[fl
     payload = max(version.spec.payload_bytes for _, version in choices)
     base = f"/fn/{namespace}/{function}" + (f":{qualifier}" if qualifier != LATEST else "")
     return Route(namespace, function, qualifier, base, "key", frozenset(), None, sticky, payload, choices)
+
+
+def _addressed(triggers: tuple[Trigger, ...]) -> list[tuple[str, Trigger]]:
+    """Triggers with their names; those that clash, which were deployed when they might, without."""
+    try:
+        return named(triggers)
+    except BadRequest:
+        return [("", trigger) for trigger in triggers if trigger.http is not None]
+
+
+def _webhook_route(target: Route, name: str) -> Route:
+    return Route(
+        target.namespace, target.function, target.qualifier, "", "public", frozenset({"POST", "OPTIONS"}), None, "",
+        target.payload_bytes, target.choices, target.pools, webhook=name,
+    )  # fmt: skip
 
 
 def _trigger_route(target: Route, http: HttpTrigger) -> Route:

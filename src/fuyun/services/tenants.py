@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Self
 
 from fuyun.base import clock, ids
 from fuyun.domain.errors import BadRequest, Conflict, NotFound, Unauthenticated
-from fuyun.domain.names import check_name, nearest
+from fuyun.domain.names import check_name, check_secret_name, nearest
 from fuyun.domain.tenants import ROLE_ACTIONS, AuditEntry, Key, Namespace, Principal, Quotas, Role
 from fuyun.ports.tenants import TenantStore
 from fuyun.services.sealing import Sealer, load_key
@@ -26,8 +25,6 @@ from fuyun.services.sealing import Sealer, load_key
 SECRET_BYTES = 64 * 1024
 #: Who made the changes that no key made: the platform itself, on behalf of whoever may start it.
 PLATFORM = Principal(key_id="platform", namespace="*", role="admin")
-
-_SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 
 
 class Tenants:
@@ -256,11 +253,7 @@ class Tenants:
     async def put_secret(self, principal: Principal, namespace: str, name: str, value: str, source: str) -> None:
         """Create or replace. The audit log tells that it changed, never what it is."""
         principal.require("secrets", namespace)
-        if not _SECRET_NAME.fullmatch(name):
-            raise BadRequest(
-                f"{name!r} is not a secret's name", path="name",
-                hint="use 1 to 128 of A-Z, a-z, 0-9, '_', '.' and '-', starting with a letter or '_'",
-            )  # fmt: skip
+        check_secret_name(name)
         try:
             plain = value.encode()
         except UnicodeEncodeError:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fuyun.services.measures import Measures
     from fuyun.services.messaging import Messaging
     from fuyun.services.objects import Objects
+    from fuyun.services.outside import Outside
     from fuyun.services.oversight import Oversight
     from fuyun.services.records import Records
     from fuyun.services.tenants import Tenants
@@ -66,6 +67,7 @@ class Services:
     oversight: Oversight
     triggers: Governing
     messaging: Messaging
+    outside: Outside
     measures: Measures
     gauges: Callable[[], Gauges]
     plan_of: Callable[[Version], StartPlan]

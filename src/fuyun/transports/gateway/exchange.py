@@ -334,7 +334,7 @@ class Exchange(Reply):
             headers = self._headers
             if request is None:
                 fields = self._fields
-                if "authorization" in fields or "fuyun-key" in fields:
+                if ("authorization" in fields or "fuyun-key" in fields) and not route.webhook:
                     drop_keys(headers, fields)
                 headers = without_hops(headers, fields) if self._rare else headers
                 if self.upgrade:
@@ -342,7 +342,8 @@ class Exchange(Reply):
             request = Request("http", self._method, self._below, self._query, headers, self.connection.source, "http")
             self._request = request
         try:
-            invoker = shared.invoker_for(self._fields, self.upgrade) if self._rare else shared.invoker
+            special = self._rare or route.webhook != ""
+            invoker = shared.invoker_for(route, self._fields, self.upgrade) if special else shared.invoker
             # By position: a keyword costs compiled code a comparison for each.
             self._flight = invoker.begin(route, request, body, end, self)
         except FuyunError as error:

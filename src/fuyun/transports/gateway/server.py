@@ -20,7 +20,8 @@ class Gateway:
     """Serves functions over HTTP/1.x on one port.
 
     `authenticate` turns a token into a Principal or raises Unauthenticated; it is asked for every request that needs a
-    key and must not wait. `deferred` takes what asks for asynchronous invocation. Every public call belongs to the loop
+    key and must not wait. `deferred` takes what asks for asynchronous invocation, `receiving` what is posted
+    to webhooks. Every public call belongs to the loop
     that `start` ran on.
     """
 
@@ -30,8 +31,9 @@ class Gateway:
         authenticate: Callable[[str], Principal],
         limits: GatewayLimits | None = None,
         deferred: Invoker | None = None,
+        receiving: Invoker | None = None,
     ) -> None:
-        self._shared = Shared(invoker, authenticate, limits or GatewayLimits(), deferred)
+        self._shared = Shared(invoker, authenticate, limits or GatewayLimits(), deferred, receiving)
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._empty: asyncio.Event | None = None

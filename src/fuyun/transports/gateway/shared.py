@@ -8,13 +8,14 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Final, final
 
 from fuyun.base import clock
-from fuyun.domain.errors import BadRequest, FuyunError, NotFound, Unauthenticated
+from fuyun.domain.errors import BadRequest, FuyunError, NotFound, Unauthenticated, Unsupported
 from fuyun.domain.tenants import ROLE_ACTIONS, Principal
 from fuyun.services.deferring import is_asynchronous
 from fuyun.services.invoking import Invoker
 from fuyun.transports.gateway.limits import GatewayLimits
 
 if TYPE_CHECKING:
+    from fuyun.services.routes import Route
     from fuyun.transports.gateway.connection import Connection
 
 #: Roles that may invoke: `Principal.may`, asked for every request.
@@ -51,6 +52,7 @@ class Shared:
         "invoker",
         "limits",
         "now_s",
+        "receiving",
         "short_heads",
         "stats",
     )
@@ -61,9 +63,11 @@ class Shared:
         authenticate: Callable[[str], Principal],
         limits: GatewayLimits,
         deferred: Invoker | None = None,
+        receiving: Invoker | None = None,
     ) -> None:
-        """`deferred`: takes what asks for asynchronous invocation; None: nothing does that here."""
+        """`deferred`: takes what asks for asynchronous invocation, `receiving` what is posted to webhooks."""
         self.invoker = invoker
+        self.receiving = receiving
         self.deferred = deferred
         self.limits = limits
         self.short_heads = min(limits.head_bytes, limits.target_bytes) < 4096  # a single slice may hold a head too long
@@ -81,8 +85,12 @@ class Shared:
         self.now_s = clock.mono_s()
         self.date = f"Date: {formatdate(clock.wall_s(), usegmt=True)}\r\n"
 
-    def invoker_for(self, fields: dict[str, str], upgrade: bool) -> Invoker:
-        """Who takes a request with such header fields. BadRequest."""
+    def invoker_for(self, route: Route, fields: dict[str, str], upgrade: bool) -> Invoker:
+        """Who takes a request with such header fields. BadRequest; Unsupported for webhooks that nobody takes."""
+        if route.webhook:
+            if self.receiving is None:
+                raise Unsupported("this gateway has no webhooks", hint="post to one of the platform's gateways")
+            return self.receiving
         if self.deferred is None or not is_asynchronous(fields):
             return self.invoker
         if upgrade:
