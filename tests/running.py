@@ -118,7 +118,7 @@ class Platform:
 
     root: Path
     account: Account
-    process: launching.Process
+    process: launching.Process | subprocess.Popen[bytes]
     api: str = ""
     gateway: str = ""
     s3: str = ""
@@ -281,9 +281,9 @@ class Platform:
 
     def restart(self, timeout_s: float = 30.0) -> None:
         """Start it again on the same folders and ports (after `kill` or `stop`)."""
-        ports = [address.rpartition(":")[2] for address in (self.gateway, self.api, self.s3)]
+        port, api_port, s3_port = (address.rpartition(":")[2] for address in (self.gateway, self.api, self.s3))
         self.http.close()
-        self.process = _launch(self.root, self.account, self.settings, *ports)
+        self.process = _launch(self.root, self.account, self.settings, port, api_port, s3_port)
         self.wait_ready(timeout_s)
 
     def stop(self, timeout_s: float = 40.0) -> int:
@@ -330,14 +330,21 @@ def _ids(account: Account) -> dict[str, Any]:
 
 
 def _launch(
-    root: Path, account: Account, settings: Mapping[str, str], port: str, api_port: str, s3_port: str
-) -> launching.Process:
+    root: Path, account: Account, settings: Mapping[str, str], port: str, api_port: str, s3_port: str,
+    inherits: bool = False,
+) -> launching.Process | subprocess.Popen[bytes]:  # fmt: skip
     trees.add(f"fuyun-{hashlib.sha256(str(root / 'data').encode()).hexdigest()[:12]}")
     arguments = ["up", "--data", str(root / "data"), "--port", port, "--api-port", api_port]
     arguments += ["--s3-port", s3_port]
     with (root / "up.log").open("ab") as log, Path(os.devnull).open("rb") as nothing:
-        files = [nothing.fileno(), log.fileno(), log.fileno()]
-        return _launcher(account).start(arguments, environment(root, account, settings), root, files, session=True)
+        env = environment(root, account, settings)
+        if not inherits:
+            files = [nothing.fileno(), log.fileno(), log.fileno()]
+            return _launcher(account).start(arguments, env, root, files, session=True)
+        return subprocess.Popen(
+            [account.python, "-c", _ENTRY, *arguments],
+            env=env, cwd=root, stdin=nothing, stdout=log, stderr=log, start_new_session=True, **_ids(account),
+        )  # fmt: skip
 
 
 def _launcher(account: Account) -> launching.Launcher:
@@ -350,9 +357,11 @@ def running(
     account: Account,
     settings: Mapping[str, str] | None = None,
     disk: Callable[[Path], AbstractContextManager[object]] = nullcontext,
+    inherits: bool = False,
 ) -> Iterator[Platform]:
     """A ready platform for the time of the block; its folders and processes are gone afterwards. `disk` may mount
-    something at its data directory."""
+    something at its data directory. One that `inherits` is a child of the test's process as that is now: in its control
+    groups, with its limits."""
     root = Path(tempfile.mkdtemp(prefix="fy-", dir="/tmp"))
     try:
         for name in ("data", "home", "home/config", "home/share", "home/state", "home/cache", "home/run"):
@@ -361,7 +370,7 @@ def running(
             if account.uid is not None and os.getuid() == 0:
                 for place in [root, *root.rglob("*")]:
                     os.chown(place, account.uid, account.uid)
-            process = _launch(root, account, settings or {}, "0", "0", "0")
+            process = _launch(root, account, settings or {}, "0", "0", "0", inherits)
             platform = Platform(root=root, account=account, process=process, settings=dict(settings or {}))
             try:
                 platform.wait_ready()

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable
 from pathlib import Path
 
 from tests import running
 
 
-def test_the_platform_may_open_as_many_as_the_host_allows(start_platform: Callable[..., running.Platform]) -> None:
+def test_the_platform_may_open_as_many_as_the_host_allows() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
     try:
-        platform = start_platform()
+        with running.running(running.own_account(), inherits=True) as platform:
+            lines = Path(f"/proc/{platform.process.pid}/limits").read_text().splitlines()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    lines = Path(f"/proc/{platform.process.pid}/limits").read_text().splitlines()
     found = next(line.split()[3:5] for line in lines if line.startswith("Max open files"))
     assert found == [str(min(hard, 2**18)), str(hard)]

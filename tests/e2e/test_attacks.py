@@ -148,7 +148,7 @@ def grouped(request: pytest.FixtureRequest, nobody: Account) -> Iterator[Platfor
     with ExitStack() as stack:
         if os.getuid() == 0:
             stack.enter_context(attacking.delegated_group(running.NOBODY))
-        yield stack.enter_context(running.running(nobody))
+        yield stack.enter_context(running.running(nobody, inherits=True))
 
 
 def test_the_neighbour_keeps_its_share_of_a_core(grouped: Platform) -> None:

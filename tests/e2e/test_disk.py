@@ -171,6 +171,6 @@ def test_a_disk_that_became_read_only() -> None:
         mend_disk(platform.data)
         platform.restart()
         assert {answer.is_success for answer in offer(platform, 3).values()} == {True}
-        wait_until(lambda: seen(platform).count(3) == HEARD, "it to be heard", 60)
-        assert seen(platform).count(1) == HEARD
+        wait_until(lambda: seen(platform).count(3) >= HEARD, "it to be heard", 60)
+        assert seen(platform).count(1) >= HEARD
         assert 2 not in seen(platform), "what was refused was not done"

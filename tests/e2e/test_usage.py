@@ -42,6 +42,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 {_PYTHON}
 class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))  # closed with something unread, a connection is reset
         work()
         self.send_response(200)
         self.end_headers()
