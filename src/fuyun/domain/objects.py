@@ -54,11 +54,13 @@ class Content(Wire, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Details(Wire, frozen=True, kw_only=True, omit_defaults=True):
-    """What the client says of an object: headers it is served with, user metadata, tags. Names are lower-case."""
+    """What the client says of an object: headers it is served with, user metadata, tags. Names are lower-case. `upload`
+    is the id of the upload that it came of, "" if none."""
 
     headers: dict[str, str] = {}
     metadata: dict[str, str] = {}
     tags: dict[str, str] = {}
+    upload: str = ""
 
 
 class Object(Wire, frozen=True, kw_only=True):

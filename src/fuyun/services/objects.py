@@ -13,11 +13,14 @@ from dataclasses import asdict, dataclass, field
 from msgspec.structs import replace
 
 from fuyun.base import clock
+from fuyun.base.checksums import Check
 from fuyun.domain.errors import BadRequest, NotFound, QuotaExceeded
 from fuyun.domain.objects import (
     ANYTHING,
     NO_DETAILS,
+    Algorithm,
     Bucket,
+    Checksum,
     Condition,
     Details,
     Listing,
@@ -122,17 +125,32 @@ class Objects:
             finally:
                 file.close()
 
+    async def find(self, bucket: str, key: str) -> Object | None:
+        """The newest version, or None; who asks was checked."""
+        try:
+            return await self._store.get(bucket, key)
+        except NotFound:
+            return None
+
     async def copy(
-        self, principal: Principal, source: Object, bucket: str, key: str, details: Details | None, condition: Condition
+        self,
+        principal: Principal,
+        source: Object,
+        bucket: str,
+        key: str,
+        details: Details | None,
+        condition: Condition,
+        algorithm: Algorithm | None = None,
     ) -> Object:
-        """Write an object of another's contents without reading them; `details` None keeps the source's. As `put`;
-        NotFound too when the source was replaced meanwhile."""
+        """Write an object of another's contents without reading them, unless a checksum is asked for that the source
+        does not have; `details` None keeps the source's. As `put`; NotFound too when the source was replaced
+        meanwhile."""
         holder = self.buckets.access(principal, "write objects", bucket)
         check_key(key)
         kept = details is None
         new = replace(
             source, bucket=bucket, key=key, created_s=clock.wall_s(),
-            details=source.details if details is None else check_details(details),
+            details=replace(source.details if details is None else check_details(details), upload=""),
             parts=tuple(replace(content, body=None) for content in source.parts),
         )  # fmt: skip
         if kept and (source.bucket, source.key) == (bucket, key) and source.latest:
@@ -140,6 +158,11 @@ class Objects:
                 f"{bucket}/{key} would be copied to itself unchanged", hint="change its metadata, or copy elsewhere",
                 reason="InvalidRequest",
             )  # fmt: skip
+        if algorithm is not None and (source.checksum is None or source.checksum.algorithm != algorithm):
+            check = Check(algorithm)
+            async for piece in self.read(source, 0, source.size_bytes):
+                await asyncio.to_thread(check.update, piece)
+            new = replace(new, checksum=Checksum(algorithm=algorithm, value=check.value))
         write = _write(principal, "copy", self.buckets.quota(holder), condition, copied=True)
         made = await self._store.put(new, write)
         self.on_garbage()

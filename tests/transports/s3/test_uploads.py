@@ -147,3 +147,21 @@ def test_the_transfer_manager(s3: Any, bucket: str, seekable: bool) -> None:
     got = io.BytesIO()
     s3.download_fileobj(bucket, "k", got, Config=config)
     assert got.getvalue() == body
+
+
+def test_completing_again_is_answered_again_as_long_as_the_object_is_the_newest(s3: Any, bucket: str) -> None:
+    """A client whose answer was lost asks once more."""
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    named = {"Bucket": bucket, "Key": "k", "UploadId": upload}
+    part = s3.upload_part(**named, PartNumber=1, Body=b"part")
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    first = s3.complete_multipart_upload(**named, MultipartUpload=parts)
+    again = s3.complete_multipart_upload(**named, MultipartUpload=parts, IfNoneMatch="*")
+    assert again["ETag"] == first["ETag"]
+    s3.put_object_tagging(Bucket=bucket, Key="k", Tagging={"TagSet": [{"Key": "a", "Value": "b"}]})
+    assert s3.complete_multipart_upload(**named, MultipartUpload=parts)["ETag"] == first["ETag"]
+    s3.copy_object(Bucket=bucket, Key="copy", CopySource={"Bucket": bucket, "Key": "k"})
+    other = {**named, "Key": "copy"}
+    refused(lambda: s3.complete_multipart_upload(**other, MultipartUpload=parts), "NoSuchUpload", 404)
+    s3.put_object(Bucket=bucket, Key="k", Body=b"newer")
+    refused(lambda: s3.complete_multipart_upload(**named, MultipartUpload=parts), "NoSuchUpload", 404)

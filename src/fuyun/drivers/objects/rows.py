@@ -90,6 +90,7 @@ def check(condition: Condition, bucket: str, key: str, last: Version | None) -> 
         raise PreconditionFailed(
             f"{bucket}/{key} exists already",
             hint="read it, or write without If-None-Match",
+            condition="If-None-Match",
             reason="PreconditionFailed",
         )
     if condition.if_match:
@@ -98,7 +99,8 @@ def check(condition: Condition, bucket: str, key: str, last: Version | None) -> 
         if condition.if_match not in ("*", last.found.etag):
             raise PreconditionFailed(
                 f"{bucket}/{key} has ETag {last.found.etag!r} now, not {condition.if_match!r}",
-                hint="read it again, then try again", etag=last.found.etag, reason="PreconditionFailed",
+                hint="read it again, then try again", etag=last.found.etag, condition="If-Match",
+                reason="PreconditionFailed",
             )  # fmt: skip
 
 

@@ -114,7 +114,7 @@ class S3App:
         if status == 416 and "size_bytes" in error.fields:
             headers["content-range"] = f"bytes */{error.fields['size_bytes']}"
         if status in (405, 503):
-            headers |= {"allow": "GET, HEAD"} if status == 405 else {"retry-after": "1"}
+            headers |= {"allow": "DELETE" if marker else "GET, HEAD"} if status == 405 else {"retry-after": "1"}
         return Answer(status, headers, body)
 
 

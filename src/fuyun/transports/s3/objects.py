@@ -6,23 +6,26 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fuyun.domain.errors import BadRequest, FuyunError, NotFound
-from fuyun.domain.objects import BUCKET_TAGS, MOST_PART_BYTES, OBJECT_TAGS, Bucket, Object, check_tags
+from fuyun.domain.objects import BUCKET_TAGS, MOST_PART_BYTES, OBJECT_TAGS, Bucket, Details, Object, check_tags
 from fuyun.services.objects import Put, part_of
 from fuyun.transports.s3.answers import (
+    CLASS,
     KEPT,
     XML,
     checksum_elements,
     checksum_headers,
+    class_of,
     described,
     quoted,
     version_headers,
     xml,
 )  # fmt: skip
-from fuyun.transports.s3.asking import check_read, copy_source, details_of, range_of, write_condition
+from fuyun.transports.s3.asking import algorithm_of, check_read, copy_source, details_of, range_of, write_condition
 from fuyun.transports.s3.calls import Answer, Call
 from fuyun.transports.s3.documents import Node, moment, parse
 from fuyun.transports.s3.errors import code_of
 
+_REDIRECT = "x-amz-website-redirect-location"
 #: Keys that one request may delete.
 _MOST_KEYS = 1000
 #: How often an object is looked up again that was replaced while it was opened.
@@ -159,23 +162,11 @@ async def delete_many(call: Call) -> Answer:
 async def copy(call: Call) -> Answer:
     """CopyObject."""
     source, holder = await source_of(call)
-    details = None
-    directive = call.header("x-amz-metadata-directive").upper() or "COPY"
-    tagging = call.header("x-amz-tagging-directive").upper() or "COPY"
-    if {directive, tagging} - {"COPY", "REPLACE"}:
-        raise BadRequest("a directive is COPY or REPLACE", reason="InvalidArgument")
-    if "REPLACE" in (directive, tagging):
-        given = details_of(call)
-        kept = source.details
-        described_by = given if directive == "REPLACE" else kept
-        details = type(given)(
-            headers=described_by.headers,
-            metadata=described_by.metadata,
-            tags=given.tags if tagging == "REPLACE" else kept.tags,
-        )
+    algorithm = algorithm_of(call)
     made = await call.services.objects.copy(
-        call.principal, source, call.bucket, call.key, details, write_condition(call)
-    )
+        call.principal, source, call.bucket, call.key, _copied(call, source.details),
+        write_condition(call), algorithm,
+    )  # fmt: skip
     headers = _told(call, made)
     if holder.versioning:
         headers["x-amz-copy-source-version-id"] = source.version
@@ -185,6 +176,25 @@ async def copy(call: Call) -> Answer:
         **checksum_elements(made.checksum),
     }
     return xml("CopyObjectResult", content, headers)
+
+
+def _copied(call: Call, kept: Details) -> Details | None:
+    """What is to be said of a copy; None for what is said of its source. Where the website redirects and the storage
+    class are never the source's. BadRequest."""
+    directive = call.header("x-amz-metadata-directive").upper() or "COPY"
+    tagging = call.header("x-amz-tagging-directive").upper() or "COPY"
+    if {directive, tagging} - {"COPY", "REPLACE"}:
+        raise BadRequest("a directive is COPY or REPLACE", reason="InvalidArgument")
+    given = details_of(call)
+    own = {name: given.headers[name] for name in (CLASS, _REDIRECT) if name in given.headers}
+    asked = own or call.header(CLASS) or not kept.headers.keys().isdisjoint((CLASS, _REDIRECT))
+    if "REPLACE" not in (directive, tagging) and not asked:
+        return None
+    base = given if directive == "REPLACE" else kept
+    headers = {name: value for name, value in base.headers.items() if name not in (CLASS, _REDIRECT)}
+    return Details(
+        headers={**headers, **own}, metadata=base.metadata, tags=given.tags if tagging == "REPLACE" else kept.tags
+    )
 
 
 async def source_of(call: Call) -> tuple[Object, Bucket]:
@@ -205,7 +215,7 @@ async def attributes(call: Call) -> Answer:
         "ETag": found.etag,
         "Checksum": checksum_elements(found.checksum) or None,
         "ObjectParts": {"TotalPartsCount": found.part_count} if found.part_count else None,
-        "StorageClass": "STANDARD",
+        "StorageClass": class_of(found.details),
         "ObjectSize": found.size_bytes,
     }
     if not wanted <= set(known):
