@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from dataclasses import asdict, dataclass, field
+from typing import BinaryIO
 
 from msgspec.structs import replace
 
@@ -50,6 +51,15 @@ class Put:
     claims: Claims = NO_CLAIMS
     condition: Condition = ANYTHING
     size_bytes: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """`size_bytes` bytes of an open file from `start` on."""
+
+    file: BinaryIO
+    start: int
+    size_bytes: int
 
 
 @dataclass(slots=True)
@@ -96,6 +106,24 @@ class Objects:
         """An object with its small body, if that is what it has; see `read`. NotFound, Forbidden."""
         self.buckets.access(principal, "read objects", bucket)
         return await self._store.get(bucket, key, version)
+
+    async def stretches(self, found: Object, start: int, end: int) -> AsyncGenerator[bytes | Stretch, None]:
+        """As `read`, but of files not what is in them: they are open until the next one is asked for."""
+        position = 0
+        for content in found.parts:
+            first, last = max(start - position, 0), min(end - position, content.size_bytes)
+            position += content.size_bytes
+            if first >= last:
+                continue
+            self.traffic.sent_bytes += last - first
+            if content.body is not None:
+                yield content.body[first:last]
+                continue
+            file = await self._contents.open(content)
+            try:
+                yield Stretch(file, first, last - first)
+            finally:
+                file.close()
 
     async def read(self, found: Object, start: int, end: int) -> AsyncGenerator[bytes, None]:
         """Its bytes from `start` up to `end`. Raises before the first piece when they are gone: the object was replaced

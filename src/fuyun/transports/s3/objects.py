@@ -7,7 +7,7 @@ from typing import Any
 
 from fuyun.domain.errors import BadRequest, FuyunError, NotFound
 from fuyun.domain.objects import BUCKET_TAGS, MOST_PART_BYTES, OBJECT_TAGS, Bucket, Details, Object, check_tags
-from fuyun.services.objects import Put, part_of
+from fuyun.services.objects import Put, Stretch, part_of
 from fuyun.transports.s3.answers import (
     CLASS,
     KEPT,
@@ -28,6 +28,8 @@ from fuyun.transports.s3.errors import code_of
 _REDIRECT = "x-amz-website-redirect-location"
 #: Keys that one request may delete.
 _MOST_KEYS = 1000
+#: From this size on, the kernel sends an object's file itself.
+_LEAST_FILE_BYTES = 256 * 1024
 #: How often an object is looked up again that was replaced while it was opened.
 _TRIES = 5
 
@@ -58,9 +60,12 @@ async def get(call: Call) -> Answer:
         answer, span = _head_of(call, found)
         if answer.status >= 300:
             return answer
-        pieces = call.services.objects.read(found, *span)
+        objects = call.services.objects
+        # Few bytes are sooner read than handed over.
+        whole = call.zerocopy and span[1] - span[0] >= _LEAST_FILE_BYTES
+        pieces = objects.stretches(found, *span) if whole else objects.read(found, *span)
         try:
-            first = await anext(pieces, b"")
+            first: bytes | Stretch = await anext(pieces, b"")
         except NotFound:  # replaced between look-up and opening
             if attempt == _TRIES:
                 raise
@@ -69,7 +74,7 @@ async def get(call: Call) -> Answer:
     raise AssertionError("the loop returns or raises")
 
 
-async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _chained(first: bytes | Stretch, rest: AsyncIterator[bytes | Stretch]) -> AsyncIterator[bytes | Stretch]:
     yield first
     async for piece in rest:
         yield piece
