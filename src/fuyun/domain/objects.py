@@ -221,7 +221,7 @@ def absent_object(bucket: str, key: str, version: str = "") -> NotFound:
     if version:
         return NotFound(
             f"{bucket}/{key} has no version {version!r}", hint="list the object's versions", kind="object",
-            name=key, reason="NoSuchVersion",
+            name=key, version=version, reason="NoSuchVersion",
         )  # fmt: skip
     return NotFound(
         f"there is no object {key!r} in bucket {bucket!r}", hint="list the bucket's objects", kind="object", name=key,

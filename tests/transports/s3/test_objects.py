@@ -290,3 +290,20 @@ def test_a_copy_has_the_checksum_that_is_asked_for(s3: Any, bucket: str, size: i
     assert (found["ChecksumSHA256"], found["ChecksumType"], "ChecksumCRC32" in found) == (digest, "FULL_OBJECT", False)
     refused(lambda: s3.copy_object(Bucket=bucket, Key="copy", CopySource=source, ChecksumAlgorithm="MD4"),
             "InvalidRequest", 400)  # fmt: skip
+
+
+def test_delete_markers_have_no_tags_and_versions_can_be_made_the_newest_again(s3: Any, bucket: str) -> None:
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    first = s3.put_object(Bucket=bucket, Key="k", Body=b"1")["VersionId"]
+    s3.copy_object(Bucket=bucket, Key="k", CopySource={"Bucket": bucket, "Key": "k", "VersionId": first})
+    assert len(s3.list_object_versions(Bucket=bucket)["Versions"]) == 2
+    refused(lambda: s3.copy_object(Bucket=bucket, Key="k", CopySource={"Bucket": bucket, "Key": "k"}),
+            "InvalidRequest", 400)  # fmt: skip
+    marker = s3.delete_object(Bucket=bucket, Key="k")["VersionId"]
+    tagging = {"Tagging": {"TagSet": [{"Key": "a", "Value": "b"}]}}
+    named = {"Bucket": bucket, "Key": "k", "VersionId": marker}
+    refused(lambda: s3.put_object_tagging(**named, **tagging), "MethodNotAllowed", 405)
+    refused(lambda: s3.delete_object_tagging(**named), "MethodNotAllowed", 405)
+    refused(lambda: s3.put_object_tagging(Bucket=bucket, Key="k", **tagging), "NoSuchKey", 404)
+    gone = refused(lambda: s3.get_object(Bucket=bucket, Key="k", VersionId="0" * 32), "NoSuchVersion", 404)
+    assert gone.response["Error"]["VersionId"] == "0" * 32

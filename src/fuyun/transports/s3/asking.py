@@ -158,7 +158,7 @@ def range_of(text: str, size: int) -> tuple[int, int] | None:
     if empty:
         raise BadRequest(
             f"range {text[:60]!r} is outside of {size} bytes", hint="ask for bytes it has", reason="InvalidRange",
-            size_bytes=size,
+            size_bytes=size, range=text[:60],
         )  # fmt: skip
     return start, end
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fuyun.domain.errors import Conflict, Unsupported
 from fuyun.domain.names import DEFAULT_NAMESPACE
-from fuyun.transports.s3.answers import owner, xml
+from fuyun.transports.s3.answers import XML, owner, xml
 from fuyun.transports.s3.calls import Answer, Call
 from fuyun.transports.s3.configuration import OWNERSHIP
 from fuyun.transports.s3.documents import moment, parse
@@ -68,7 +68,7 @@ async def create(call: Call) -> Answer:
 async def head(call: Call) -> Answer:
     """HeadBucket."""
     found = call.services.buckets.access(call.principal, "read objects", call.bucket)
-    return Answer(200, {"x-amz-bucket-region": found.region})
+    return Answer(200, {"x-amz-bucket-region": found.region, "content-type": XML})
 
 
 async def delete(call: Call) -> Answer:

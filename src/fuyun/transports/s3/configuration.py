@@ -33,7 +33,8 @@ async def _set(call: Call, what: str, status: int = 200, **changes: Any) -> Answ
 
 
 def _absent(call: Call, reason: str, what: str) -> NotFound:
-    return NotFound(f"bucket {call.bucket!r} has no {what}", hint=f"put its {what} first", kind=what, reason=reason)
+    detail = f"bucket {call.bucket!r} has no {what}"
+    return NotFound(detail, hint=f"put its {what} first", kind=what, bucket=call.bucket, reason=reason)
 
 
 async def get_versioning(call: Call) -> Answer:

@@ -97,6 +97,15 @@ _WORDS: dict[str, str] = {
     "your key and signing method.",
 }
 
+#: Fields of errors -> elements in which S3 tells them.
+_ELEMENTS = {
+    "condition": "Condition",
+    "bucket": "BucketName",
+    "version": "VersionId",
+    "range": "RangeRequested",
+    "size_bytes": "ActualObjectSize",
+}
+
 #: Code of an error's class -> S3's code, for errors without a reason.
 _CLASSES: dict[str, str] = {
     "bad_request": "InvalidRequest",
@@ -132,7 +141,8 @@ def error_document(error: FuyunError, code: str, resource: str, id_: str) -> byt
     named = {"object": "Key", "bucket": "BucketName", "upload": "UploadId"}.get(str(error.fields.get("kind", "")), "")
     if named:
         parts[named] = str(error.fields.get("name", ""))
-    if condition := error.fields.get("condition"):
-        parts["Condition"] = str(condition)
+    for field, element in _ELEMENTS.items():
+        if field in error.fields:
+            parts[element] = str(error.fields[field])
     inner = "".join(f"<{name}>{text(value)}</{name}>" for name, value in parts.items())
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{inner}</Error>'.encode()

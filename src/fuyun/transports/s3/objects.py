@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+from msgspec.structs import replace
+
 from fuyun.domain.errors import BadRequest, FuyunError, NotFound
-from fuyun.domain.objects import BUCKET_TAGS, MOST_PART_BYTES, OBJECT_TAGS, Bucket, Details, Object, check_tags
+from fuyun.domain.objects import (
+    BUCKET_TAGS,
+    MOST_PART_BYTES,
+    OBJECT_TAGS,
+    Bucket,
+    Checksum,
+    Details,
+    Object,
+    check_tags,
+)
 from fuyun.services.objects import Put, Stretch, part_of
 from fuyun.transports.s3.answers import (
     CLASS,
@@ -193,7 +204,8 @@ def _copied(call: Call, kept: Details) -> Details | None:
     given = details_of(call)
     own = {name: given.headers[name] for name in (CLASS, _REDIRECT) if name in given.headers}
     asked = own or call.header(CLASS) or not kept.headers.keys().isdisjoint((CLASS, _REDIRECT))
-    if "REPLACE" not in (directive, tagging) and not asked:
+    # A version that is named may be made the newest again.
+    if "REPLACE" not in (directive, tagging) and not asked and not copy_source(call)[2]:
         return None
     base = given if directive == "REPLACE" else kept
     headers = {name: value for name, value in base.headers.items() if name not in (CLASS, _REDIRECT)}
@@ -218,7 +230,7 @@ async def attributes(call: Call) -> Answer:
     wanted = {name.strip() for name in call.header("x-amz-object-attributes").split(",")}
     known: dict[str, Any] = {
         "ETag": found.etag,
-        "Checksum": checksum_elements(found.checksum) or None,
+        "Checksum": _whole(found.checksum),
         "ObjectParts": {"TotalPartsCount": found.part_count} if found.part_count else None,
         "StorageClass": class_of(found.details),
         "ObjectSize": found.size_bytes,
@@ -233,6 +245,13 @@ async def attributes(call: Call) -> Answer:
     return xml("GetObjectAttributesResponse", content, told)
 
 
+def _whole(checksum: Checksum | None) -> dict[str, str] | None:
+    """As attributes show it: without the number of parts behind it, which stands beside it."""
+    if checksum is None:
+        return None
+    return checksum_elements(replace(checksum, value=checksum.value.partition("-")[0]))
+
+
 async def get_tags(call: Call) -> Answer:
     """GetObjectTagging."""
     found = await _find(call)
@@ -242,15 +261,15 @@ async def get_tags(call: Call) -> Answer:
 async def put_tags(call: Call) -> Answer:
     """PutObjectTagging."""
     tags = tags_of(parse(await call.document(), "Tagging"), OBJECT_TAGS)
-    version = call.params.get("versionId", "")
-    made = await call.services.objects.set_tags(call.principal, call.bucket, call.key, version, tags)
+    found = await _find(call)
+    made = await call.services.objects.set_tags(call.principal, call.bucket, call.key, found.version, tags)
     return Answer(200, _told(call, made))
 
 
 async def delete_tags(call: Call) -> Answer:
     """DeleteObjectTagging."""
-    version = call.params.get("versionId", "")
-    made = await call.services.objects.set_tags(call.principal, call.bucket, call.key, version, {})
+    found = await _find(call)
+    made = await call.services.objects.set_tags(call.principal, call.bucket, call.key, found.version, {})
     return Answer(204, _told(call, made))
 
 

@@ -102,7 +102,9 @@ def operation_of(call: Call) -> Operation:
     if level == "bucket" and method == "GET" and sub in ABSENT:
         call.services.buckets.access(call.principal, "read", call.bucket)
         reason, what = ABSENT[sub]
-        raise NotFound(f"bucket {call.bucket!r} has no {what}", hint="it is not supported here", reason=reason)
+        raise NotFound(
+            f"bucket {call.bucket!r} has no {what}", hint="it is not supported here", bucket=call.bucket, reason=reason
+        )
     if level == "bucket" and method == "DELETE" and sub in ABSENT:
         return _nothing
     if sub or (method == "POST" and level != "service"):

@@ -63,6 +63,11 @@ async def put_part(call: Call) -> Answer:
     if call.size_bytes < 0:
         raise BadRequest("Content-Length is missing", hint="say how long the body is", reason="MissingContentLength")
     upload, claims = await _upload(call), call.claims()
+    if upload.algorithm and claims.algorithm not in (None, upload.algorithm):
+        raise BadRequest(
+            f"the upload was begun with {upload.algorithm}, this part comes with {claims.algorithm}",
+            hint=f"send its {upload.algorithm}", reason="InvalidRequest",
+        )  # fmt: skip
     if upload.algorithm and claims.algorithm is None:
         claims = Claims(md5=claims.md5, sha256=claims.sha256, algorithm=upload.algorithm)
     body = call.body(MOST_PART_BYTES)
