@@ -13,6 +13,7 @@ from bench.rows import (
     java,
     neighbour,
     node,
+    objects,
     streams,
     warm,
     wasm,
@@ -33,5 +34,6 @@ ROWS: tuple[Row, ...] = (
     *web.ROWS,
     *image.ROWS,
     *streams.ROWS,
+    *objects.ROWS,
     *burst.ROWS,
 )
