@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from fuyun.base import clock, ids
 from fuyun.domain.errors import PreconditionFailed
@@ -60,6 +60,17 @@ def named(connection: Connection, bucket: str, key: str, version: str) -> Versio
     query = select(objects).where(of_key(bucket, key), objects.c.version == version)
     row = connection.execute(query).mappings().one_or_none()
     return None if row is None else Version(object_of(row), row["sequence"])
+
+
+def place(connection: Connection, bucket: str, key: str, version: str) -> int:
+    """The sequence of a version, or the place where it was: whoever lists deletes what a page showed before asking for
+    the next one. Ids of versions rise; `null` may have been anywhere: what might be older comes again."""
+    found = named(connection, bucket, key, version)
+    if found is not None:
+        return found.sequence
+    older = (objects.c.version < version) | (objects.c.version == NULL_VERSION)
+    last = select(func.max(objects.c.sequence)).where(of_key(bucket, key), older)
+    return int(connection.execute(last).scalar() or 0) + 1
 
 
 def get(connection: Connection, bucket: str, key: str, version: str) -> Object:
