@@ -202,10 +202,10 @@ def _row(verb: str, size: int, budget: float, goal: float) -> Row:
 
 
 ROWS = (
-    _row("put", KIB, 3.0, 1.5),
-    _row("put", MIB, 4.0, 2.0),
+    _row("put", KIB, 25.0, 10.0),
+    _row("put", MIB, 10.0, 4.0),
     _row("put", 100 * MIB, 4.0, 2.0),
-    _row("get", KIB, 20.0, 10.0),
-    _row("get", MIB, 5.0, 2.0),
+    _row("get", KIB, 40.0, 15.0),
+    _row("get", MIB, 10.0, 3.0),
     _row("get", 100 * MIB, 2.0, 1.2),
 )
