@@ -13,6 +13,7 @@ from bench.rows import (
     java,
     neighbour,
     node,
+    objects,
     queues,
     streams,
     timers,
@@ -37,5 +38,6 @@ ROWS: tuple[Row, ...] = (
     *streams.ROWS,
     *queues.ROWS,
     *timers.ROWS,
+    *objects.ROWS,
     *burst.ROWS,
 )

@@ -198,6 +198,9 @@ def test_a_function_publishes_to_its_bus(inside: Platform) -> None:
         assert seen() == ["seen n.happened s /default/function/inside 7 2"]
         archived = p.http.get(f"{p.api}{BASE}/buses/told/archive").json()["items"]
         assert [one["event"]["id"] for one in archived] == [id_]
+        metrics = p.http.get(f"{p.api}/metrics").text
+        assert 'fuyun_bus_published_total{bus="told",namespace="default"} 1.0' in metrics
+        assert 'fuyun_bus_matched_total{bus="told",namespace="default",rule="all"} 1.0' in metrics
         refused = evaluate(p, 'buses.publish("untold", "x")')
         assert refused["code"] == "forbidden"
         assert "permissions.buses" in refused["hint"]

@@ -62,6 +62,7 @@ def quota(
     messages: Annotated[int | None, typer.Option(help="Messages in all queues together.")] = None,
     message_size: Annotated[str, typer.Option(help="Size of those messages together, such as 4GiB.")] = "",
     topics: Annotated[int | None, typer.Option(help="Topics at most.")] = None,
+    buses: Annotated[int | None, typer.Option(help="Buses at most.")] = None,
     streams: Annotated[int | None, typer.Option(help="Streams at most.")] = None,
     stream_size: Annotated[str, typer.Option(help="Size of records kept, with tables' feeds, such as 10GiB.")] = "",
     tables: Annotated[int | None, typer.Option(help="Tables at most.")] = None,
@@ -79,7 +80,7 @@ def quota(
     numbers = {
         "functions": functions, "concurrency": concurrency, "instances": instances, "queues": queues,
         "queue_messages": messages, "topics": topics, "streams": streams, "tables": tables, "deliveries": deliveries,
-        "buckets": buckets,
+        "buckets": buckets, "buses": buses,
     }  # fmt: skip
     sizes = {
         "memory_bytes": memory, "storage_bytes": storage, "queue_bytes": message_size, "stream_bytes": stream_size,
@@ -113,6 +114,7 @@ def _show(quotas: Quotas) -> None:
             ("messages", str(quotas.queue_messages)),
             ("message size", format_size(quotas.queue_bytes)),
             ("topics", str(quotas.topics)),
+            ("buses", str(quotas.buses)),
             ("streams", str(quotas.streams)),
             ("stream size", format_size(quotas.stream_bytes)),
             ("tables", str(quotas.tables)),

@@ -115,6 +115,12 @@ def check_topics(quotas: Quotas, existing: int) -> None:
         raise _exceeded("topics", quotas.topics, f"the namespace has {existing} topics", "delete one")
 
 
+def check_buses(quotas: Quotas, existing: int) -> None:
+    """QuotaExceeded when one more bus is one too many."""
+    if existing + 1 > quotas.buses:
+        raise _exceeded("buses", quotas.buses, f"the namespace has {existing} buses", "delete one")
+
+
 def _exceeded(quota: str, limit: int, found: str, remedy: str) -> QuotaExceeded:
     return QuotaExceeded(
         f"quota {quota!r} of {limit} is used up: {found}",

@@ -54,11 +54,13 @@ class Content(Wire, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Details(Wire, frozen=True, kw_only=True, omit_defaults=True):
-    """What the client says of an object: headers it is served with, user metadata, tags. Names are lower-case."""
+    """What the client says of an object: headers it is served with, user metadata, tags. Names are lower-case. `upload`
+    is the id of the upload that it came of, "" if none."""
 
     headers: dict[str, str] = {}
     metadata: dict[str, str] = {}
     tags: dict[str, str] = {}
+    upload: str = ""
 
 
 class Object(Wire, frozen=True, kw_only=True):
@@ -219,7 +221,7 @@ def absent_object(bucket: str, key: str, version: str = "") -> NotFound:
     if version:
         return NotFound(
             f"{bucket}/{key} has no version {version!r}", hint="list the object's versions", kind="object",
-            name=key, reason="NoSuchVersion",
+            name=key, version=version, reason="NoSuchVersion",
         )  # fmt: skip
     return NotFound(
         f"there is no object {key!r} in bucket {bucket!r}", hint="list the bucket's objects", kind="object", name=key,

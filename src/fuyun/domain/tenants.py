@@ -35,6 +35,7 @@ class Quotas(Wire, frozen=True, kw_only=True):
     topics: int = 1000
     streams: int = 100
     stream_bytes: int = 10 * 2**30  # records kept, change feeds of tables included
+    buses: int = 100
     tables: int = 100
     table_bytes: int = 10 * 2**30  # items
     deliveries: int = 1_000_000  # asynchronous invocations and events that wait

@@ -7,17 +7,21 @@ from typing import Protocol
 
 from fuyun.domain.bus import Archived, Bus, Replay, Rule, TypeSeen
 from fuyun.domain.events import Event
-from fuyun.domain.tenants import AuditEntry
+from fuyun.domain.tenants import AuditEntry, Quotas
+
+NO_QUOTAS = Quotas()
 
 
 class BusStore(Protocol):
     """The truth about buses and rules. Same durability and errors as `ports.catalog.Catalog`; deleting a namespace or a
     bus deletes what belongs to it."""
 
-    async def put_bus(self, bus: Bus, entry: AuditEntry | None = None, expect: int | None = None) -> Bus:
+    async def put_bus(
+        self, bus: Bus, entry: AuditEntry | None = None, expect: int | None = None, quotas: Quotas = NO_QUOTAS
+    ) -> Bus:
         """Create the bus (`expect` 0), change the one of that revision, or either (None); its `revision` and
         `created_s` are the store's. Conflict when it exists already, PreconditionFailed for another revision, NotFound
-        when the namespace or the bus to change is absent."""
+        when the namespace or the bus to change is absent, QuotaExceeded for one bus too many."""
         ...
 
     async def get_bus(self, namespace: str, name: str) -> Bus:

@@ -52,7 +52,8 @@ class BucketStore(Protocol):
         ...
 
     async def delete(self, name: str, entry: AuditEntry | None = None) -> None:
-        """NotFound; Conflict while it holds a version of an object or an upload."""
+        """With the uploads that are under way, whose parts are garbage then. NotFound; Conflict while it holds a
+        version of an object."""
         ...
 
 

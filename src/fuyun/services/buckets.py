@@ -89,7 +89,7 @@ class Buckets:
         return made
 
     async def delete_bucket(self, principal: Principal, name: str, source: str) -> None:
-        """Conflict while it holds anything; NotFound."""
+        """With its uploads that are under way. Conflict while it holds an object; NotFound."""
         found = self.access(principal, "delete", name)
         await self._store.delete(name, entry_of(principal, found.namespace, "bucket.delete", name, source))
         self._known.pop(name, None)

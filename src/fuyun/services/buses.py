@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 import structlog
@@ -50,6 +50,17 @@ class _Ready:
     change: Callable[[Event], Event]
 
 
+@dataclass(slots=True)
+class Tally:
+    """What went over a bus: events and the bytes of their data, events by the rules that took them, and those that no
+    rule took."""
+
+    published: int = 0
+    published_bytes: int = 0
+    unmatched: int = 0
+    matched: dict[str, int] = field(default_factory=dict)
+
+
 class Buses:
     """One per platform; the truth is in the store, compiled rules are in memory."""
 
@@ -61,6 +72,7 @@ class Buses:
         self._rules: dict[tuple[str, str], list[_Ready]] = {}
         self._replays: dict[str, asyncio.Task[None]] = {}
         self._scope: Scope | None = None
+        self.tallies: dict[tuple[str, str], Tally] = {}  # (namespace, bus) -> since the platform started
 
     async def open(self) -> None:
         """Read the rules."""
@@ -94,12 +106,13 @@ class Buses:
             raise
 
     async def put_bus(self, principal: Principal, bus: Bus, source: str = "", expect: int | None = None) -> Bus:
-        """Create it, or change what it says of itself. BadRequest, NotFound, Conflict, PreconditionFailed."""
+        """Create it, or change what it says of itself. BadRequest, NotFound, Conflict, PreconditionFailed,
+        QuotaExceeded."""
         principal.require("deploy", bus.namespace)
         await self._tenants.get_namespace(bus.namespace)
         detail = f"archive {check_bus(bus).archive_s:g} s"
         entry = entry_of(principal, bus.namespace, "bus.put", bus.name, source, detail)
-        return await self._store.put_bus(bus, entry, expect)
+        return await self._store.put_bus(bus, entry, expect, self._tenants.quotas(bus.namespace))
 
     async def delete_bus(self, principal: Principal, namespace: str, name: str, source: str = "") -> None:
         """With its rules and its archive. NotFound."""
@@ -107,6 +120,7 @@ class Buses:
         await self.get_bus(namespace, name)
         await self._store.delete_bus(namespace, name, entry_of(principal, namespace, "bus.delete", name, source))
         self._rules.pop((namespace, name), None)
+        self.tallies.pop((namespace, name), None)
 
     # --- rules
 
@@ -163,16 +177,22 @@ class Buses:
                     limit_bytes=EVENT_BYTES,
                 )
         await self._archive.publish(namespace, bus, events, clock.wall_s())
+        tally = self.tallies.setdefault((namespace, bus), Tally())
+        tally.published += len(events)
+        tally.published_bytes += sum(len(event.data) for event in events)
 
     def match(self, namespace: str, bus: str, event: Event) -> list[Match]:
         """What the bus's rules make of an event; the relay's matcher for kind `bus`. A rule whose transform fails on it
         takes the event as it is, and says so in the log: nothing is lost."""
         rules = self._rules.get((namespace, bus), ())
         view = filters.View(event)
+        taken = [rule for rule in rules if rule.takes(view)]
+        tally = self.tallies.setdefault((namespace, bus), Tally())
+        for rule in taken:
+            tally.matched[rule.name] = tally.matched.get(rule.name, 0) + 1
+        tally.unmatched += not taken
         return [
-            Match(origin=f"rule {bus}/{rule.name}", target=rule.target, event=_changed(rule, event))
-            for rule in rules
-            if rule.takes(view)
+            Match(origin=f"rule {bus}/{rule.name}", target=rule.target, event=_changed(rule, event)) for rule in taken
         ]
 
     async def list_types(self, namespace: str, bus: str, after: str = "", limit: int = 100) -> list[TypeSeen]:
@@ -283,6 +303,7 @@ class Buses:
     async def _forget(self, namespace: str) -> None:
         for key in [key for key in self._rules if key[0] == namespace]:
             del self._rules[key]
+        self.tallies = {key: tally for key, tally in self.tallies.items() if key[0] != namespace}
 
     async def _prune(self) -> None:
         while True:

@@ -9,15 +9,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from dataclasses import asdict, dataclass, field
+from typing import BinaryIO
 
 from msgspec.structs import replace
 
 from fuyun.base import clock
+from fuyun.base.checksums import Check
 from fuyun.domain.errors import BadRequest, NotFound, QuotaExceeded
 from fuyun.domain.objects import (
     ANYTHING,
     NO_DETAILS,
+    Algorithm,
     Bucket,
+    Checksum,
     Condition,
     Details,
     Listing,
@@ -47,6 +51,15 @@ class Put:
     claims: Claims = NO_CLAIMS
     condition: Condition = ANYTHING
     size_bytes: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """`size_bytes` bytes of an open file from `start` on."""
+
+    file: BinaryIO
+    start: int
+    size_bytes: int
 
 
 @dataclass(slots=True)
@@ -94,6 +107,24 @@ class Objects:
         self.buckets.access(principal, "read objects", bucket)
         return await self._store.get(bucket, key, version)
 
+    async def stretches(self, found: Object, start: int, end: int) -> AsyncGenerator[bytes | Stretch, None]:
+        """As `read`, but of files not what is in them: they are open until the next one is asked for."""
+        position = 0
+        for content in found.parts:
+            first, last = max(start - position, 0), min(end - position, content.size_bytes)
+            position += content.size_bytes
+            if first >= last:
+                continue
+            self.traffic.sent_bytes += last - first
+            if content.body is not None:
+                yield content.body[first:last]
+                continue
+            file = await self._contents.open(content)
+            try:
+                yield Stretch(file, first, last - first)
+            finally:
+                file.close()
+
     async def read(self, found: Object, start: int, end: int) -> AsyncGenerator[bytes, None]:
         """Its bytes from `start` up to `end`. Raises before the first piece when they are gone: the object was replaced
         or deleted since it was looked up."""
@@ -122,17 +153,32 @@ class Objects:
             finally:
                 file.close()
 
+    async def find(self, bucket: str, key: str) -> Object | None:
+        """The newest version, or None; who asks was checked."""
+        try:
+            return await self._store.get(bucket, key)
+        except NotFound:
+            return None
+
     async def copy(
-        self, principal: Principal, source: Object, bucket: str, key: str, details: Details | None, condition: Condition
+        self,
+        principal: Principal,
+        source: Object,
+        bucket: str,
+        key: str,
+        details: Details | None,
+        condition: Condition,
+        algorithm: Algorithm | None = None,
     ) -> Object:
-        """Write an object of another's contents without reading them; `details` None keeps the source's. As `put`;
-        NotFound too when the source was replaced meanwhile."""
+        """Write an object of another's contents without reading them, unless a checksum is asked for that the source
+        does not have; `details` None keeps the source's. As `put`; NotFound too when the source was replaced
+        meanwhile."""
         holder = self.buckets.access(principal, "write objects", bucket)
         check_key(key)
         kept = details is None
         new = replace(
             source, bucket=bucket, key=key, created_s=clock.wall_s(),
-            details=source.details if details is None else check_details(details),
+            details=replace(source.details if details is None else check_details(details), upload=""),
             parts=tuple(replace(content, body=None) for content in source.parts),
         )  # fmt: skip
         if kept and (source.bucket, source.key) == (bucket, key) and source.latest:
@@ -140,6 +186,11 @@ class Objects:
                 f"{bucket}/{key} would be copied to itself unchanged", hint="change its metadata, or copy elsewhere",
                 reason="InvalidRequest",
             )  # fmt: skip
+        if algorithm is not None and (source.checksum is None or source.checksum.algorithm != algorithm):
+            check = Check(algorithm)
+            async for piece in self.read(source, 0, source.size_bytes):
+                await asyncio.to_thread(check.update, piece)
+            new = replace(new, checksum=Checksum(algorithm=algorithm, value=check.value))
         write = _write(principal, "copy", self.buckets.quota(holder), condition, copied=True)
         made = await self._store.put(new, write)
         self.on_garbage()

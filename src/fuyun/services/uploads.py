@@ -7,6 +7,8 @@ import itertools
 from collections.abc import AsyncIterable, Sequence
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from fuyun.base import checksums, clock, ids
 from fuyun.domain.errors import BadRequest
 from fuyun.domain.objects import (
@@ -42,7 +44,11 @@ class Chosen:
 class Uploads:
     """One per platform."""
 
-    def __init__(self, objects: Objects, store: UploadStore, contents: ContentStore) -> None:
+    def __init__(
+        self, objects: Objects, store: UploadStore, contents: ContentStore, least_part_bytes: int = LEAST_PART_BYTES
+    ) -> None:
+        """`least_part_bytes`: of every part but the last."""
+        self._least_part_bytes = least_part_bytes
         self._objects = objects
         self._buckets = objects.buckets
         self._store = store
@@ -111,6 +117,7 @@ class Uploads:
         computed it. NotFound, Forbidden, PreconditionFailed, BadRequest."""
         holder = self._buckets.access(principal, "write objects", upload.bucket)
         parts = _choose({part.number: part for part in await self._store.list_parts(upload.id, 0, MOST_PARTS)}, chosen)
+        _check_sizes(parts, self._least_part_bytes)
         checksum = _checksum_of(upload, parts)
         if claimed and (checksum is None or checksum.value.partition("-")[0] != claimed.partition("-")[0]):
             found = checksum.value if checksum else "none"
@@ -121,7 +128,8 @@ class Uploads:
         new = Object(
             bucket=upload.bucket, key=upload.key, size_bytes=sum(part.content.size_bytes for part in parts),
             etag=f"{md5.hexdigest()}-{len(parts)}", parts=tuple(part.content for part in parts),
-            part_count=len(parts), checksum=checksum, details=upload.details, created_s=clock.wall_s(),
+            part_count=len(parts), checksum=checksum, details=replace(upload.details, upload=upload.id),
+            created_s=clock.wall_s(),
         )  # fmt: skip
         if new.size_bytes > MOST_OBJECT_BYTES:
             raise BadRequest("the object is over 5 TiB", hint="make several of it", reason="EntityTooLarge")
@@ -129,6 +137,11 @@ class Uploads:
         made = await self._store.complete(upload, new, write)
         self._objects.on_garbage()
         return made
+
+    async def find_completed(self, bucket: str, key: str, upload: str) -> Object | None:
+        """What an upload became, as long as that is the newest version of its key; else None."""
+        found = await self._objects.find(bucket, key)
+        return found if found is not None and found.details.upload == upload else None
 
     async def abort(self, principal: Principal, upload: Upload) -> None:
         """Drop the upload and its parts. NotFound, Forbidden."""
@@ -156,13 +169,16 @@ def _choose(held: dict[int, Part], chosen: Sequence[Chosen]) -> list[Part]:
                 reason="InvalidPart",
             )
         parts.append(part)
+    return parts
+
+
+def _check_sizes(parts: Sequence[Part], least_bytes: int) -> None:
     for part in parts[:-1]:
-        if part.content.size_bytes < LEAST_PART_BYTES:
+        if part.content.size_bytes < least_bytes:
             raise BadRequest(
-                f"part {part.number} has {part.content.size_bytes} bytes and is not last: {LEAST_PART_BYTES} at least",
+                f"part {part.number} has {part.content.size_bytes} bytes and is not last: {least_bytes} at least",
                 hint="upload larger parts", reason="EntityTooSmall",
             )  # fmt: skip
-    return parts
 
 
 def _checksum_of(upload: Upload, parts: Sequence[Part]) -> Checksum | None:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.transports.api.serving import Served, bearer
+from tests.transports.api.test_metrics import scrape
 
 pytestmark = pytest.mark.anyio
 
@@ -94,3 +95,31 @@ async def test_roles_and_namespaces_bound_buses(api: Served) -> None:
     assert (await api.http.post(f"{BUS}/events", headers=HEADERS | invoker)).status_code == 202
     assert (await api.http.get(f"{BUS}/archive", headers=invoker)).status_code == 403
     assert (await api.http.get("/v1/namespaces/acme/buses", headers=other)).json()["items"] == []
+
+
+async def test_buses_have_a_quota_and_metrics(api: Served) -> None:
+    url = "/v1/namespaces/default"
+    await api.http.put(f"{url}/quotas", json={"buses": 1})
+    await api.http.put(BUS, json={})
+    refused = await api.http.put(f"{url}/buses/second", json={})
+    assert (refused.status_code, refused.json()["code"]) == (403, "quota_exceeded")
+    await api.http.put(f"{BUS}/rules/paid", json={"filter": {"type": "order.paid"}, "target": "queue:ship"})
+    for type_ in ("order.paid", "order.sent"):
+        answer = await api.http.post(f"{BUS}/events", content=b"[1,2]", headers={**HEADERS, "ce-type": type_})
+        assert answer.status_code == 202
+    found = await scrape(api)
+    labels = {"namespace": "default", "bus": "orders"}
+    told = {
+        name: found[f"fuyun_bus_{name}_total", frozenset(labels.items())] for name in ("published", "published_bytes")
+    }
+    assert told == {"published": 2, "published_bytes": 10}
+
+
+async def test_streams_are_told_of_once(api: Served) -> None:
+    """A sample that stands twice is refused by who scrapes."""
+    url = "/v1/namespaces/default/streams/walk"
+    await api.http.put(url, json={})
+    assert (await api.http.post(f"{url}/records", json={"records": [{"data": 1}]})).status_code == 200
+    found = await scrape(api)
+    labels = frozenset({"namespace": "default", "stream": "walk"}.items())
+    assert found["fuyun_stream_appended_total", labels] == 1

@@ -3,19 +3,21 @@
     python -m tests.transports.s3.serving FOLDER
 
 prints one JSON line: the port, and an access key and its secret by name (`admin` of the platform, `acme` a developer of
-namespace acme, `viewer` and `invoker` of it).
+namespace acme, `viewer` and `invoker` of it). `LEAST_PART_BYTES` in the environment is the size of the smallest part.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 from fuyun.base.tasks import Scope
+from fuyun.domain.objects import LEAST_PART_BYTES
 from fuyun.domain.tenants import Quotas, Role
 from fuyun.drivers.catalog.tenants import SqlTenants
 from fuyun.drivers.contents.folder import FolderContents
@@ -68,7 +70,10 @@ async def serve(root: Path) -> None:
         objects.on_garbage = keeper.notice
         keeper.start(scope)
         services = Services(
-            tenants=tenants, buckets=objects.buckets, objects=objects, uploads=Uploads(objects, under_way, contents)
+            tenants=tenants,
+            buckets=objects.buckets,
+            objects=objects,
+            uploads=Uploads(objects, under_way, contents, int(os.environ.get("LEAST_PART_BYTES", LEAST_PART_BYTES))),
         )
         server = S3Server(S3App(services), "127.0.0.1", 0)
         ready: dict[str, Any] = {"port": await server.start(), "keys": await _keys(tenants)}

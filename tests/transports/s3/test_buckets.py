@@ -134,13 +134,42 @@ def test_what_no_bucket_has_and_what_is_not_supported(s3: Any, bucket: str) -> N
     refused(lambda: s3.put_bucket_acl(Bucket=bucket, ACL="public-read"), "NotImplemented", 501)
     s3.put_bucket_acl(Bucket=bucket, ACL="private")
     assert s3.get_bucket_acl(Bucket=bucket)["Owner"]["ID"] == "acme"
-    refused(lambda: s3.get_bucket_logging(Bucket=bucket), "NotImplemented", 501)
+    refused(lambda: s3.get_bucket_analytics_configuration(Bucket=bucket, Id="a"), "NotImplemented", 501)
     rule = {"Status": "Enabled", "Filter": {"Prefix": ""}, "Transitions": [{"Days": 1, "StorageClass": "GLACIER"}]}
     bare = {"Status": "Enabled", "Expiration": {"Days": 1}}
     refused(lambda: s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [bare]}),
             "MalformedXML", 400)  # fmt: skip
     refused(lambda: s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [rule]}),
             "NotImplemented", 501)  # fmt: skip
+
+
+def test_what_is_so_of_every_bucket(s3: Any, bucket: str) -> None:
+    """Tools ask for it before they change anything."""
+    assert "LoggingEnabled" not in s3.get_bucket_logging(Bucket=bucket)
+    assert "Status" not in s3.get_bucket_accelerate_configuration(Bucket=bucket)
+    assert s3.get_bucket_request_payment(Bucket=bucket)["Payer"] == "BucketOwner"
+    owned = {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
+    assert s3.get_bucket_ownership_controls(Bucket=bucket)["OwnershipControls"] == owned
+    s3.put_bucket_ownership_controls(Bucket=bucket, OwnershipControls=owned)
+    others = {"Rules": [{"ObjectOwnership": "ObjectWriter"}]}
+    refused(lambda: s3.put_bucket_ownership_controls(Bucket=bucket, OwnershipControls=others), "NotImplemented", 501)
+    refused(lambda: s3.delete_bucket_ownership_controls(Bucket=bucket), "NotImplemented", 501)
+    refused(lambda: s3.get_bucket_logging(Bucket="none-such"), "NoSuchBucket", 404)
+    refused(lambda: s3.get_bucket_ownership_controls(Bucket="none-such"), "NoSuchBucket", 404)
+
+
+def test_errors_are_told_in_the_words_of_s3_and_say_what_was_found(
+    served: Served, http: httpx.Client, bucket: str
+) -> None:
+    answer = http.send(signed(served, "GET", f"/{bucket}/none"))
+    assert "<Message>The specified key does not exist.</Message>" in answer.text
+    assert f"<Detail>there is no object 'none' in bucket '{bucket}'" in answer.text
+    assert "<Key>none</Key>" in answer.text
+    failed = http.send(signed(served, "PUT", f"/{bucket}/none", b"x", **{"if-match": '"0"'}))
+    assert failed.status_code == 404
+    assert http.send(signed(served, "PUT", f"/{bucket}/k", b"x")).status_code == 200
+    failed = http.send(signed(served, "PUT", f"/{bucket}/k", b"x", **{"if-none-match": "*"}))
+    assert "<Condition>If-None-Match</Condition>" in failed.text
 
 
 def test_documents_that_are_no_documents(served: Served, http: httpx.Client, bucket: str) -> None:

@@ -127,3 +127,17 @@ def test_versions_are_paged(s3: Any, bucket: str) -> None:
         assert [(one["Key"], one["VersionId"]) for page in pages for one in page["Versions"]] == wanted
     folded = s3.list_object_versions(Bucket=bucket, Delimiter="/")
     assert prefixes(folded) == ["c/"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_who_deletes_what_a_page_showed_misses_none_on_the_next(s3: Any, bucket: str, size: int) -> None:
+    """As every script that empties a bucket does; a version is marker of the next page, and gone."""
+    s3.put_object(Bucket=bucket, Key="k", Body=b"null")
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    for number in range(5):
+        s3.put_object(Bucket=bucket, Key="k", Body=b"%d" % number)
+        s3.delete_object(Bucket=bucket, Key="l")
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket, PaginationConfig={"PageSize": size}):
+        for one in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+            s3.delete_object(Bucket=bucket, Key=one["Key"], VersionId=one["VersionId"])
+    s3.delete_bucket(Bucket=bucket)

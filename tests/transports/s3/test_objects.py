@@ -239,10 +239,71 @@ def test_what_is_not_supported_says_so(s3: Any, bucket: str) -> None:
     put = {"Bucket": bucket, "Key": "k", "Body": b""}
     refused(lambda: s3.put_object(**put, ServerSideEncryption="AES256"), "NotImplemented", 501)
     refused(lambda: s3.put_object(**put, ACL="public-read"), "NotImplemented", 501)
-    refused(lambda: s3.put_object(**put, StorageClass="GLACIER"), "InvalidStorageClass", 400)
+    refused(lambda: s3.put_object(**put, StorageClass="GLACIER"), "NotImplemented", 501)
+    refused(lambda: s3.put_object(**put, StorageClass="BRONZE"), "InvalidStorageClass", 400)
     refused(lambda: s3.put_object(**put, GrantRead="id=x"), "NotImplemented", 501)
     s3.put_object(**put, ACL="bucket-owner-full-control", StorageClass="STANDARD")
     refused(lambda: s3.get_object_retention(Bucket=bucket, Key="k"), "NotImplemented", 501)
     refused(lambda: s3.restore_object(Bucket=bucket, Key="k", RestoreRequest={"Days": 1}), "NotImplemented", 501)
     (grant,) = s3.get_object_acl(Bucket=bucket, Key="k")["Grants"]
     assert (grant["Permission"], grant["Grantee"]["ID"]) == ("FULL_CONTROL", "acme")
+
+
+def test_storage_classes_are_kept_as_what_objects_are_called(s3: Any, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="plain", Body=b"x", StorageClass="STANDARD")
+    s3.put_object(Bucket=bucket, Key="rare", Body=b"x", StorageClass="STANDARD_IA", Metadata={"a": "b"})
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="parts", StorageClass="ONEZONE_IA")["UploadId"]
+    assert s3.list_parts(Bucket=bucket, Key="parts", UploadId=upload)["StorageClass"] == "ONEZONE_IA"
+    assert "StorageClass" not in s3.head_object(Bucket=bucket, Key="plain")
+    assert s3.head_object(Bucket=bucket, Key="rare")["StorageClass"] == "STANDARD_IA"
+    found = {one["Key"]: one["StorageClass"] for one in s3.list_objects_v2(Bucket=bucket)["Contents"]}
+    assert found == {"plain": "STANDARD", "rare": "STANDARD_IA"}
+    source = {"Bucket": bucket, "Key": "rare"}
+    s3.copy_object(Bucket=bucket, Key="copy", CopySource=source)
+    copied = s3.head_object(Bucket=bucket, Key="copy")
+    assert ("StorageClass" not in copied, copied["Metadata"]) == (True, {"a": "b"})
+    s3.copy_object(Bucket=bucket, Key="rare", CopySource=source, StorageClass="GLACIER_IR")
+    changed = s3.head_object(Bucket=bucket, Key="rare")
+    assert (changed["StorageClass"], changed["Metadata"]) == ("GLACIER_IR", {"a": "b"})
+    attributes = s3.get_object_attributes(Bucket=bucket, Key="rare", ObjectAttributes=["StorageClass"])
+    assert attributes["StorageClass"] == "GLACIER_IR"
+
+
+def test_a_copy_redirects_only_where_it_is_told_to(s3: Any, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x", WebsiteRedirectLocation="/there")
+    source = {"Bucket": bucket, "Key": "k"}
+    s3.copy_object(Bucket=bucket, Key="copy", CopySource=source)
+    assert "WebsiteRedirectLocation" not in s3.head_object(Bucket=bucket, Key="copy")
+    s3.copy_object(Bucket=bucket, Key="k", CopySource=source, WebsiteRedirectLocation="/there")
+    assert s3.head_object(Bucket=bucket, Key="k")["WebsiteRedirectLocation"] == "/there"
+
+
+@pytest.mark.parametrize("size", [10, 400_000])
+def test_a_copy_has_the_checksum_that_is_asked_for(s3: Any, bucket: str, size: int) -> None:
+    body = b"c" * size
+    s3.put_object(Bucket=bucket, Key="k", Body=body, ChecksumAlgorithm="CRC32")
+    source = {"Bucket": bucket, "Key": "k"}
+    digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
+    copied = s3.copy_object(Bucket=bucket, Key="copy", CopySource=source, ChecksumAlgorithm="SHA256")
+    assert copied["CopyObjectResult"]["ChecksumSHA256"] == digest
+    found = s3.head_object(Bucket=bucket, Key="copy", ChecksumMode="ENABLED")
+    assert (found["ChecksumSHA256"], found["ChecksumType"], "ChecksumCRC32" in found) == (digest, "FULL_OBJECT", False)
+    refused(lambda: s3.copy_object(Bucket=bucket, Key="copy", CopySource=source, ChecksumAlgorithm="MD4"),
+            "InvalidRequest", 400)  # fmt: skip
+
+
+def test_delete_markers_have_no_tags_and_versions_can_be_made_the_newest_again(s3: Any, bucket: str) -> None:
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    first = s3.put_object(Bucket=bucket, Key="k", Body=b"1")["VersionId"]
+    s3.copy_object(Bucket=bucket, Key="k", CopySource={"Bucket": bucket, "Key": "k", "VersionId": first})
+    assert len(s3.list_object_versions(Bucket=bucket)["Versions"]) == 2
+    refused(lambda: s3.copy_object(Bucket=bucket, Key="k", CopySource={"Bucket": bucket, "Key": "k"}),
+            "InvalidRequest", 400)  # fmt: skip
+    marker = s3.delete_object(Bucket=bucket, Key="k")["VersionId"]
+    tagging = {"Tagging": {"TagSet": [{"Key": "a", "Value": "b"}]}}
+    named = {"Bucket": bucket, "Key": "k", "VersionId": marker}
+    refused(lambda: s3.put_object_tagging(**named, **tagging), "MethodNotAllowed", 405)
+    refused(lambda: s3.delete_object_tagging(**named), "MethodNotAllowed", 405)
+    refused(lambda: s3.put_object_tagging(Bucket=bucket, Key="k", **tagging), "NoSuchKey", 404)
+    gone = refused(lambda: s3.get_object(Bucket=bucket, Key="k", VersionId="0" * 32), "NoSuchVersion", 404)
+    assert gone.response["Error"]["VersionId"] == "0" * 32

@@ -6,12 +6,14 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, tuple_, update
 
+from fuyun.decide.quotas import check_buses
 from fuyun.domain.bus import Bus, Rule
 from fuyun.domain.errors import Conflict, NotFound, PreconditionFailed, QuotaExceeded
-from fuyun.domain.tenants import AuditEntry
+from fuyun.domain.tenants import AuditEntry, Quotas
 from fuyun.drivers.bus.tables import buses, rules
 from fuyun.drivers.sql.journal import log
 from fuyun.drivers.sql.sqlite import Database
+from fuyun.ports.bus import NO_QUOTAS
 
 
 class SqlBuses:
@@ -20,12 +22,17 @@ class SqlBuses:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def put_bus(self, bus: Bus, entry: AuditEntry | None = None, expect: int | None = None) -> Bus:
+    async def put_bus(
+        self, bus: Bus, entry: AuditEntry | None = None, expect: int | None = None, quotas: Quotas = NO_QUOTAS
+    ) -> Bus:
         """See `ports.bus.BusStore.put_bus`."""
         where = (buses.c.namespace == bus.namespace) & (buses.c.name == bus.name)
 
         def work(connection: Connection) -> Bus:
             values = _settled(connection, buses, where, bus, expect, f"bus {bus.name!r}")
+            if values["revision"] == 1:
+                mine = select(func.count()).select_from(buses).where(buses.c.namespace == bus.namespace)
+                check_buses(quotas, connection.execute(mine).scalar_one() - 1)
             log(connection, entry)
             return Bus(**values)
 

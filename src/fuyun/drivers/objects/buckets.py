@@ -10,8 +10,8 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from fuyun.domain.errors import Conflict, NotFound, QuotaExceeded
 from fuyun.domain.objects import Bucket
 from fuyun.domain.tenants import AuditEntry
-from fuyun.drivers.objects.counting import bucket_of, get_bucket
-from fuyun.drivers.objects.tables import buckets, objects, uploads
+from fuyun.drivers.objects.counting import bucket_of, drop, get_bucket
+from fuyun.drivers.objects.tables import buckets, objects, parts, uploads
 from fuyun.drivers.sql.columns import metadata
 from fuyun.drivers.sql.journal import log
 from fuyun.drivers.sql.sqlite import Database
@@ -88,13 +88,15 @@ class SqlBuckets:
 
         def work(connection: Connection) -> None:
             get_bucket(connection, name)
-            for table, what in ((objects, "objects"), (uploads, "uploads that are not complete")):
-                if connection.execute(select(table.c.key).where(table.c.bucket == name).limit(1)).first() is not None:
-                    raise Conflict(
-                        f"bucket {name!r} still holds {what}",
-                        hint="delete every version of its objects, and abort its uploads, first", kind="bucket",
-                        name=name, reason="BucketNotEmpty",
-                    )  # fmt: skip
+            if connection.execute(select(objects.c.key).where(objects.c.bucket == name).limit(1)).first() is not None:
+                raise Conflict(
+                    f"bucket {name!r} still holds objects", hint="delete every version of its objects first",
+                    kind="bucket", name=name, reason="BucketNotEmpty",
+                )  # fmt: skip
+            under_way = select(uploads.c.id).where(uploads.c.bucket == name)
+            held = connection.execute(select(parts.c.content).where(parts.c.upload.in_(under_way))).scalars().all()
+            drop(connection, (content.digest for content in held))
+            connection.execute(delete(uploads).where(uploads.c.bucket == name))
             connection.execute(delete(buckets).where(buckets.c.name == name))
             log(connection, entry)
 

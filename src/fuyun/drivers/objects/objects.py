@@ -67,8 +67,7 @@ class SqlObjects:
             def sequence() -> int | None:
                 if not selection.after_version:
                     return None
-                found = rows.named(connection, bucket, selection.after, selection.after_version)
-                return found.sequence if found else None
+                return rows.place(connection, bucket, selection.after, selection.after_version)
 
             key, second = objects.c.key, objects.c.sequence
             return _listing(page_of(connection, query, key, second, True, selection, sequence))

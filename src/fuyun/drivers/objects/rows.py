@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from fuyun.base import clock, ids
 from fuyun.domain.errors import PreconditionFailed
@@ -62,6 +62,17 @@ def named(connection: Connection, bucket: str, key: str, version: str) -> Versio
     return None if row is None else Version(object_of(row), row["sequence"])
 
 
+def place(connection: Connection, bucket: str, key: str, version: str) -> int:
+    """The sequence of a version, or the place where it was: whoever lists deletes what a page showed before asking for
+    the next one. Ids of versions rise; `null` may have been anywhere: what might be older comes again."""
+    found = named(connection, bucket, key, version)
+    if found is not None:
+        return found.sequence
+    older = (objects.c.version < version) | (objects.c.version == NULL_VERSION)
+    last = select(func.max(objects.c.sequence)).where(of_key(bucket, key), older)
+    return int(connection.execute(last).scalar() or 0) + 1
+
+
 def get(connection: Connection, bucket: str, key: str, version: str) -> Object:
     """See `ports.objects.ObjectStore.get`, of a bucket that is there."""
     found = named(connection, bucket, key, version) if version else newest(connection, bucket, key)
@@ -90,6 +101,7 @@ def check(condition: Condition, bucket: str, key: str, last: Version | None) -> 
         raise PreconditionFailed(
             f"{bucket}/{key} exists already",
             hint="read it, or write without If-None-Match",
+            condition="If-None-Match",
             reason="PreconditionFailed",
         )
     if condition.if_match:
@@ -98,7 +110,8 @@ def check(condition: Condition, bucket: str, key: str, last: Version | None) -> 
         if condition.if_match not in ("*", last.found.etag):
             raise PreconditionFailed(
                 f"{bucket}/{key} has ETag {last.found.etag!r} now, not {condition.if_match!r}",
-                hint="read it again, then try again", etag=last.found.etag, reason="PreconditionFailed",
+                hint="read it again, then try again", etag=last.found.etag, condition="If-Match",
+                reason="PreconditionFailed",
             )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import pytest
 from fuyun.domain.bus import Bus, Replay, Rule
 from fuyun.domain.errors import Conflict, NotFound, PreconditionFailed, QuotaExceeded
 from fuyun.domain.events import Event
-from fuyun.domain.tenants import Namespace
+from fuyun.domain.tenants import Namespace, Quotas
 from fuyun.domain.transforms import Transform
 from fuyun.ports.bus import BusArchive, BusStore
 from fuyun.ports.tenants import TenantStore
@@ -65,6 +65,19 @@ class BusStoreContract:
     def open(self, folder: Path) -> AbstractAsyncContextManager[BusStores]:
         """The stores over what is in `folder`."""
         raise NotImplementedError
+
+    async def test_buses_are_as_many_as_the_namespace_may_have(self, tmp_path: Path) -> None:
+        few = Quotas(buses=2)
+        async with self.open(tmp_path) as stores:
+            await stores.tenants.create_namespace(Namespace(name="acme", created_s=NOW_S))
+            for name in ("a", "b"):
+                await stores.buses.put_bus(bus(name), quotas=few)
+            with pytest.raises(QuotaExceeded) as refusal:
+                await stores.buses.put_bus(bus("c"), entry("no"), quotas=few)
+            assert refusal.value.fields["quota"] == "buses"
+            assert [one.name for one in await stores.buses.list_buses("default")] == ["a", "b"]
+            assert (await stores.buses.put_bus(bus("b"), quotas=few)).revision == 2, "what is there may be changed"
+            await stores.buses.put_bus(bus("c", "acme"), quotas=few)
 
     async def test_a_bus_is_kept_and_changed_by_its_revision(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as stores:

@@ -202,7 +202,7 @@ ENDPOINTS = (
     _row("GET", _BUS, _get, "A bus", "read", request_headers=("If-None-Match",),
          successes=(Success(body=Bus, headers=("ETag",)), _UNCHANGED), errors=(NotFound,)),
     _row("PUT", _BUS, _put, "Create a bus, or change it", "deploy", request=PutBus, request_headers=_CONDITIONS,
-         successes=(Success(body=Bus, headers=("ETag",)),), errors=_CHANGED),
+         successes=(Success(body=Bus, headers=("ETag",)),), errors=(*_CHANGED, QuotaExceeded)),
     _row("DELETE", _BUS, _delete, "Delete a bus with its rules and its archive", "delete",
          successes=(Success(status=204, description="deleted"),), errors=(NotFound, StorageFull)),
     _row("POST", _BUS + "/events", _publish, f"Publish CloudEvents: binary, {STRUCTURED}, {BATCH}", "invoke",

@@ -15,6 +15,7 @@ import fuyun
 from fuyun.domain.errors import Forbidden, Unavailable
 from fuyun.services.gauges import Gauges, S3Traffic, StartBudget, merged
 from fuyun.services.measures import BUCKETS_S, Durations, Measures, Tally
+from fuyun.transports.api.busmetrics import BusCollector
 from fuyun.transports.api.calls import Call
 from fuyun.transports.api.flowmetrics import FlowCollector
 from fuyun.transports.api.outsidemetrics import OutsideCollector
@@ -175,12 +176,13 @@ async def _scrape(call: Call) -> Response:
         call.asking.require("read", seen)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(PlatformCollector(call.services.measures, call.services.gauges, seen))
-    registry.register(FlowCollector(call.services.flows, seen))
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
     with contextlib.suppress(Unavailable):  # while the store goes down: what was known last
         await call.services.messaging.queues.refresh()
     registry.register(QueueCollector(call.services.messaging, seen))
+    registry.register(FlowCollector(call.services.flows, seen))
+    registry.register(BusCollector(call.services.buses, seen))
     registry.register(OutsideCollector(call.services.outside, seen))
     return Response(generate_latest(registry), media_type=None, headers={"content-type": CONTENT_TYPE_LATEST})
 

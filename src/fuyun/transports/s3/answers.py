@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from email.utils import formatdate
 from typing import Any
 
-from fuyun.domain.objects import Bucket, Checksum, Object
+from fuyun.domain.objects import Bucket, Checksum, Details, Object
 from fuyun.transports.s3.calls import Answer
 from fuyun.transports.s3.documents import document, moment
 
@@ -22,6 +22,14 @@ KEPT = (
     "expires",
     "x-amz-website-redirect-location",
 )
+#: Kept with an object as what it is called; all are stored and read alike, so that each promise of theirs holds.
+CLASS = "x-amz-storage-class"
+CLASSES = ("STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "REDUCED_REDUNDANCY", "GLACIER_IR")
+
+
+def class_of(details: Details) -> str:
+    """The storage class of an object."""
+    return details.headers.get(CLASS, CLASSES[0])
 
 
 def xml(root: str, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Answer:
@@ -78,7 +86,8 @@ def listed(found: Object, namespace: str, key: str, with_owner: bool) -> dict[st
     return {
         "Key": key,
         "LastModified": moment(found.created_s),
-        **({} if found.marker else {"ETag": quoted(found.etag), "Size": found.size_bytes, "StorageClass": "STANDARD"}),
+        **({} if found.marker else {"ETag": quoted(found.etag), "Size": found.size_bytes}),
+        **({} if found.marker else {"StorageClass": class_of(found.details)}),
         **(
             {"ChecksumAlgorithm": found.checksum.algorithm, "ChecksumType": found.checksum.kind}
             if found.checksum

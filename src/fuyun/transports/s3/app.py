@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from fuyun.base import clock, ids
 from fuyun.domain.errors import FuyunError, Internal, OperatorError
 from fuyun.domain.objects import Bucket
+from fuyun.services.objects import Stretch
 from fuyun.transports.s3 import cors, website
 from fuyun.transports.s3.asking import check_supported
 from fuyun.transports.s3.calls import Answer, Call, Services, named_by_host, place_of
@@ -19,6 +20,7 @@ from fuyun.transports.s3.presigned2 import is_presigned2, verify2
 from fuyun.transports.s3.signing import Head, Signed, pairs_of, verify, with_hoisted
 from fuyun.transports.s3.table import operation_of
 from fuyun.transports.web.serving import HttpServer
+from fuyun.transports.web.zerocopy import EXTENSION
 
 _log = structlog.get_logger("fuyun.s3")
 
@@ -78,6 +80,7 @@ class S3App:
             services=self._services, head=head, params=dict(pairs_of(head.query)), bucket=place[0], key=place[1],
             principal=tenants.access(signed.access_key), signed=signed,
             source=scope["client"][0] if scope.get("client") else "", id=id_, receive=receive,
+            zerocopy=EXTENSION in scope.get("extensions", ()),
         )  # fmt: skip
         operation = operation_of(call)
         check_supported(call)
@@ -114,7 +117,7 @@ class S3App:
         if status == 416 and "size_bytes" in error.fields:
             headers["content-range"] = f"bytes */{error.fields['size_bytes']}"
         if status in (405, 503):
-            headers |= {"allow": "GET, HEAD"} if status == 405 else {"retry-after": "1"}
+            headers |= {"allow": "DELETE" if marker else "GET, HEAD"} if status == 405 else {"retry-after": "1"}
         return Answer(status, headers, body)
 
 
@@ -148,10 +151,17 @@ class _Sender:
         first = await anext(body, b"")
         self.started = True
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": first, "more_body": True})
+        await self._piece(first)
         async for piece in body:
-            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+            await self._piece(piece)
         await self._send({"type": "http.response.body", "body": b""})
+
+    async def _piece(self, piece: bytes | Stretch) -> None:
+        if isinstance(piece, Stretch):
+            told = {"file": piece.file, "offset": piece.start, "count": piece.size_bytes}
+            await self._send({"type": EXTENSION, **told, "more_body": True})
+        else:
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
 
 def _text(value: bytes) -> str:

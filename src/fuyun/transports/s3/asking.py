@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import parse_qsl, unquote
 
+from fuyun.base.checksums import ALGORITHMS
 from fuyun.domain.errors import BadRequest, Forbidden, PreconditionFailed, Unsupported
-from fuyun.domain.objects import Condition, Details, Object, check_tags
-from fuyun.transports.s3.answers import KEPT
+from fuyun.domain.objects import Algorithm, Condition, Details, Object, check_tags
+from fuyun.transports.s3.answers import CLASS, CLASSES, KEPT
 from fuyun.transports.s3.calls import Call
 from fuyun.transports.s3.signing import Head
 
@@ -24,6 +26,8 @@ _REFUSED = (
     "x-amz-copy-source-server-side-encryption",
     "x-amz-write-offset-bytes",
 )
+#: Storage classes whose objects cannot be read before they are restored.
+_ARCHIVES = ("GLACIER", "DEEP_ARCHIVE", "SNOW", "OUTPOSTS")
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
@@ -39,14 +43,23 @@ def check_supported(call: Call) -> None:
                 f"ACL {value[:60]!r} is not supported", hint="access follows keys and their roles: fuyun key create",
                 reason="NotImplemented",
             )  # fmt: skip
-        if name == "x-amz-storage-class" and value != "STANDARD":
-            raise BadRequest(
-                f"storage class {value[:60]!r} is not known", hint="STANDARD", reason="InvalidStorageClass"
-            )
+        if name == CLASS:
+            _check_class(value)
         if name == "x-amz-expected-bucket-owner" and call.bucket:
             owner = call.services.buckets.access(call.principal, "read", call.bucket).namespace
             if value != owner:
                 raise Forbidden("the bucket has another owner than is expected", reason="AccessDenied")
+
+
+def _check_class(name: str) -> None:
+    if name in _ARCHIVES:
+        raise Unsupported(
+            f"storage class {name} is not supported", hint=f"use one of {', '.join(CLASSES)}", reason="NotImplemented"
+        )
+    if name not in CLASSES:
+        raise BadRequest(
+            f"storage class {name[:60]!r} is not known", hint=", ".join(CLASSES), reason="InvalidStorageClass"
+        )
 
 
 def details_of(call: Call) -> Details:
@@ -57,6 +70,8 @@ def details_of(call: Call) -> Details:
         rest = ",".join(part.strip() for part in coding.split(",") if part.strip().lower() != "aws-chunked")
         headers |= {"content-encoding": rest}
         headers = {name: value for name, value in headers.items() if value}
+    if call.header(CLASS) not in ("", CLASSES[0]):
+        headers[CLASS] = call.header(CLASS)
     metadata: dict[str, str] = {}
     for name, value in call.head.headers:
         if name.startswith(_META):
@@ -70,6 +85,14 @@ def _tags_of(text: str) -> dict[str, str]:
     if len(dict(pairs)) != len(pairs):
         raise BadRequest("a tag stands twice", hint="give each once", reason="InvalidTag")
     return check_tags(dict(pairs), 10)
+
+
+def algorithm_of(call: Call) -> Algorithm | None:
+    """The checksum that a copy or an upload asks for. BadRequest."""
+    wanted: Any = call.header("x-amz-checksum-algorithm").upper()
+    if wanted and wanted not in ALGORITHMS:
+        raise BadRequest(f"{wanted[:40]!r} is no checksum", hint=", ".join(ALGORITHMS), reason="InvalidRequest")
+    return wanted or None
 
 
 def write_condition(call: Call) -> Condition:
@@ -87,16 +110,16 @@ def check_read(head: Head, found: Object, prefix: str = "") -> bool:
     since, unless = head.header(f"{prefix}if-modified-since"), head.header(f"{prefix}if-unmodified-since")
     if match:
         if not _matches(match, found.etag):
-            raise _failed(found, "If-Match")
+            raise _failed(found, f"{prefix}If-Match")
     elif unless and (at_s := _time_of(unless)) is not None and int(found.created_s) > at_s:
-        raise _failed(found, "If-Unmodified-Since")
+        raise _failed(found, f"{prefix}If-Unmodified-Since")
     same = False
     if none_match:
         same = _matches(none_match, found.etag)
     elif since and (at_s := _time_of(since)) is not None:
         same = int(found.created_s) <= at_s
     if same and prefix:
-        raise _failed(found, "If-None-Match or If-Modified-Since")
+        raise _failed(found, f"{prefix}{'If-None-Match' if none_match else 'If-Modified-Since'}")
     return not same
 
 
@@ -107,7 +130,7 @@ def _matches(header: str, etag: str) -> bool:
 def _failed(found: Object, name: str) -> PreconditionFailed:
     return PreconditionFailed(
         f"{name} does not hold of {found.bucket}/{found.key}", hint="read it again", etag=found.etag,
-        reason="PreconditionFailed",
+        condition=name, reason="PreconditionFailed",
     )  # fmt: skip
 
 
@@ -135,7 +158,7 @@ def range_of(text: str, size: int) -> tuple[int, int] | None:
     if empty:
         raise BadRequest(
             f"range {text[:60]!r} is outside of {size} bytes", hint="ask for bytes it has", reason="InvalidRange",
-            size_bytes=size,
+            size_bytes=size, range=text[:60],
         )  # fmt: skip
     return start, end
 

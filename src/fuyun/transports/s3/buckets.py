@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fuyun.domain.errors import Conflict, Unsupported
 from fuyun.domain.names import DEFAULT_NAMESPACE
-from fuyun.transports.s3.answers import owner, xml
+from fuyun.transports.s3.answers import XML, owner, xml
 from fuyun.transports.s3.calls import Answer, Call
+from fuyun.transports.s3.configuration import OWNERSHIP
 from fuyun.transports.s3.documents import moment, parse
 from fuyun.transports.s3.listing import limit_of
 
@@ -51,8 +52,8 @@ async def create(call: Call) -> Answer:
     if body:
         node = parse(body, "CreateBucketConfiguration").only("LocationConstraint")
         region = node.get("LocationConstraint") or region
-    if call.header("x-amz-object-ownership") not in ("", "BucketOwnerEnforced"):
-        raise Unsupported("only the bucket's owner owns objects", hint="BucketOwnerEnforced", reason="NotImplemented")
+    if call.header("x-amz-object-ownership") not in ("", OWNERSHIP):
+        raise Unsupported("only the bucket's owner owns objects", hint=OWNERSHIP, reason="NotImplemented")
     try:
         await call.services.buckets.create_bucket(
             call.principal, _namespace(call), call.bucket, region[:63], call.source
@@ -67,7 +68,7 @@ async def create(call: Call) -> Answer:
 async def head(call: Call) -> Answer:
     """HeadBucket."""
     found = call.services.buckets.access(call.principal, "read objects", call.bucket)
-    return Answer(200, {"x-amz-bucket-region": found.region})
+    return Answer(200, {"x-amz-bucket-region": found.region, "content-type": XML})
 
 
 async def delete(call: Call) -> Answer:

@@ -17,7 +17,7 @@ from fuyun.base.signatures import UNSIGNED
 from fuyun.domain.errors import BadRequest, RequestTimedOut, Unsupported
 from fuyun.domain.tenants import Principal
 from fuyun.services.buckets import Buckets
-from fuyun.services.objects import Objects
+from fuyun.services.objects import Objects, Stretch
 from fuyun.services.receiving import Claims
 from fuyun.services.tenants import Tenants
 from fuyun.services.uploads import Uploads
@@ -48,11 +48,12 @@ class Services:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A good answer. `body` is bytes, or pieces whose sum `content-length` in `headers` says."""
+    """A good answer. `body` is bytes, or pieces (of files, where the call has `zerocopy`) whose sum `content-length` in
+    `headers` says."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | AsyncIterator[bytes] = b""
+    body: bytes | AsyncIterator[bytes | Stretch] = b""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,6 +70,7 @@ class Call:
     source: str
     id: str
     receive: Receive
+    zerocopy: bool = False  # whether the server sends files
     chunks: Chunks | None = None
 
     def header(self, name: str) -> str:

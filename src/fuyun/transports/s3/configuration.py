@@ -9,13 +9,16 @@ from msgspec.structs import replace
 
 from fuyun.base import ids
 from fuyun.domain.bucketrules import CorsRule, LifecycleRule, Notification, Redirect, RoutingRule, Website
-from fuyun.domain.errors import BadRequest, NotFound
+from fuyun.domain.errors import BadRequest, NotFound, Unsupported
 from fuyun.domain.objects import BUCKET_TAGS, Bucket, Versioning
 from fuyun.transports.s3.answers import xml
 from fuyun.transports.s3.calls import Answer, Call
 from fuyun.transports.s3.documents import Node, malformed, parse
 from fuyun.transports.s3.notifying import notification_document, notifications_of
 from fuyun.transports.s3.objects import tag_set, tags_of
+
+#: Who owns an object: the bucket's owner, whoever wrote it.
+OWNERSHIP = "BucketOwnerEnforced"
 
 
 def _read(call: Call) -> Bucket:
@@ -30,7 +33,8 @@ async def _set(call: Call, what: str, status: int = 200, **changes: Any) -> Answ
 
 
 def _absent(call: Call, reason: str, what: str) -> NotFound:
-    return NotFound(f"bucket {call.bucket!r} has no {what}", hint=f"put its {what} first", kind=what, reason=reason)
+    detail = f"bucket {call.bucket!r} has no {what}"
+    return NotFound(detail, hint=f"put its {what} first", kind=what, bucket=call.bucket, reason=reason)
 
 
 async def get_versioning(call: Call) -> Answer:
@@ -287,6 +291,34 @@ def _midnight(text: str) -> float:
 async def delete_lifecycle(call: Call) -> Answer:
     """DeleteBucketLifecycle."""
     return await _set(call, "no lifecycle", 204, lifecycle=())
+
+
+async def get_nothing(call: Call) -> Answer:
+    """GetBucketLogging, GetBucketAccelerateConfiguration: of a bucket that has none, as all here."""
+    _read(call)
+    return xml("BucketLoggingStatus" if "logging" in call.params else "AccelerateConfiguration", {})
+
+
+async def get_payer(call: Call) -> Answer:
+    """GetBucketRequestPayment."""
+    _read(call)
+    return xml("RequestPaymentConfiguration", {"Payer": "BucketOwner"})
+
+
+async def get_ownership(call: Call) -> Answer:
+    """GetBucketOwnershipControls: what S3's buckets have unless they are told otherwise."""
+    _read(call)
+    return xml("OwnershipControls", {"Rule": [{"ObjectOwnership": OWNERSHIP}]})
+
+
+async def put_ownership(call: Call) -> Answer:
+    """PutBucketOwnershipControls: only what is the case."""
+    node = parse(await call.document(), "OwnershipControls").only("Rule")
+    wanted = [rule.get("ObjectOwnership") for rule in node.all("Rule")]
+    call.services.buckets.access(call.principal, "deploy", call.bucket)
+    if wanted != [OWNERSHIP]:
+        raise Unsupported("only the bucket's owner owns objects", hint=OWNERSHIP, reason="NotImplemented")
+    return Answer()
 
 
 async def get_notifications(call: Call) -> Answer:

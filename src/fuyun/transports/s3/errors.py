@@ -69,6 +69,43 @@ STATUSES: dict[str, int] = {
     "XAmzContentSHA256Mismatch": 400,
 }
 
+#: What S3 says of a code, word by word: people and programs know it. What was found stands beside it.
+_WORDS: dict[str, str] = {
+    "BucketAlreadyExists": "The requested bucket name is not available. The bucket namespace is shared by all users of "
+    "the system. Please select a different name and try again.",
+    "BucketAlreadyOwnedByYou": "Your previous request to create the named bucket succeeded and you already own it.",
+    "BucketNotEmpty": "The bucket you tried to delete is not empty",
+    "EntityTooSmall": "Your proposed upload is smaller than the minimum allowed object size.",
+    "InvalidRange": "The requested range is not satisfiable",
+    "InvalidStorageClass": "The storage class you specified is not valid",
+    "NoSuchBucket": "The specified bucket does not exist",
+    "NoSuchBucketPolicy": "The bucket policy does not exist",
+    "NoSuchCORSConfiguration": "The CORS configuration does not exist",
+    "NoSuchKey": "The specified key does not exist.",
+    "NoSuchLifecycleConfiguration": "The lifecycle configuration does not exist",
+    "NoSuchPublicAccessBlockConfiguration": "The public access block configuration was not found",
+    "NoSuchTagSet": "The TagSet does not exist",
+    "NoSuchUpload": "The specified upload does not exist. The upload ID may be invalid, or the upload may have been "
+    "aborted or completed.",
+    "NoSuchVersion": "The specified version does not exist.",
+    "NoSuchWebsiteConfiguration": "The specified bucket does not have a website configuration",
+    "ObjectLockConfigurationNotFoundError": "Object Lock configuration does not exist for this bucket",
+    "PreconditionFailed": "At least one of the pre-conditions you specified did not hold",
+    "ReplicationConfigurationNotFoundError": "The replication configuration was not found",
+    "ServerSideEncryptionConfigurationNotFoundError": "The server side encryption configuration was not found",
+    "SignatureDoesNotMatch": "The request signature we calculated does not match the signature you provided. Check "
+    "your key and signing method.",
+}
+
+#: Fields of errors -> elements in which S3 tells them.
+_ELEMENTS = {
+    "condition": "Condition",
+    "bucket": "BucketName",
+    "version": "VersionId",
+    "range": "RangeRequested",
+    "size_bytes": "ActualObjectSize",
+}
+
 #: Code of an error's class -> S3's code, for errors without a reason.
 _CLASSES: dict[str, str] = {
     "bad_request": "InvalidRequest",
@@ -97,9 +134,15 @@ def code_of(error: FuyunError) -> tuple[str, int]:
 
 def error_document(error: FuyunError, code: str, resource: str, id_: str) -> bytes:
     """The body that tells of it."""
-    message = error.detail + (f"; {error.hint}" if error.hint else "")
-    parts = {"Code": code, "Message": message, "Resource": resource, "RequestId": id_, "HostId": "fuyun"}
-    if error.fields.get("kind") in ("object", "bucket"):
-        parts["Key" if error.fields["kind"] == "object" else "BucketName"] = str(error.fields.get("name", ""))
+    found = error.detail + (f"; {error.hint}" if error.hint else "")
+    parts = {"Code": code, "Message": found, "Resource": resource, "RequestId": id_, "HostId": "fuyun"}
+    if code in _WORDS:
+        parts |= {"Message": _WORDS[code], "Detail": found}
+    named = {"object": "Key", "bucket": "BucketName", "upload": "UploadId"}.get(str(error.fields.get("kind", "")), "")
+    if named:
+        parts[named] = str(error.fields.get("name", ""))
+    for field, element in _ELEMENTS.items():
+        if field in error.fields:
+            parts[element] = str(error.fields[field])
     inner = "".join(f"<{name}>{text(value)}</{name}>" for name, value in parts.items())
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{inner}</Error>'.encode()

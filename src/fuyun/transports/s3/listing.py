@@ -84,7 +84,7 @@ async def list_v2(call: Call) -> Answer:
         "KeyCount": len(found.objects) + len(found.prefixes),
         "ContinuationToken": token or None,
         "NextContinuationToken": base64.urlsafe_b64encode(found.next_key.encode()).decode() if found.more else None,
-        "StartAfter": write(start) or None,
+        "StartAfter": None if token else write(start) or None,
         "Contents": [listed(one, namespace, write(one.key), with_owner) for one in found.objects],
     }
     return xml("ListBucketResult", content)
@@ -122,7 +122,7 @@ async def list_versions(call: Call) -> Answer:
         "KeyMarker": write(marker),
         "VersionIdMarker": version,
         "NextKeyMarker": write(found.next_key) if found.more else None,
-        "NextVersionIdMarker": found.next_version if found.more else None,
+        "NextVersionIdMarker": found.next_version or None if found.more else None,
         "Version": versions,
         "DeleteMarker": markers,
     }

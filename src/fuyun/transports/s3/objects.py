@@ -5,26 +5,42 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+from msgspec.structs import replace
+
 from fuyun.domain.errors import BadRequest, FuyunError, NotFound
-from fuyun.domain.objects import BUCKET_TAGS, MOST_PART_BYTES, OBJECT_TAGS, Bucket, Object, check_tags
-from fuyun.services.objects import Put, part_of
+from fuyun.domain.objects import (
+    BUCKET_TAGS,
+    MOST_PART_BYTES,
+    OBJECT_TAGS,
+    Bucket,
+    Checksum,
+    Details,
+    Object,
+    check_tags,
+)
+from fuyun.services.objects import Put, Stretch, part_of
 from fuyun.transports.s3.answers import (
+    CLASS,
     KEPT,
     XML,
     checksum_elements,
     checksum_headers,
+    class_of,
     described,
     quoted,
     version_headers,
     xml,
 )  # fmt: skip
-from fuyun.transports.s3.asking import check_read, copy_source, details_of, range_of, write_condition
+from fuyun.transports.s3.asking import algorithm_of, check_read, copy_source, details_of, range_of, write_condition
 from fuyun.transports.s3.calls import Answer, Call
 from fuyun.transports.s3.documents import Node, moment, parse
 from fuyun.transports.s3.errors import code_of
 
+_REDIRECT = "x-amz-website-redirect-location"
 #: Keys that one request may delete.
 _MOST_KEYS = 1000
+#: From this size on, the kernel sends an object's file itself.
+_LEAST_FILE_BYTES = 256 * 1024
 #: How often an object is looked up again that was replaced while it was opened.
 _TRIES = 5
 
@@ -55,9 +71,12 @@ async def get(call: Call) -> Answer:
         answer, span = _head_of(call, found)
         if answer.status >= 300:
             return answer
-        pieces = call.services.objects.read(found, *span)
+        objects = call.services.objects
+        # Few bytes are sooner read than handed over.
+        whole = call.zerocopy and span[1] - span[0] >= _LEAST_FILE_BYTES
+        pieces = objects.stretches(found, *span) if whole else objects.read(found, *span)
         try:
-            first = await anext(pieces, b"")
+            first: bytes | Stretch = await anext(pieces, b"")
         except NotFound:  # replaced between look-up and opening
             if attempt == _TRIES:
                 raise
@@ -66,7 +85,7 @@ async def get(call: Call) -> Answer:
     raise AssertionError("the loop returns or raises")
 
 
-async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _chained(first: bytes | Stretch, rest: AsyncIterator[bytes | Stretch]) -> AsyncIterator[bytes | Stretch]:
     yield first
     async for piece in rest:
         yield piece
@@ -159,23 +178,11 @@ async def delete_many(call: Call) -> Answer:
 async def copy(call: Call) -> Answer:
     """CopyObject."""
     source, holder = await source_of(call)
-    details = None
-    directive = call.header("x-amz-metadata-directive").upper() or "COPY"
-    tagging = call.header("x-amz-tagging-directive").upper() or "COPY"
-    if {directive, tagging} - {"COPY", "REPLACE"}:
-        raise BadRequest("a directive is COPY or REPLACE", reason="InvalidArgument")
-    if "REPLACE" in (directive, tagging):
-        given = details_of(call)
-        kept = source.details
-        described_by = given if directive == "REPLACE" else kept
-        details = type(given)(
-            headers=described_by.headers,
-            metadata=described_by.metadata,
-            tags=given.tags if tagging == "REPLACE" else kept.tags,
-        )
+    algorithm = algorithm_of(call)
     made = await call.services.objects.copy(
-        call.principal, source, call.bucket, call.key, details, write_condition(call)
-    )
+        call.principal, source, call.bucket, call.key, _copied(call, source.details),
+        write_condition(call), algorithm,
+    )  # fmt: skip
     headers = _told(call, made)
     if holder.versioning:
         headers["x-amz-copy-source-version-id"] = source.version
@@ -185,6 +192,26 @@ async def copy(call: Call) -> Answer:
         **checksum_elements(made.checksum),
     }
     return xml("CopyObjectResult", content, headers)
+
+
+def _copied(call: Call, kept: Details) -> Details | None:
+    """What is to be said of a copy; None for what is said of its source. Where the website redirects and the storage
+    class are never the source's. BadRequest."""
+    directive = call.header("x-amz-metadata-directive").upper() or "COPY"
+    tagging = call.header("x-amz-tagging-directive").upper() or "COPY"
+    if {directive, tagging} - {"COPY", "REPLACE"}:
+        raise BadRequest("a directive is COPY or REPLACE", reason="InvalidArgument")
+    given = details_of(call)
+    own = {name: given.headers[name] for name in (CLASS, _REDIRECT) if name in given.headers}
+    asked = own or call.header(CLASS) or not kept.headers.keys().isdisjoint((CLASS, _REDIRECT))
+    # A version that is named may be made the newest again.
+    if "REPLACE" not in (directive, tagging) and not asked and not copy_source(call)[2]:
+        return None
+    base = given if directive == "REPLACE" else kept
+    headers = {name: value for name, value in base.headers.items() if name not in (CLASS, _REDIRECT)}
+    return Details(
+        headers={**headers, **own}, metadata=base.metadata, tags=given.tags if tagging == "REPLACE" else kept.tags
+    )
 
 
 async def source_of(call: Call) -> tuple[Object, Bucket]:
@@ -203,9 +230,9 @@ async def attributes(call: Call) -> Answer:
     wanted = {name.strip() for name in call.header("x-amz-object-attributes").split(",")}
     known: dict[str, Any] = {
         "ETag": found.etag,
-        "Checksum": checksum_elements(found.checksum) or None,
+        "Checksum": _whole(found.checksum),
         "ObjectParts": {"TotalPartsCount": found.part_count} if found.part_count else None,
-        "StorageClass": "STANDARD",
+        "StorageClass": class_of(found.details),
         "ObjectSize": found.size_bytes,
     }
     if not wanted <= set(known):
@@ -218,6 +245,13 @@ async def attributes(call: Call) -> Answer:
     return xml("GetObjectAttributesResponse", content, told)
 
 
+def _whole(checksum: Checksum | None) -> dict[str, str] | None:
+    """As attributes show it: without the number of parts behind it, which stands beside it."""
+    if checksum is None:
+        return None
+    return checksum_elements(replace(checksum, value=checksum.value.partition("-")[0]))
+
+
 async def get_tags(call: Call) -> Answer:
     """GetObjectTagging."""
     found = await _find(call)
@@ -227,15 +261,15 @@ async def get_tags(call: Call) -> Answer:
 async def put_tags(call: Call) -> Answer:
     """PutObjectTagging."""
     tags = tags_of(parse(await call.document(), "Tagging"), OBJECT_TAGS)
-    version = call.params.get("versionId", "")
-    made = await call.services.objects.set_tags(call.principal, call.bucket, call.key, version, tags)
+    found = await _find(call)
+    made = await call.services.objects.set_tags(call.principal, call.bucket, call.key, found.version, tags)
     return Answer(200, _told(call, made))
 
 
 async def delete_tags(call: Call) -> Answer:
     """DeleteObjectTagging."""
-    version = call.params.get("versionId", "")
-    made = await call.services.objects.set_tags(call.principal, call.bucket, call.key, version, {})
+    found = await _find(call)
+    made = await call.services.objects.set_tags(call.principal, call.bucket, call.key, found.version, {})
     return Answer(204, _told(call, made))
 
 

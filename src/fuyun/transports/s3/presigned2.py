@@ -28,7 +28,7 @@ _SIGNED = frozenset({
 _FREE = frozenset({
     "AWSAccessKeyId", "Signature", "Expires", "list-type", "prefix", "delimiter", "marker", "max-keys", "encoding-type",
     "continuation-token", "start-after", "fetch-owner", "key-marker", "version-id-marker", "upload-id-marker",
-    "max-uploads", "part-number-marker", "max-parts", "x-id",
+    "max-uploads", "part-number-marker", "max-parts", "x-id", "content-type", "content-md5",
 })  # fmt: skip
 _SPACES = re.compile(r"\s+")
 

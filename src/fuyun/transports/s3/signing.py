@@ -22,8 +22,8 @@ EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 SKEW_S = 900.0
 LONGEST_S = 604_800
 
-#: Beginnings of parameters that stand for headers.
-HOISTED = ("x-amz-", "content-type", "content-md5")
+#: Beginning of parameters that stand for headers.
+HOISTED = "x-amz-"
 
 _CREDENTIAL = re.compile(r"([^/\s]{1,128})/([0-9]{8})/([A-Za-z0-9-]{1,64})/([a-z0-9-]{1,32})/aws4_request")
 _SIGNATURE = re.compile(r"[0-9a-f]{64}")
@@ -68,8 +68,8 @@ def pairs_of(query: str) -> list[tuple[str, str]]:
 
 
 def with_hoisted(head: Head, pairs: Sequence[tuple[str, str]]) -> Head:
-    """The request with the headers that its presigned address holds as parameters, as S3 takes them: those named
-    `x-amz-`, `content-type` and `content-md5`, unless they are sent."""
+    """The request with the headers that its presigned address holds as parameters, as S3 takes them: those that begin
+    with `x-amz-`, unless they are sent."""
     known = {name for name, _ in head.headers}
     hoisted = [(name, value) for name, value in pairs if name.startswith(HOISTED) and name not in known]
     return replace(head, headers=[*head.headers, *hoisted]) if hoisted else head

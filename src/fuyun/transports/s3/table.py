@@ -40,6 +40,11 @@ OPERATIONS: dict[tuple[str, str, str], Operation] = {
     ("bucket", "DELETE", "lifecycle"): configuration.delete_lifecycle,
     ("bucket", "GET", "notification"): configuration.get_notifications,
     ("bucket", "PUT", "notification"): configuration.put_notifications,
+    ("bucket", "GET", "logging"): configuration.get_nothing,
+    ("bucket", "GET", "accelerate"): configuration.get_nothing,
+    ("bucket", "GET", "requestPayment"): configuration.get_payer,
+    ("bucket", "GET", "ownershipControls"): configuration.get_ownership,
+    ("bucket", "PUT", "ownershipControls"): configuration.put_ownership,
     ("object", "PUT", ""): objects.put,
     ("object", "PUT", "copy"): objects.copy,
     ("object", "GET", ""): objects.get,
@@ -67,15 +72,14 @@ ABSENT: dict[str, tuple[str, str]] = {
     "replication": ("ReplicationConfigurationNotFoundError", "replication"),
     "object-lock": ("ObjectLockConfigurationNotFoundError", "object lock"),
     "publicAccessBlock": ("NoSuchPublicAccessBlockConfiguration", "public access block"),
-    "ownershipControls": ("OwnershipControlsNotFoundError", "ownership controls"),
 }
 
 #: Query parameters that name a sub-resource: with one that has no row above, the operation is not supported.
 SUBRESOURCES = (
     "uploadId", "uploads", "list-type", "versions", "delete", "location", "acl", "versioning", "cors", "tagging",
     "website", "lifecycle", "notification", "attributes", *ABSENT, "accelerate", "analytics", "intelligent-tiering",
-    "inventory", "legal-hold", "logging", "metadataTable", "metrics", "requestPayment", "restore", "retention",
-    "select", "session", "torrent", "append", "renameObject",
+    "inventory", "ownershipControls", "legal-hold", "logging", "metadataTable", "metrics", "requestPayment", "restore",
+    "retention", "select", "session", "torrent", "append", "renameObject",
 )  # fmt: skip
 
 
@@ -98,7 +102,9 @@ def operation_of(call: Call) -> Operation:
     if level == "bucket" and method == "GET" and sub in ABSENT:
         call.services.buckets.access(call.principal, "read", call.bucket)
         reason, what = ABSENT[sub]
-        raise NotFound(f"bucket {call.bucket!r} has no {what}", hint="it is not supported here", reason=reason)
+        raise NotFound(
+            f"bucket {call.bucket!r} has no {what}", hint="it is not supported here", bucket=call.bucket, reason=reason
+        )
     if level == "bucket" and method == "DELETE" and sub in ABSENT:
         return _nothing
     if sub or (method == "POST" and level != "service"):

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any, Literal
+from collections.abc import AsyncIterator, Sequence
+from typing import Literal
 
 from fuyun.base import clock
 from fuyun.base.checksums import ALGORITHMS
-from fuyun.domain.errors import BadRequest
-from fuyun.domain.objects import MOST_PART_BYTES, Selection, Upload
+from fuyun.domain.errors import BadRequest, NotFound
+from fuyun.domain.objects import MOST_PART_BYTES, Object, Selection, Upload
 from fuyun.services.receiving import Claims
 from fuyun.services.uploads import Chosen
-from fuyun.transports.s3.answers import checksum_elements, checksum_headers, owner, quoted, version_headers, xml
-from fuyun.transports.s3.asking import details_of, range_of, write_condition
+from fuyun.transports.s3.answers import (
+    checksum_elements,
+    checksum_headers,
+    class_of,
+    owner,
+    quoted,
+    version_headers,
+    xml,
+)
+from fuyun.transports.s3.asking import algorithm_of, details_of, range_of, write_condition
 from fuyun.transports.s3.calls import Answer, Call
 from fuyun.transports.s3.documents import malformed, moment, parse
 from fuyun.transports.s3.listing import encoder, limit_of
@@ -21,10 +29,8 @@ from fuyun.transports.s3.objects import source_of
 
 async def begin(call: Call) -> Answer:
     """CreateMultipartUpload."""
-    wanted = call.header("x-amz-checksum-algorithm").upper()
-    algorithm: Any = wanted or None
-    if wanted and wanted not in ALGORITHMS:
-        raise BadRequest(f"{wanted[:40]!r} is no checksum", hint=", ".join(ALGORITHMS), reason="InvalidRequest")
+    algorithm = algorithm_of(call)
+    wanted = algorithm or ""
     kind: Literal["FULL_OBJECT", "COMPOSITE"] = "FULL_OBJECT" if wanted == "CRC64NVME" else "COMPOSITE"
     asked = call.header("x-amz-checksum-type").upper()
     if asked == "FULL_OBJECT":
@@ -57,6 +63,11 @@ async def put_part(call: Call) -> Answer:
     if call.size_bytes < 0:
         raise BadRequest("Content-Length is missing", hint="say how long the body is", reason="MissingContentLength")
     upload, claims = await _upload(call), call.claims()
+    if upload.algorithm and claims.algorithm not in (None, upload.algorithm):
+        raise BadRequest(
+            f"the upload was begun with {upload.algorithm}, this part comes with {claims.algorithm}",
+            hint=f"send its {upload.algorithm}", reason="InvalidRequest",
+        )  # fmt: skip
     if upload.algorithm and claims.algorithm is None:
         claims = Claims(md5=claims.md5, sha256=claims.sha256, algorithm=upload.algorithm)
     body = call.body(MOST_PART_BYTES)
@@ -98,9 +109,7 @@ async def complete(call: Call) -> Answer:
             raise malformed("a part has no PartNumber")
         values = [part.get(f"Checksum{name}") for name in ALGORITHMS]
         chosen.append(Chosen(number=number, etag=part.get("ETag").strip('"'), checksum=next(filter(None, values), "")))
-    upload = await _upload(call)
-    claimed = call.header(f"x-amz-checksum-{upload.algorithm.lower()}") if upload.algorithm else ""
-    made = await call.services.uploads.complete(call.principal, upload, chosen, write_condition(call), claimed)
+    made = await _completed(call, chosen)
     content = {
         "Location": f"/{call.bucket}/{call.key}",
         "Bucket": call.bucket,
@@ -110,6 +119,22 @@ async def complete(call: Call) -> Answer:
     }
     holder = call.services.buckets.access(call.principal, "write objects", call.bucket)
     return xml("CompleteMultipartUploadResult", content, version_headers(holder, made))
+
+
+async def _completed(call: Call, chosen: Sequence[Chosen]) -> Object:
+    """The object; once more, as long as it is the newest, for whoever has not heard that it is there."""
+    try:
+        upload = await _upload(call)
+    except NotFound as absent:
+        if absent.fields.get("kind") != "upload":
+            raise
+        call.services.buckets.access(call.principal, "write objects", call.bucket)
+        made = await call.services.uploads.find_completed(call.bucket, call.key, call.params["uploadId"])
+        if made is None:
+            raise
+        return made
+    claimed = call.header(f"x-amz-checksum-{upload.algorithm.lower()}") if upload.algorithm else ""
+    return await call.services.uploads.complete(call.principal, upload, chosen, write_condition(call), claimed)
 
 
 async def abort(call: Call) -> Answer:
@@ -131,10 +156,11 @@ async def list_parts(call: Call) -> Answer:
         "UploadId": upload.id,
         "Initiator": owner(namespace),
         "Owner": owner(namespace),
-        "StorageClass": "STANDARD",
+        "StorageClass": class_of(upload.details),
         "ChecksumAlgorithm": upload.algorithm,
+        "ChecksumType": upload.kind if upload.algorithm else None,
         "PartNumberMarker": after,
-        "NextPartNumberMarker": found[-1].number if more and found else None,
+        "NextPartNumberMarker": found[-1].number if found else 0,
         "MaxParts": limit,
         "IsTruncated": more,
         "Part": [
@@ -178,8 +204,9 @@ async def list_uploads(call: Call) -> Answer:
                 "UploadId": one.id,
                 "Initiator": owner(namespace),
                 "Owner": owner(namespace),
-                "StorageClass": "STANDARD",
+                "StorageClass": class_of(one.details),
                 "ChecksumAlgorithm": one.algorithm,
+                "ChecksumType": one.kind if one.algorithm else None,
                 "Initiated": moment(one.created_s),
             }
             for one in found

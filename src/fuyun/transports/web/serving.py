@@ -18,6 +18,7 @@ from fuyun.base import ids
 from fuyun.base.tasks import Scope
 from fuyun.domain.errors import BadRequest, FuyunError, HeadTooLarge, HostUnable, RequestTimedOut
 from fuyun.transports.web.problems import PROBLEM, problem_answer
+from fuyun.transports.web.zerocopy import Line
 
 #: Connections inherit these. A client that reads nothing is taken for dead: 60 s idle, then 3 probes 10 s apart (Linux
 #: tcp(7)). An answer's body goes at once: held until its head is acknowledged, it would wait 40 ms on every loop that
@@ -57,12 +58,14 @@ class _Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client came: its first head is awaited."""
         super().connection_made(transport)
+        self._line = Line(self.flow)
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It left."""
         self._head_came()
         super().connection_lost(exc)
+        self._line.lost()
 
     def data_received(self, data: bytes) -> None:
         """Parse; refuse a head that goes on and on."""
@@ -85,6 +88,11 @@ class _Protocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """What is not HTTP gets a problem too, then the connection ends."""
         self._refuse(BadRequest("this is not an HTTP/1.1 request", hint="check the client"))
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """Answer a request, with files if the application has some."""
+        extended: Any = self._line.wrap(app, cycle)
+        super()._start_asgi_task(cycle, extended)
 
     def _await_head(self) -> None:
         if self._head_timer is None:
