@@ -10,10 +10,12 @@ from fuyun.base.tasks import Scope
 from fuyun.domain.events import Event
 from fuyun.drivers.bus.archive import SqlBusArchive
 from fuyun.drivers.bus.store import SqlBuses
+from fuyun.drivers.changes.postgres import Postgres
 from fuyun.drivers.deliveries.sql import SqlDeliveries
 from fuyun.drivers.deliveries.triggers import SqlTriggers
 from fuyun.drivers.queues.store import SqlQueues
 from fuyun.drivers.queues.topics import SqlTopics
+from fuyun.drivers.slots.sql import SqlSlots
 from fuyun.drivers.sql.sqlite import Database
 from fuyun.drivers.streams.groups import SqlGroups
 from fuyun.drivers.streams.store import SqlStreams
@@ -26,8 +28,9 @@ from fuyun.services.flows import Flows, FlowStores
 from fuyun.services.invoking import Invoker
 from fuyun.services.messaging import Messaging, Path
 from fuyun.services.offers import Offer
-from fuyun.services.outside import Outside
+from fuyun.services.outside import Outside, OutsideParts
 from fuyun.services.oversight import Oversight
+from fuyun.services.reaching import Reach
 from fuyun.services.relay import Relay
 from fuyun.services.routes import RouteTable
 from fuyun.services.targets import FunctionTarget, Targets
@@ -56,6 +59,7 @@ class Surroundings:
     random: Callable[[], float]
     retention_s: float
     dead_letter_s: float
+    reach: str = ""  # addresses besides public ones that the platform itself may be sent to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +111,10 @@ class EventPath:
         buses = Buses(SqlBuses(on.database), SqlBusArchive(on.database), on.tenants, targets.send)
         targets.register("bus", buses.accept)
         relay.register("bus", buses.match)
-        outside = Outside(on.tenants, path, governing)
+        parts = OutsideParts(
+            slots=SqlSlots(on.database), open_changes=Postgres(Reach(on.reach).address).open,
+        )  # fmt: skip
+        outside = Outside(on.tenants, path, governing, parts)
         outside.webhooks.read_by(_read_events)
         return cls(
             acceptor=acceptor, deferring=Deferring(on.invoker, acceptor, on.scope, "api"), targets=targets,
@@ -137,6 +144,8 @@ class EventPath:
         stack.push_async_callback(self.messaging.close)
         self.flows.open()
         stack.push_async_callback(self.flows.close)
+        await self.outside.open()
+        stack.push_async_callback(self.outside.close)
 
     async def changed(self) -> None:
         """A function was deployed or deleted."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from fuyun.domain.errors import BadRequest
+from fuyun.domain.postgres import PostgresTrigger
 from fuyun.domain.webhooks import WebhookTrigger
 from fuyun.domain.wire import Wire
 
@@ -120,6 +121,7 @@ class Trigger(Wire, frozen=True, kw_only=True):
     topic: TopicTrigger | None = None
     objects: ObjectsTrigger | None = None
     webhook: WebhookTrigger | None = None
+    postgres: PostgresTrigger | None = None
     policy: Policy = Policy()
 
     @property

@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from fuyun.ports.changes import OpenChanges, SlotStore
 from fuyun.services.messaging import Path
 from fuyun.services.tenants import Tenants
+from fuyun.services.triggers.batches import Batches
 from fuyun.services.triggers.governing import Governing
+from fuyun.services.triggers.postgres import PostgresTriggers
 from fuyun.services.webhooks import Webhooks
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutsideParts:
+    """What it is built on."""
+
+    slots: SlotStore
+    open_changes: OpenChanges
 
 
 class Outside:
     """One per platform."""
 
-    def __init__(self, tenants: Tenants, path: Path, governing: Governing) -> None:
+    def __init__(self, tenants: Tenants, path: Path, governing: Governing, parts: OutsideParts) -> None:
         self.webhooks = Webhooks(path.invoker, path.acceptor, path.bindings, tenants, path.scope)
         governing.register("webhook", self.webhooks.times)
+        self.batches = Batches(path.invoker, path.acceptor, path.random)
+        self.postgres = PostgresTriggers(path.bindings, tenants, parts.slots, parts.open_changes, self.batches)
+        governing.register_standing("postgres", self.postgres.standing)
+
+    async def open(self) -> None:
+        """Begin to call functions. It is to be known by now which triggers are paused."""
+        await self.postgres.open()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Let what is inside functions end for up to so long, and begin nothing."""
+        await self.postgres.drain(timeout_s)
+
+    async def close(self) -> None:
+        """End."""
+        await self.postgres.close()
