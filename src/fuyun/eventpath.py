@@ -13,6 +13,8 @@ from fuyun.drivers.bus.store import SqlBuses
 from fuyun.drivers.changes.postgres import Postgres
 from fuyun.drivers.deliveries.sql import SqlDeliveries
 from fuyun.drivers.deliveries.triggers import SqlTriggers
+from fuyun.drivers.endpoints.http import HttpSender
+from fuyun.drivers.endpoints.sql import SqlEndpoints
 from fuyun.drivers.queues.store import SqlQueues
 from fuyun.drivers.queues.topics import SqlTopics
 from fuyun.drivers.slots.sql import SqlSlots
@@ -45,6 +47,12 @@ def _read_events(headers: Mapping[str, str], body: bytes, now_s: float) -> list[
     from fuyun.transports.web.cloudevents import read_events
 
     return read_events(headers, body, now_s)
+
+
+def _binary(event: Event) -> tuple[dict[str, str], bytes]:
+    from fuyun.transports.web.cloudevents import binary
+
+    return binary(event)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +119,10 @@ class EventPath:
         buses = Buses(SqlBuses(on.database), SqlBusArchive(on.database), on.tenants, targets.send)
         targets.register("bus", buses.accept)
         relay.register("bus", buses.match)
+        reach = Reach(on.reach).address
         parts = OutsideParts(
-            slots=SqlSlots(on.database), open_changes=Postgres(Reach(on.reach).address).open,
+            slots=SqlSlots(on.database), open_changes=Postgres(reach).open, endpoints=SqlEndpoints(on.database),
+            sender=HttpSender(reach), binary=_binary,
         )  # fmt: skip
         outside = Outside(on.tenants, path, governing, parts)
         outside.webhooks.read_by(_read_events)
@@ -132,6 +142,7 @@ class EventPath:
         """Set it going: what an earlier platform left first. `stack` ends it."""
         stack.push_async_callback(self.acceptor.close)
         await self.messaging.open()
+        await self.outside.load()
         await self.deliverer.open()
         stack.push_async_callback(self.deliverer.close)
         await self.buses.open()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -43,6 +44,9 @@ class KnownTenants:
             if name not in self.secrets:
                 raise NotFound(f"there is no secret {name!r} in namespace {namespace!r}")
         return {name: self.secrets[name] for name in names}
+
+    def derived(self, purpose: str) -> bytes:
+        return hashlib.sha256(purpose.encode()).digest()
 
     async def get_namespace(self, name: str) -> None:
         self.quotas(name)

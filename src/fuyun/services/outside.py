@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fuyun.ports.changes import OpenChanges, SlotStore
+from fuyun.ports.endpoints import EndpointStore, Sender
+from fuyun.services.endpoints import Binary, Endpoints
 from fuyun.services.messaging import Path
 from fuyun.services.tenants import Tenants
 from fuyun.services.triggers.batches import Batches
@@ -19,6 +21,9 @@ class OutsideParts:
 
     slots: SlotStore
     open_changes: OpenChanges
+    endpoints: EndpointStore
+    sender: Sender
+    binary: Binary
 
 
 class Outside:
@@ -27,9 +32,16 @@ class Outside:
     def __init__(self, tenants: Tenants, path: Path, governing: Governing, parts: OutsideParts) -> None:
         self.webhooks = Webhooks(path.invoker, path.acceptor, path.bindings, tenants, path.scope)
         governing.register("webhook", self.webhooks.times)
+        self.endpoints = Endpoints(parts.endpoints, parts.sender, tenants, parts.binary)
+        path.targets.register("endpoint", self.endpoints.send)
+        path.relay.leave_out(self.endpoints.is_gone)
         self.batches = Batches(path.invoker, path.acceptor, path.random)
         self.postgres = PostgresTriggers(path.bindings, tenants, parts.slots, parts.open_changes, self.batches)
         governing.register_standing("postgres", self.postgres.standing)
+
+    async def load(self) -> None:
+        """Read what there is, so that deliveries may begin."""
+        await self.endpoints.open()
 
     async def open(self) -> None:
         """Begin to call functions. It is to be known by now which triggers are paused."""
@@ -42,3 +54,4 @@ class Outside:
     async def close(self) -> None:
         """End."""
         await self.postgres.close()
+        await self.endpoints.close()

@@ -31,6 +31,14 @@ class OutsideCollector(Collector):
             if self._sees(key[0]):
                 received.add_metric(list(key), count)
         yield received
+        sent = CounterMetricFamily(
+            "fuyun_endpoint_events", "Attempts to send events to endpoints, by how they ended",
+            labels=["namespace", "endpoint", "how"],
+        )  # fmt: skip
+        for told, count in sorted(self._outside.endpoints.sent.items()):
+            if self._sees(told[0]):
+                sent.add_metric(list(told), count)
+        yield sent
         yield from self._postgres()
 
     def _postgres(self) -> Iterator[Metric]:
