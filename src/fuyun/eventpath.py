@@ -15,6 +15,7 @@ from fuyun.drivers.deliveries.sql import SqlDeliveries
 from fuyun.drivers.deliveries.triggers import SqlTriggers
 from fuyun.drivers.endpoints.http import HttpSender
 from fuyun.drivers.endpoints.sql import SqlEndpoints
+from fuyun.drivers.places.sql import SqlPlaces
 from fuyun.drivers.queues.store import SqlQueues
 from fuyun.drivers.queues.topics import SqlTopics
 from fuyun.drivers.slots.sql import SqlSlots
@@ -22,6 +23,7 @@ from fuyun.drivers.sql.sqlite import Database
 from fuyun.drivers.streams.groups import SqlGroups
 from fuyun.drivers.streams.store import SqlStreams
 from fuyun.drivers.tables.store import SqlTables
+from fuyun.ports.records import RecordStore
 from fuyun.services.accepting import Acceptor
 from fuyun.services.buses import Buses
 from fuyun.services.deferring import Deferring
@@ -37,6 +39,7 @@ from fuyun.services.relay import Relay
 from fuyun.services.routes import RouteTable
 from fuyun.services.targets import FunctionTarget, Targets
 from fuyun.services.tenants import Tenants
+from fuyun.services.trailing import Trailing
 from fuyun.services.triggers.bindings import Bindings
 from fuyun.services.triggers.governing import Governing
 from fuyun.services.triggers.timer import Timers
@@ -65,6 +68,7 @@ class Surroundings:
     scope: Scope
     tenants: Tenants
     random: Callable[[], float]
+    records: RecordStore
     retention_s: float
     dead_letter_s: float
     reach: str = ""  # addresses besides public ones that the platform itself may be sent to
@@ -92,19 +96,20 @@ class EventPath:
     @classmethod
     def build(cls, on: Surroundings) -> EventPath:
         """Build everything; nothing runs yet."""
+        invoker = Trailing(on.invoker)
         store, states = SqlDeliveries(on.database), SqlTriggers(on.database)
         acceptor = Acceptor(store, lambda namespace: on.tenants.quotas(namespace).deliveries)
         targets = Targets()
-        targets.register("function", FunctionTarget(on.invoker, acceptor).send)
-        deliverer = Deliverer(store, acceptor, on.invoker, targets, on.random)
-        relay = Relay(store, acceptor, on.invoker)
+        targets.register("function", FunctionTarget(invoker, acceptor).send)
+        deliverer = Deliverer(store, acceptor, invoker, targets, on.random)
+        relay = Relay(store, acceptor, invoker)
         on.database.on_emit(relay.wake)
         bindings = Bindings(on.table)
-        timers = Timers(bindings, states, acceptor, on.invoker)
+        timers = Timers(bindings, states, acceptor, invoker)
         governing = Governing(bindings, states)
         governing.register("timer", timers.times)
         path = Path(
-            invoker=on.invoker,
+            invoker=invoker,
             acceptor=acceptor,
             targets=targets,
             relay=relay,
@@ -122,12 +127,13 @@ class EventPath:
         reach = Reach(on.reach).address
         parts = OutsideParts(
             slots=SqlSlots(on.database), open_changes=Postgres(reach).open, endpoints=SqlEndpoints(on.database),
-            sender=HttpSender(reach), binary=_binary,
+            sender=HttpSender(reach), binary=_binary, table=on.table, records=on.records,
+            places=SqlPlaces(on.database), trailing=invoker,
         )  # fmt: skip
         outside = Outside(on.tenants, path, governing, parts)
         outside.webhooks.read_by(_read_events)
         return cls(
-            acceptor=acceptor, deferring=Deferring(on.invoker, acceptor, on.scope, "api"), targets=targets,
+            acceptor=acceptor, deferring=Deferring(invoker, acceptor, on.scope, "api"), targets=targets,
             deliverer=deliverer, oversight=Oversight(store, deliverer, on.retention_s, on.dead_letter_s), relay=relay,
             bindings=bindings, timers=timers, governing=governing, messaging=messaging,
             flows=Flows(stores, on.tenants, path), buses=buses, outside=outside, table=on.table,

@@ -253,7 +253,8 @@ def _event_path(settings: Settings, drivers: _Drivers, core: _Core) -> EventPath
     events = EventPath.build(
         Surroundings(
             database=drivers.database, invoker=core.dispatcher, table=core.table, scope=core.scope,
-            tenants=core.tenants, random=Random().random, retention_s=settings.delivery_retention_s,
+            tenants=core.tenants, random=Random().random, records=drivers.store,
+            retention_s=settings.delivery_retention_s,
             dead_letter_s=settings.dead_letter_s, reach=settings.reach,
         )
     )  # fmt: skip

@@ -68,6 +68,7 @@ class Events:
         self.sent: list[tuple[str, str, Event]] = []  # to queues: namespace, name
         self.sending: Callable[[], Awaitable[None]] | None = None  # what sending to a queue does first
         self.failed: list[BaseException] = []
+        self.records: Any = platform.records
         self.tenants = KnownTenants(platform.quotas)
         self.handler: Callable[[FakeCall], None] | None = answer_all  # None leaves calls inside
         platform.host.on_call = self._call
@@ -87,6 +88,7 @@ class Events:
                 database=database, invoker=self.platform.dispatcher, table=self.platform.dispatcher._table,
                 scope=self.scope, tenants=tenants,
                 random=self.random.random, retention_s=86400.0, dead_letter_s=14 * 86400.0, reach="127.0.0.1",
+                records=self.records,
             )
         )  # fmt: skip
         path.targets.register("queue", self._send)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fuyun.client.field import Field
+from fuyun.domain.logtriggers import LogTrigger
 from fuyun.domain.postgres import ROW_OPERATIONS, PostgresTrigger
 from fuyun.domain.triggers import (
     Cors,
@@ -97,6 +98,13 @@ POSTGRES_FIELDS = (
     Field("alias", "text", "version or alias that serves it; default $LATEST"),
 )  # fmt: skip
 
+LOG_FIELDS = (
+    Field("function", "text", "whose lines it gets; default: all other functions of the namespace"),
+    Field("contains", "text", "what must stand in a line"),
+    Field("pattern", "text", "a regular expression, as RE2 has them, that must match somewhere in a line"),
+    Field("alias", "text", "version or alias that serves it; default $LATEST"),
+)
+
 #: Trigger kinds by name.
 TRIGGERS = (
     Field("http", "object", "binds a path of the gateway to the function", fields=HTTP_FIELDS),
@@ -108,6 +116,7 @@ TRIGGERS = (
     Field("objects", "object", "calls the function with what happens to objects", fields=OBJECTS_FIELDS),
     Field("webhook", "object", "calls the function with what other systems post", fields=WEBHOOK_FIELDS),
     Field("postgres", "object", "calls the function with changes of tables of a PostgreSQL", fields=POSTGRES_FIELDS),
+    Field("log", "object", "calls the function with lines that other functions log", fields=LOG_FIELDS),
 )
 
 #: What every trigger may have beside its kind.
@@ -135,6 +144,7 @@ TRIGGER_STRUCTS = {
     OBJECTS_FIELDS: ObjectsTrigger,
     WEBHOOK_FIELDS: WebhookTrigger,
     POSTGRES_FIELDS: PostgresTrigger,
+    LOG_FIELDS: LogTrigger,
     POLICY_FIELDS: Policy,
     CORS_FIELDS: Cors,
 }

@@ -13,6 +13,7 @@ from fuyun.base.units import format_duration
 from fuyun.domain.errors import BadRequest
 from fuyun.domain.events import target_of
 from fuyun.domain.filters import read_filter
+from fuyun.domain.logtriggers import LogTrigger, check_log
 from fuyun.domain.names import check_name, check_secret_name
 from fuyun.domain.objects import check_bucket
 from fuyun.domain.places import check_alias, check_seconds, checked, require
@@ -41,7 +42,7 @@ _PAYLOAD_BYTES = 64 * 1024
 _LEAST_EVERY_S, _MOST_EVERY_S = 1.0, 366 * 86400.0
 MOST_TRIGGERS = 100
 #: Kinds whose source keeps no past that a new trigger could begin in.
-_FROM_NOW = ("postgres",)
+_FROM_NOW = ("postgres", "log")
 
 
 def check_triggers(triggers: tuple[Trigger, ...]) -> None:
@@ -181,8 +182,13 @@ def _check_changes(path: str, postgres: PostgresTrigger) -> None:
     check_alias(f"{path}.alias", postgres.alias)
 
 
+def _check_logs(path: str, log: LogTrigger) -> None:
+    checked(path, check_log, log)
+    check_alias(f"{path}.alias", log.alias)
+
+
 _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "http": _check_http, "timer": _check_timer, "queue": _check_source, "topic": _check_source,
     "stream": _check_source, "table": _check_source, "objects": _check_objects, "webhook": _check_webhook,
-    "postgres": _check_changes,
+    "postgres": _check_changes, "log": _check_logs,
 }  # fmt: skip
