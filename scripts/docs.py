@@ -172,6 +172,8 @@ def project_page() -> str:
         "A stream's trigger": triggerfields.STREAM_FIELDS, "A table's trigger": triggerfields.TABLE_FIELDS,
         "A queue trigger": triggerfields.QUEUE_FIELDS, "A topic trigger": triggerfields.TOPIC_FIELDS,
         "A trigger of objects": triggerfields.OBJECTS_FIELDS, "A webhook": triggerfields.WEBHOOK_FIELDS,
+        "A trigger of PostgreSQL": triggerfields.POSTGRES_FIELDS,
+        "A trigger of log lines": triggerfields.LOG_FIELDS,
         "Asynchronous invocation (`async`)": fields.ASYNC_FIELDS,
         "Cross-origin rules (`cors`)": triggerfields.CORS_FIELDS,
         "A hook (`initializer`, `pre_freeze`, `pre_stop`)": fields.HOOK_FIELDS,

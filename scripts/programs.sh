@@ -8,6 +8,13 @@ command -v gcc >/dev/null || bash scripts/packages.sh gcc libc6-dev
 if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
   bash scripts/packages.sh nodejs npm
 fi
+# Tests make clusters of their own; the package is not to make and start one.
+if ! command -v initdb >/dev/null && ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
+  bash scripts/packages.sh postgresql-common
+  conf=/etc/postgresql-common/createcluster.conf
+  [ ! -w $conf ] || sed -i 's/^#\? *create_main_cluster *=.*/create_main_cluster = false/' $conf
+  bash scripts/packages.sh postgresql
+fi
 command -v javac >/dev/null || bash scripts/packages.sh openjdk-17-jdk-headless
 # Takes a minute or two the first time; the test that needs it waits for it.
 bash scripts/ric.sh >.state/ric.log 2>&1 </dev/null &

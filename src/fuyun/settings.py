@@ -66,6 +66,11 @@ class Settings(Wire, frozen=True, kw_only=True):
     credential_s: Annotated[
         float, _doc("seconds a function's own credential is good for; an invocation begins with half of it or more")
     ] = 300.0
+    reach: Annotated[
+        str,
+        _doc("networks, such as 10.0.0.0/8, that tenants may send the platform itself to besides public addresses: "
+             "databases of triggers, endpoints of subscriptions; nobody is to be sent to what only this host reaches"),
+    ] = ""  # fmt: skip
     upload_bytes: Annotated[int, _doc("largest code archive, unpacked; 413 above")] = 512 * 2**20
     retention_s: Annotated[float, _doc("seconds records and logs are kept; a week shows last week")] = 7 * 86400.0
     delivery_retention_s: Annotated[

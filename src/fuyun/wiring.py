@@ -184,7 +184,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
 
     async def drain() -> None:
         state["unready"] = "the platform is going down"
-        parts = (gateway, events.deliverer, events.messaging.triggers, events.flows.triggers)
+        parts = (gateway, events.deliverer, events.messaging.triggers, events.flows.triggers, events.outside)
         await asyncio.gather(*(part.drain(settings.drain_s) for part in parts))
         await dispatcher.close(settings.drain_s)
 
@@ -254,8 +254,9 @@ def _event_path(settings: Settings, drivers: _Drivers, core: _Core) -> EventPath
     events = EventPath.build(
         Surroundings(
             database=drivers.database, invoker=core.dispatcher, table=core.table, scope=core.scope,
-            tenants=core.tenants, random=Random().random, retention_s=settings.delivery_retention_s,
-            dead_letter_s=settings.dead_letter_s,
+            tenants=core.tenants, random=Random().random, records=drivers.store,
+            retention_s=settings.delivery_retention_s,
+            dead_letter_s=settings.dead_letter_s, reach=settings.reach,
         )
     )  # fmt: skip
     events.relay.register("bucket", object_triggers.matcher_of(events.bindings))

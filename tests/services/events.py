@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -31,11 +32,21 @@ class KnownTenants:
     def __init__(self, quotas: dict[str, Quotas]) -> None:
         self._quotas = quotas
         self.noted: list[AuditEntry] = []
+        self.secrets: dict[str, str] = {}  # of every namespace
 
     def quotas(self, name: str) -> Quotas:
         if name not in self._quotas:
             raise NotFound(f"there is no namespace {name!r}")
         return self._quotas[name]
+
+    async def reveal(self, namespace: str, names: Iterable[str]) -> dict[str, str]:
+        for name in names:
+            if name not in self.secrets:
+                raise NotFound(f"there is no secret {name!r} in namespace {namespace!r}")
+        return {name: self.secrets[name] for name in names}
+
+    def derived(self, purpose: str) -> bytes:
+        return hashlib.sha256(purpose.encode()).digest()
 
     async def get_namespace(self, name: str) -> None:
         self.quotas(name)
@@ -57,6 +68,7 @@ class Events:
         self.sent: list[tuple[str, str, Event]] = []  # to queues: namespace, name
         self.sending: Callable[[], Awaitable[None]] | None = None  # what sending to a queue does first
         self.failed: list[BaseException] = []
+        self.records: Any = platform.records
         self.tenants = KnownTenants(platform.quotas)
         self.handler: Callable[[FakeCall], None] | None = answer_all  # None leaves calls inside
         platform.host.on_call = self._call
@@ -75,7 +87,8 @@ class Events:
             Surroundings(
                 database=database, invoker=self.platform.dispatcher, table=self.platform.dispatcher._table,
                 scope=self.scope, tenants=tenants,
-                random=self.random.random, retention_s=86400.0, dead_letter_s=14 * 86400.0,
+                random=self.random.random, retention_s=86400.0, dead_letter_s=14 * 86400.0, reach="127.0.0.1",
+                records=self.records,
             )
         )  # fmt: skip
         path.targets.register("queue", self._send)
@@ -130,8 +143,11 @@ def answer_all(call: FakeCall) -> None:
     call.answer(json.loads(call.body or b"null"))
 
 
-def play(scene: Callable[[Events], Awaitable[None]], seed: int = 1, **options: Any) -> Events:
-    """Run a scene in virtual time."""
+def play(
+    scene: Callable[[Events], Awaitable[None]], seed: int = 1,
+    run: Callable[[Coroutine[Any, Any, Events]], Events] = times.run, **options: Any,
+) -> Events:  # fmt: skip
+    """Run a scene in virtual time, or by another `run`."""
 
     async def main() -> Events:
         failed: list[dict[str, Any]] = []
@@ -151,4 +167,4 @@ def play(scene: Callable[[Events], Awaitable[None]], seed: int = 1, **options: A
         assert events.failed == []
         return events
 
-    return times.run(main())
+    return run(main())

@@ -16,7 +16,7 @@ NOUNS = {
     "init": "init", "deploy": "deploy", "remove": "remove", "invoke": "invoke", "logs": "logs",
     "stream": "stream", "table": "table",
     "async": "asynchronous", "event": "asynchronous", "trigger": "trigger",
-    "queue": "queue", "topic": "topic",
+    "queue": "queue", "topic": "topic", "endpoint": "endpoint",
     "fn": "fn", "alias": "alias", "rollback": "alias", "layer": "layer",
     "bus": "bus",
     "bucket": "bucket", "object": "object",

@@ -66,10 +66,14 @@ def subscribe(
     where: Annotated[
         list[str], typer.Option("--where", help="ATTRIBUTE=VALUE[,VALUE]: only what has one of the values.")
     ] = [],  # noqa: B006
+    attempts: Annotated[int, typer.Option(min=1, max=100, help="Attempts that may fail by the target's fault.")] = 3,
+    max_age: Annotated[str, typer.Option(help="How long an event is tried, such as 3d.")] = "6h",
+    dead_letter: Annotated[str, typer.Option(help="Target of what is given up; default: dead letters.")] = "",
     namespace: NamespaceOption = "",
     json: JsonOption = False,
 ) -> None:
     """Subscribe a target: it gets what is published from now on."""
+    from fuyun.base.units import parse_duration
     from fuyun.domain.errors import BadRequest
     from fuyun.domain.rulechecks import check_subscription
     from fuyun.domain.topics import SubscriptionSpec
@@ -80,7 +84,13 @@ def subscribe(
         if not equals:
             raise BadRequest(f"{text!r} is no filter", hint="write ATTRIBUTE=VALUE or ATTRIBUTE=VALUE,VALUE")
         lines[attribute] = [*lines.get(attribute, []), *values.split(",")]
-    spec = SubscriptionSpec(target=target, filter=lines or None)
+    try:
+        max_age_s = parse_duration(max_age)
+    except ValueError as exc:
+        raise BadRequest(f"--max-age {max_age!r}: {exc}", hint="write 90m, 6h or 3d") from exc
+    spec = SubscriptionSpec(
+        target=target, filter=lines or None, max_attempts=attempts, max_age_s=max_age_s, dead_letter=dead_letter
+    )
     subscription = as_ or target.replace(":", "-").replace("$", "").lower()[:63]
     check_subscription(subscription, spec)
     with connect(namespace) as platform:

@@ -47,6 +47,9 @@ def list_(
     ]  # fmt: skip
     columns = ("FUNCTION", "TRIGGER", "KIND", "STATE", "LAST", "NEXT")
     output.table(columns, rows, empty="no triggers; functions declare them in fuyun.yaml")
+    for one in found:
+        if one.problem:
+            output.words(f"{one.function}/{one.name} does nothing: {one.problem}")
 
 
 def pause(

@@ -54,6 +54,9 @@ class TriggerStatus(Wire, frozen=True, kw_only=True):
     paused: bool = False
     last_s: float | None = None
     next_s: float | None = None
+    problem: str = ""
+    lag_bytes: int | None = None
+    age_s: float | None = None
 
 
 class DeliveryCaller(Caller):

@@ -10,6 +10,7 @@ import msgspec
 
 from fuyun.client.calling import Caller
 from fuyun.client.http import ANSWER_S, Request, path_of
+from fuyun.domain.endpoints import EndpointSpec, EndpointView
 from fuyun.domain.functions import Wire
 from fuyun.domain.queues import NewMessage, Queue, QueueSpec, Sent, Statistics
 from fuyun.domain.topics import Published, Subscription, SubscriptionSpec, Topic
@@ -121,6 +122,29 @@ class Messaging(Caller):
 
     def _queues(self, *parts: str) -> str:
         return path_of("namespaces", self.namespace, "queues", *parts)
+
+    def list_endpoints(self) -> list[EndpointView]:
+        """By name."""
+        return self._all(self._endpoints(), EndpointView)
+
+    def put_endpoint(self, name: str, spec: EndpointSpec) -> EndpointView:
+        """Create an endpoint, or change it; the secret of a new one is told this once. BadRequest, QuotaExceeded."""
+        return self._one(self._send("PUT", self._endpoints(name), msgspec.to_builtins(spec)), EndpointView)
+
+    def confirm_endpoint(self, name: str) -> EndpointView:
+        """Have it asked again whether it wants events. NotFound."""
+        return self._one(self._send("POST", self._endpoints(name, "confirm")), EndpointView)
+
+    def rotate_endpoint(self, name: str) -> EndpointView:
+        """Give it another secret, told this once. NotFound."""
+        return self._one(self._send("POST", self._endpoints(name, "rotate")), EndpointView)
+
+    def delete_endpoint(self, name: str) -> None:
+        """NotFound."""
+        self._send("DELETE", self._endpoints(name))
+
+    def _endpoints(self, *parts: str) -> str:
+        return path_of("namespaces", self.namespace, "endpoints", *parts)
 
     def _topics(self, *parts: str) -> str:
         return path_of("namespaces", self.namespace, "topics", *parts)

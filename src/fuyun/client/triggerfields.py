@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from fuyun.client.field import Field
+from fuyun.domain.logtriggers import LogTrigger
+from fuyun.domain.postgres import ROW_OPERATIONS, PostgresTrigger
 from fuyun.domain.triggers import (
     Cors,
     HttpTrigger,
@@ -86,6 +88,23 @@ WEBHOOK_FIELDS = (
     Field("alias", "text", "version or alias that serves it; default $LATEST"),
 )
 
+POSTGRES_FIELDS = (
+    Field("secret", "text", "name of the secret with the database's address, `postgresql://USER:PASSWORD@HOST/NAME`",
+          required=True),
+    Field("tables", "names", "tables whose changes it gets, `SCHEMA.NAME`; the schema is public unless it is said",
+          required=True),
+    Field("operations", "names", "which changes; default insert, update and delete", choices=ROW_OPERATIONS),
+    Field("publication", "text", "a publication that is there already; default: one is made"),
+    Field("alias", "text", "version or alias that serves it; default $LATEST"),
+)  # fmt: skip
+
+LOG_FIELDS = (
+    Field("function", "text", "whose lines it gets; default: all other functions of the namespace"),
+    Field("contains", "text", "what must stand in a line"),
+    Field("pattern", "text", "a regular expression, as RE2 has them, that must match somewhere in a line"),
+    Field("alias", "text", "version or alias that serves it; default $LATEST"),
+)
+
 #: Trigger kinds by name.
 TRIGGERS = (
     Field("http", "object", "binds a path of the gateway to the function", fields=HTTP_FIELDS),
@@ -96,6 +115,8 @@ TRIGGERS = (
     Field("topic", "object", "calls the function with what is published to a topic", fields=TOPIC_FIELDS),
     Field("objects", "object", "calls the function with what happens to objects", fields=OBJECTS_FIELDS),
     Field("webhook", "object", "calls the function with what other systems post", fields=WEBHOOK_FIELDS),
+    Field("postgres", "object", "calls the function with changes of tables of a PostgreSQL", fields=POSTGRES_FIELDS),
+    Field("log", "object", "calls the function with lines that other functions log", fields=LOG_FIELDS),
 )
 
 #: What every trigger may have beside its kind.
@@ -122,6 +143,8 @@ TRIGGER_STRUCTS = {
     TOPIC_FIELDS: TopicTrigger,
     OBJECTS_FIELDS: ObjectsTrigger,
     WEBHOOK_FIELDS: WebhookTrigger,
+    POSTGRES_FIELDS: PostgresTrigger,
+    LOG_FIELDS: LogTrigger,
     POLICY_FIELDS: Policy,
     CORS_FIELDS: Cors,
 }

@@ -196,6 +196,12 @@ class FunctionInitFailed(FunctionError):
     code = "function_init_failed"
 
 
+class EndpointFailed(FunctionError):
+    """An HTTP endpoint that events are sent to answered with an error, or not at all. Fields: `retry_after_s`."""
+
+    code = "endpoint_failed"
+
+
 class ResponseTooLarge(FunctionError):
     """The result is over the output limit. Fields: `limit_bytes`, `size_bytes`."""
 

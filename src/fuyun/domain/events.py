@@ -28,8 +28,8 @@ MOST_HOPS = 32
 #: What a trail may be: it goes along in header fields and credentials.
 _TRAIL = re.compile(r"[!-~]{1,128}")
 
-TargetKind = Literal["function", "queue", "topic", "bus", "stream"]
-TARGET_KINDS: tuple[TargetKind, ...] = ("function", "queue", "topic", "bus", "stream")
+TargetKind = Literal["function", "queue", "topic", "bus", "stream", "endpoint"]
+TARGET_KINDS: tuple[TargetKind, ...] = ("function", "queue", "topic", "bus", "stream", "endpoint")
 
 
 class Event(Wire, frozen=True, kw_only=True):
@@ -134,7 +134,10 @@ class Target(Wire, frozen=True, kw_only=True):
 
 
 TargetText = Annotated[
-    str, msgspec.Meta(description="function:NAME[:QUALIFIER], queue:NAME, topic:NAME, bus:NAME or stream:NAME")
+    str,
+    msgspec.Meta(
+        description="function:NAME[:QUALIFIER], queue:NAME, topic:NAME, bus:NAME, stream:NAME or endpoint:NAME"
+    ),
 ]
 
 

@@ -38,6 +38,7 @@ class Quotas(Wire, frozen=True, kw_only=True):
     buses: int = 100
     tables: int = 100
     table_bytes: int = 10 * 2**30  # items
+    endpoints: int = 100  # of others, that events are sent to
     deliveries: int = 1_000_000  # asynchronous invocations and events that wait
     buckets: int = 100
     object_bytes: int = 100 * 2**30  # what buckets hold: every version, and parts of uploads

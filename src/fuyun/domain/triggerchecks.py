@@ -13,9 +13,11 @@ from fuyun.base.units import format_duration
 from fuyun.domain.errors import BadRequest
 from fuyun.domain.events import target_of
 from fuyun.domain.filters import read_filter
+from fuyun.domain.logtriggers import LogTrigger, check_log
 from fuyun.domain.names import check_name, check_secret_name
 from fuyun.domain.objects import check_bucket
 from fuyun.domain.places import check_alias, check_seconds, checked, require
+from fuyun.domain.postgres import PostgresTrigger, check_postgres
 from fuyun.domain.schedules import check_schedule, check_timezone
 from fuyun.domain.triggers import (
     KINDS,
@@ -39,6 +41,8 @@ _PAYLOAD_BYTES = 64 * 1024
 #: A timer fires once a second at most.
 _LEAST_EVERY_S, _MOST_EVERY_S = 1.0, 366 * 86400.0
 MOST_TRIGGERS = 100
+#: Kinds whose source keeps no past that a new trigger could begin in.
+_FROM_NOW = ("postgres", "log")
 
 
 def check_triggers(triggers: tuple[Trigger, ...]) -> None:
@@ -53,6 +57,10 @@ def check_triggers(triggers: tuple[Trigger, ...]) -> None:
             checked(f"{path}.name", lambda name: check_name("trigger", name), trigger.name)
         _CHECKS[kinds[0]](f"{path}.{kinds[0]}", getattr(trigger, kinds[0]))
         _check_policy(path, trigger.policy)
+        require(
+            trigger.policy.start == "end" or kinds[0] not in _FROM_NOW, f"{path}.start",
+            f"{trigger.policy.start!r}: a trigger of kind {kinds[0]} begins when it is deployed", "leave start out",
+        )  # fmt: skip
     named(triggers)
 
 
@@ -168,7 +176,19 @@ def _check_webhook(path: str, webhook: WebhookTrigger) -> None:
     check_alias(f"{path}.alias", webhook.alias)
 
 
+def _check_changes(path: str, postgres: PostgresTrigger) -> None:
+    checked(f"{path}.secret", check_secret_name, postgres.secret)
+    checked(path, check_postgres, postgres)
+    check_alias(f"{path}.alias", postgres.alias)
+
+
+def _check_logs(path: str, log: LogTrigger) -> None:
+    checked(path, check_log, log)
+    check_alias(f"{path}.alias", log.alias)
+
+
 _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "http": _check_http, "timer": _check_timer, "queue": _check_source, "topic": _check_source,
     "stream": _check_source, "table": _check_source, "objects": _check_objects, "webhook": _check_webhook,
+    "postgres": _check_changes, "log": _check_logs,
 }  # fmt: skip

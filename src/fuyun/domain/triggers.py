@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from fuyun.domain.errors import BadRequest
+from fuyun.domain.logtriggers import LogTrigger
+from fuyun.domain.postgres import PostgresTrigger
 from fuyun.domain.webhooks import WebhookTrigger
 from fuyun.domain.wire import Wire
 
@@ -120,6 +122,8 @@ class Trigger(Wire, frozen=True, kw_only=True):
     topic: TopicTrigger | None = None
     objects: ObjectsTrigger | None = None
     webhook: WebhookTrigger | None = None
+    postgres: PostgresTrigger | None = None
+    log: LogTrigger | None = None
     policy: Policy = Policy()
 
     @property

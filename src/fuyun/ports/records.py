@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from fuyun.domain.functions import Wire
@@ -19,6 +20,18 @@ class RecordQuery(Wire, frozen=True, kw_only=True):
     request: str = ""
     status: str = ""
     limit: int = 1000
+
+
+#: A place in a function's log: how far each of its segments was read, by name.
+LogPlace = dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSlice:
+    """Lines as they are kept, each with its segment and its place in it; and where to go on."""
+
+    lines: list[tuple[tuple[str, int], LogLine]]
+    place: LogPlace
 
 
 class RecordStore(Protocol):
@@ -48,6 +61,12 @@ class RecordStore(Protocol):
 
     async def list_logs(self, query: RecordQuery) -> list[LogLine]:
         """Matching lines."""
+        ...
+
+    async def read_logs(self, namespace: str, function: str, place: LogPlace | None, limit: int) -> LogSlice:
+        """Up to `limit` lines behind `place`, segment by segment in the order in which they were written; from {} on
+        everything that is kept. None: no line, and the place behind all that there are. Every line that is kept is told
+        once to who goes on from place to place."""
         ...
 
     async def find_invocation(self, namespace: str, function: str, id_: str) -> Invocation | None:

@@ -61,11 +61,16 @@ class Relay:
         self._matchers: dict[str, list[Matcher]] = {}
         self._awake = asyncio.Event()
         self._scope = Scope("relay", lambda error: _log.error("the relay failed", exc_info=error))
+        self._ended: Callable[[str, Target], bool] = lambda namespace, target: False
         self.relayed = 0
 
     def register(self, kind: str, matcher: Matcher) -> None:
         """Ask `matcher` for events of things of `kind`."""
         self._matchers.setdefault(kind, []).append(matcher)
+
+    def leave_out(self, ended: Callable[[str, Target], bool]) -> None:
+        """Send nothing any more to targets that `ended(namespace, target)` names."""
+        self._ended = ended
 
     def wake(self) -> None:
         """There is something in the outbox (`Database.on_emit`)."""
@@ -108,6 +113,8 @@ class Relay:
         for matcher in self._matchers.get(posted.kind, ()):
             try:
                 for match in matcher(posted.namespace, posted.origin, event):
+                    if self._ended(posted.namespace, match.target):
+                        continue
                     if match.policy.filter is None or _filter(msgspec.json.encode(match.policy.filter))(view):
                         terms = terms_of(self._invoker, posted.namespace, match.target, match.policy)
                         sent = match.event or event

@@ -124,6 +124,11 @@ class Tenants:
             )
         return self.access_secret(key_id)
 
+    def derived(self, purpose: str) -> bytes:
+        """32 bytes for a purpose: the same whenever they are asked for, and nobody guesses them without the platform's
+        own key."""
+        return hmac.digest(self._access, f"derived for {purpose}".encode(), "sha256")
+
     async def bootstrap(self, source: str, force: bool = False) -> str | None:
         """The token of a new platform key when there is no usable one yet (or `force`), else None."""
         if not force and self._platform_keys():

@@ -58,6 +58,7 @@ PRESENT = {
     "delivery": "0" * 32,  # `furnish` puts the one that it made here
     "queue": "orders",
     "topic": "prices",
+    "endpoint": "billing",
     "subscription": "audit",
     "bucket": "photos",
 }
@@ -135,6 +136,7 @@ async def furnish(api: Served) -> None:
     base = "/v1/namespaces/default"
     for path, body in (
         ("queues/orders", {}), ("topics/prices", {}), ("topics/prices/subscriptions/audit", {"target": "queue:orders"}),
+        ("endpoints/billing", {"url": "http://127.0.0.1:9/"}),
     ):  # fmt: skip
         assert (await api.http.put(f"{base}/{path}", json=body)).status_code == 200
     assert (await api.http.post(f"{base}/queues/orders/messages", json={"messages": [{"data": 1}]})).status_code == 200

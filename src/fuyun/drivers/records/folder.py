@@ -21,7 +21,7 @@ from fuyun.domain.names import check_name
 from fuyun.drivers.disk import translate, translated
 from fuyun.drivers.records import segments
 from fuyun.drivers.records.segments import Appender, Kind
-from fuyun.ports.records import RecordQuery
+from fuyun.ports.records import LogPlace, LogSlice, RecordQuery
 
 Item = Invocation | LogLine
 Listener = Callable[[Sequence[Item]], None]
@@ -126,6 +126,31 @@ class FolderRecords:
         """See `ports.records.RecordStore.list_logs`."""
         await self._flush()
         return await asyncio.to_thread(self._select, query, "logs", _log_line)
+
+    async def read_logs(self, namespace: str, function: str, place: LogPlace | None, limit: int) -> LogSlice:
+        """See `ports.records.RecordStore.read_logs`."""
+        await self._flush()
+        return await asyncio.to_thread(self._read_logs, str(self._folder(namespace, function)), place, limit)
+
+    def _read_logs(self, folder: str, place: LogPlace | None, limit: int) -> LogSlice:
+        lines: list[tuple[tuple[str, int], LogLine]] = []
+        reached: LogPlace = {}
+        with translated(self._root):
+            for segment in segments.list_segments(folder, "logs"):
+                name = f"{segment.hour}-{segment.part:06d}"
+                if place is None:
+                    reached[name] = Path(segment.path).stat().st_size
+                    continue
+                start = place.get(name, 0)
+                found, end = segments.read_forwards(segment.path, start, limit - len(lines))
+                if end:
+                    reached[name] = end
+                for at, line in found:
+                    try:
+                        lines.append(((name, at), _line(line)))
+                    except (msgspec.DecodeError, UnicodeDecodeError):  # torn by a crash
+                        continue
+        return LogSlice(lines=lines, place=reached)
 
     async def find_invocation(self, namespace: str, function: str, id_: str) -> Invocation | None:
         """See `ports.records.RecordStore.find_invocation`."""

@@ -215,6 +215,28 @@ def read_backwards(path: str) -> Iterator[bytes]:
         os.close(fd)
 
 
+def read_forwards(path: str, start: int, most: int) -> tuple[list[tuple[int, bytes]], int]:
+    """Up to `most` whole lines from the offset `start` on, each with its own offset, without their line feed; and the
+    offset behind them."""
+    found: list[tuple[int, bytes]] = []
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return [], start
+    try:
+        rest, at = b"", start if start <= os.fstat(fd).st_size else 0  # another file of the same name
+        while len(found) < most and (block := os.pread(fd, BLOCK_BYTES, at + len(rest))):
+            *lines, rest = (rest + block).split(b"\n")
+            for line in lines[: most - len(found)]:
+                found.append((at, line))
+                at += len(line) + 1
+            if len(found) == most:
+                break
+        return found, at
+    finally:
+        os.close(fd)
+
+
 def _read_at(fd: int, start: int, size: int) -> bytes:
     pieces = []
     while size > 0:

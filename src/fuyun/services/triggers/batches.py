@@ -5,6 +5,7 @@ What is delivered comes to an end here: every record was taken by the function, 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -17,7 +18,7 @@ from fuyun.domain.deliveries import Order, Parcel
 from fuyun.domain.errors import FunctionError, FuyunError, LoopDetected
 from fuyun.domain.events import MOST_HOPS, Event, target_of
 from fuyun.domain.functions import Asynchronous
-from fuyun.domain.streams import Record, delivered, sequence_of
+from fuyun.domain.streams import Record, delivered, partition_of, sequence_of
 from fuyun.services.accepting import Acceptor
 from fuyun.services.invoking import Invoker
 from fuyun.services.orders import event_order, terms_of
@@ -49,6 +50,20 @@ class Batches:
         self._acceptor = acceptor
         self._random = random
         self.outcomes: dict[tuple[str, str, str], int] = {}  # (namespace, function, succeeded | failed) -> records
+
+    async def deliver_lanes(self, binding: Binding, records: Sequence[Record], turn: Turn) -> bool:
+        """Hand over all of them in as many lanes as the policy's parallelism allows, those of one key in order; as
+        `deliver`."""
+        parallelism = binding.trigger.policy.parallelism
+        lanes: dict[int, list[Record]] = {}
+        for record in records:
+            lanes.setdefault(partition_of(record.key or record.event.id, parallelism), []).append(record)
+        delivering = [self.deliver(binding, lane, turn) for lane in lanes.values()]
+        done = await asyncio.gather(*delivering, return_exceptions=True)
+        for found in done:
+            if isinstance(found, BaseException):
+                raise found
+        return all(done)
 
     async def deliver(self, binding: Binding, records: Sequence[Record], turn: Turn) -> bool:
         """Hand over all of them in their order; False when `turn` was stopped before the end. StorageFull where a dead

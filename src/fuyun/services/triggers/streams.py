@@ -28,7 +28,6 @@ from fuyun.domain.streams import (
     Position,
     Record,
     at_offset,
-    partition_of,
     position_of,
 )
 from fuyun.services.streams import Streams
@@ -242,7 +241,8 @@ class _Poller:
             self._reading = False
             if following == offset:
                 continue
-            if not await self._hand_over([record for record in records if self._takes(record)]):
+            wanted = [record for record in records if self._takes(record)]
+            if not await self._batches.deliver_lanes(self.binding, wanted, self):
                 return
             faults.point("streams.before_commit")
             await self._streams.commit(*self._source, self.group, self._partition, cursor.epoch, following)
@@ -269,16 +269,3 @@ class _Poller:
             if not found.records or clock.mono_s() >= until_s:
                 break
         return records, offset
-
-    async def _hand_over(self, records: list[Record]) -> bool:
-        """Call the function with all of them, those of one key in order; False when it was stopped before the end."""
-        parallelism = self.binding.trigger.policy.parallelism
-        lanes: dict[int, list[Record]] = {}
-        for record in records:
-            lanes.setdefault(partition_of(record.key or record.event.id, parallelism), []).append(record)
-        delivering = [self._batches.deliver(self.binding, lane, self) for lane in lanes.values()]
-        done = await asyncio.gather(*delivering, return_exceptions=True)
-        for found in done:
-            if isinstance(found, BaseException):
-                raise found
-        return all(done)

@@ -83,6 +83,7 @@ PATH_PARAMS = {
         r"[a-z][a-z0-9.:_-]{0,254}", "a group: 1 to 255 of a-z, 0-9 and .:_-, starting with a letter", "billing"
     ),
     "queue": PathParam(_NAME, "a queue: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "orders"),
+    "endpoint": PathParam(_NAME, "an endpoint: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "billing"),
     "topic": PathParam(_NAME, "a topic: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "prices"),
     "subscription": PathParam(_NAME, "a subscription: 1 to 63 of a-z, 0-9 and '-', starting with a letter", "audit"),
     "bucket": PathParam(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "a bucket: 3 to 63 of a-z, 0-9, '-' and '.'", "photos"),

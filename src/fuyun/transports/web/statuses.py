@@ -36,6 +36,7 @@ STATUSES: dict[str, int] = {
     "function_init_failed": 502,
     "response_too_large": 502,
     "bad_response": 502,
+    "endpoint_failed": 502,
     "protocol_violated": 502,
     "build_failed": 422,
     "operator_error": 500,

@@ -1,0 +1,1 @@
+"""`ports.changes.ChangeLog`, one module for each kind of database."""

@@ -1,0 +1,1 @@
+"""Drivers of `ports.endpoints`: endpoints of others as rows, and HTTP to them."""

@@ -1,0 +1,1 @@
+"""Drivers of `ports.places.PlaceStore`."""

@@ -1,0 +1,1 @@
+"""Drivers of `ports.changes.SlotStore`: which replication slots of ours there are at servers of others."""
