@@ -15,7 +15,7 @@ import typer.main
 from fuyun.base.units import format_duration, format_size
 from fuyun.cli import exits
 from fuyun.cli.main import NOUNS
-from fuyun.client import fields
+from fuyun.client import brokerfields, fields
 from fuyun.domain import errors
 from fuyun.settings import Settings
 from fuyun.transports.api import openapi
@@ -171,6 +171,8 @@ def project_page() -> str:
         "An HTTP trigger": fields.HTTP_FIELDS, "A timer": fields.TIMER_FIELDS,
         "A stream's trigger": fields.STREAM_FIELDS, "A table's trigger": fields.TABLE_FIELDS,
         "A queue trigger": fields.QUEUE_FIELDS, "A topic trigger": fields.TOPIC_FIELDS,
+        "A trigger of Redis": brokerfields.REDIS_FIELDS, "A trigger of RabbitMQ": brokerfields.RABBITMQ_FIELDS,
+        "A trigger of NATS": brokerfields.NATS_FIELDS, "A trigger of MQTT": brokerfields.MQTT_FIELDS,
         "Asynchronous invocation (`async`)": fields.ASYNC_FIELDS, "Cross-origin rules (`cors`)": fields.CORS_FIELDS,
         "A hook (`initializer`, `pre_freeze`, `pre_stop`)": fields.HOOK_FIELDS,
         "A time with more instances (`provisioned`)": fields.PROVISIONED_FIELDS, "A stage": fields.STAGE_FIELDS,

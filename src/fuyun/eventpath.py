@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from fuyun.base.tasks import Scope
+from fuyun.domain.brokers import SCHEMES
+from fuyun.drivers.brokers.loading import broker_of
 from fuyun.drivers.bus.archive import SqlBusArchive
 from fuyun.drivers.bus.store import SqlBuses
 from fuyun.drivers.deliveries.sql import SqlDeliveries
@@ -17,6 +19,7 @@ from fuyun.drivers.sql.sqlite import Database
 from fuyun.drivers.streams.groups import SqlGroups
 from fuyun.drivers.streams.store import SqlStreams
 from fuyun.drivers.tables.store import SqlTables
+from fuyun.ports.brokers import Broker
 from fuyun.services.accepting import Acceptor
 from fuyun.services.buses import Buses
 from fuyun.services.deferring import Deferring
@@ -30,14 +33,16 @@ from fuyun.services.relay import Relay
 from fuyun.services.routes import RouteTable
 from fuyun.services.targets import FunctionTarget, Targets
 from fuyun.services.tenants import Tenants
+from fuyun.services.triggers.batches import Batches
 from fuyun.services.triggers.bindings import Bindings
+from fuyun.services.triggers.brokers import BrokerParts, BrokerTriggers
 from fuyun.services.triggers.governing import Governing
 from fuyun.services.triggers.timer import Timers
 
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What the event path stands on. `random()` is in [0, 1)."""
+    """What the event path stands on. `random()` is in [0, 1); `identity` tells the platform from others to brokers."""
 
     database: Database
     invoker: Invoker
@@ -47,6 +52,8 @@ class Surroundings:
     random: Callable[[], float]
     retention_s: float
     dead_letter_s: float
+    identity: str = "platform"
+    broker_of: Callable[[str], Broker] = broker_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +72,7 @@ class EventPath:
     messaging: Messaging
     flows: Flows
     buses: Buses
+    brokers: BrokerTriggers
     table: RouteTable
 
     @classmethod
@@ -97,11 +105,19 @@ class EventPath:
         buses = Buses(SqlBuses(on.database), SqlBusArchive(on.database), on.tenants, targets.send)
         targets.register("bus", buses.accept)
         relay.register("bus", buses.match)
+        brokers = BrokerTriggers(
+            BrokerParts(
+                bindings=bindings, batches=Batches(on.invoker, acceptor, on.random), tenants=on.tenants,
+                broker_of=on.broker_of, identity=on.identity, random=on.random,
+            )
+        )  # fmt: skip
+        for kind in SCHEMES:
+            governing.register_standing(kind, brokers.standing)
         return cls(
             acceptor=acceptor, deferring=Deferring(on.invoker, acceptor, on.scope, "api"), targets=targets,
             deliverer=deliverer, oversight=Oversight(store, deliverer, on.retention_s, on.dead_letter_s), relay=relay,
             bindings=bindings, timers=timers, governing=governing, messaging=messaging,
-            flows=Flows(stores, on.tenants, path), buses=buses, table=on.table,
+            flows=Flows(stores, on.tenants, path), buses=buses, brokers=brokers, table=on.table,
         )  # fmt: skip
 
     @property
@@ -125,6 +141,8 @@ class EventPath:
         stack.push_async_callback(self.messaging.close)
         self.flows.open()
         stack.push_async_callback(self.flows.close)
+        self.brokers.open()
+        stack.push_async_callback(self.brokers.close)
 
     async def changed(self) -> None:
         """A function was deployed or deleted."""

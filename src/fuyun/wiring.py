@@ -55,7 +55,7 @@ from fuyun.services.layers import Layers
 from fuyun.services.measures import Measures
 from fuyun.services.records import Records
 from fuyun.services.routes import RouteTable
-from fuyun.services.sealing import load_key
+from fuyun.services.sealing import identity_of, load_key
 from fuyun.services.storage import Storage
 from fuyun.services.tenants import Tenants
 from fuyun.services.triggers import objects as object_triggers
@@ -182,7 +182,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
 
     async def drain() -> None:
         state["unready"] = "the platform is going down"
-        parts = (gateway, events.deliverer, events.messaging.triggers, events.flows.triggers)
+        parts = (gateway, events.deliverer, events.messaging.triggers, events.flows.triggers, events.brokers)
         await asyncio.gather(*(part.drain(settings.drain_s) for part in parts))
         await dispatcher.close(settings.drain_s)
 
@@ -246,6 +246,7 @@ class _Core:
     dispatcher: Dispatcher
     table: RouteTable
     scope: Scope
+    identity: str  # of this platform, to brokers
 
 
 def _event_path(settings: Settings, drivers: _Drivers, core: _Core) -> EventPath:
@@ -253,7 +254,7 @@ def _event_path(settings: Settings, drivers: _Drivers, core: _Core) -> EventPath
         Surroundings(
             database=drivers.database, invoker=core.dispatcher, table=core.table, scope=core.scope,
             tenants=core.tenants, random=Random().random, retention_s=settings.delivery_retention_s,
-            dead_letter_s=settings.dead_letter_s,
+            dead_letter_s=settings.dead_letter_s, identity=core.identity,
         )
     )  # fmt: skip
     events.relay.register("bucket", object_triggers.matcher_of(events.bindings))
@@ -293,7 +294,9 @@ async def _make_services(
         queue_length=settings.queue_length, queue_wait_s=settings.queue_wait_s,
     )  # fmt: skip
     key = await asyncio.to_thread(load_key, settings.data_path / "secret.key", False)
-    core = _Core(tenants=tenants, objects=objects, dispatcher=dispatcher, table=table, scope=scope)
+    core = _Core(
+        tenants=tenants, objects=objects, dispatcher=dispatcher, table=table, scope=scope, identity=identity_of(key)
+    )  # fmt: skip
     events = _event_path(settings, drivers, core)
     inward = Inward(
         dispatcher, Credentials(key, settings.credential_s), deferring=events.deferring, offers=events.offers

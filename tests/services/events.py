@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -31,6 +31,7 @@ class KnownTenants:
     def __init__(self, quotas: dict[str, Quotas]) -> None:
         self._quotas = quotas
         self.noted: list[AuditEntry] = []
+        self.secrets: dict[str, str] = {}
 
     def quotas(self, name: str) -> Quotas:
         if name not in self._quotas:
@@ -39,6 +40,12 @@ class KnownTenants:
 
     async def get_namespace(self, name: str) -> None:
         self.quotas(name)
+
+    async def reveal(self, namespace: str, names: Iterable[str]) -> dict[str, str]:
+        for name in names:
+            if name not in self.secrets:
+                raise NotFound(f"there is no secret {name!r} in namespace {namespace!r}")
+        return {name: self.secrets[name] for name in names}
 
     async def note(self, entry: AuditEntry) -> None:
         self.noted.append(entry)

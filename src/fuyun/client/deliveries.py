@@ -54,6 +54,11 @@ class TriggerStatus(Wire, frozen=True, kw_only=True):
     paused: bool = False
     last_s: float | None = None
     next_s: float | None = None
+    problem: str = ""
+    since_s: float | None = None
+    lag: int | None = None
+    held: int | None = None
+    age_s: float | None = None
 
 
 class DeliveryCaller(Caller):

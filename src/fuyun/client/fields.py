@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from fuyun.base.units import format_duration, format_size
+from fuyun.client.brokerfields import BROKER_STRUCTS, BROKER_TRIGGERS
+from fuyun.client.field import Field
 from fuyun.domain.functions import (
     Asynchronous,
     Cors,
@@ -19,35 +20,6 @@ from fuyun.domain.functions import (
 )
 from fuyun.domain.runtimes import RUNTIMES
 from fuyun.domain.triggers import Policy, QueueTrigger, StreamTrigger, TableTrigger, TimerTrigger, TopicTrigger
-
-Kind = Literal[
-    "text", "flag", "size", "duration", "integer", "number", "names", "mapping", "choice", "folder", "requirements",
-    "secrets", "hook", "object", "objects", "switch", "triggers", "functions", "stages",
-    "network", "json",
-]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One field: its name in the file, what it holds, what it is for, and the attribute of the domain it becomes.
-
-    `fields` are those of an `object` (or of the map that a `switch`, `functions` or `stages` holds).
-    """
-
-    name: str
-    kind: Kind
-    doc: str
-    target: str = ""
-    choices: tuple[str, ...] = ()
-    fields: tuple[Field, ...] = ()
-    required: bool = False
-    default: Any = None
-
-    @property
-    def attribute(self) -> str:
-        """The attribute of the domain's struct."""
-        return self.target or self.name
-
 
 METHODS = ("ANY", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -116,6 +88,7 @@ TRIGGERS = (
     Field("queue", "object", "calls the function with messages of a queue", fields=QUEUE_FIELDS),
     Field("topic", "object", "calls the function with what is published to a topic", fields=TOPIC_FIELDS),
     Field("objects", "object", "calls the function with what happens to objects", fields=OBJECTS_FIELDS),
+    *BROKER_TRIGGERS,
 )
 
 #: What every trigger may have beside its kind.
@@ -127,9 +100,10 @@ POLICY_FIELDS = (
     Field("max_attempts", "integer", "attempts that may fail by the function's own fault"),
     Field("max_age", "duration", "how old an event may become until it is given up", "max_age_s"),
     Field("bisect", "flag", "whether a batch that fails is halved until what fails stands alone"),
-    Field("start", "text", "where a new trigger begins: start, end, or a time; where the source keeps its past"),
+    Field("start", "text", "where a new trigger begins: start, end, or a time; of redis also id:ID, of nats "
+          "sequence:NUMBER; where the source keeps its past"),
     Field("dead_letter", "text", "target of events that are given up; default: the function's `async.on_failure`"),
-)
+)  # fmt: skip
 TRIGGER_NAME = Field("name", "text", "what tells it from the others; default: its kind")
 
 ASYNC_FIELDS = (
@@ -366,6 +340,7 @@ STRUCTS = {
     TABLE_FIELDS: TableTrigger,
     QUEUE_FIELDS: QueueTrigger,
     TOPIC_FIELDS: TopicTrigger,
+    **BROKER_STRUCTS,
     POLICY_FIELDS: Policy,
     ASYNC_FIELDS: Asynchronous,
     CORS_FIELDS: Cors,

@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from fuyun.base.units import parse_duration, parse_size
-from fuyun.client.fields import POLICY_FIELDS, TRIGGER_NAME, TRIGGERS, Field
+from fuyun.client.field import Field
+from fuyun.client.fields import POLICY_FIELDS, TRIGGER_NAME, TRIGGERS
 from fuyun.client.yamlfile import Items, Problems, Table, Text, Value
 from fuyun.domain.names import nearest
 

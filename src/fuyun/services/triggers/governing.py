@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from fuyun.base import clock
+from fuyun.domain.brokers import masked
 from fuyun.domain.errors import NotFound
 from fuyun.domain.tenants import Principal
 from fuyun.domain.triggers import Trigger
@@ -27,6 +29,23 @@ class TriggerStatus(Wire, frozen=True, kw_only=True):
     paused: bool = False
     last_s: float | None = None  # it fired, or began
     next_s: float | None = None
+    problem: str = ""  # why it does nothing
+    since_s: float | None = None  # since when it has the problem, or is connected
+    lag: int | None = None  # events without an outcome; None where the source does not say how many wait
+    held: int | None = None  # those of them that were taken
+    age_s: float | None = None  # of the oldest that was taken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What the runner of a trigger tells of it, as in `TriggerStatus`."""
+
+    last_s: float | None = None
+    problem: str = ""
+    since_s: float | None = None
+    lag: int | None = None
+    held: int | None = None
+    age_s: float | None = None
 
 
 class Governing:
@@ -36,10 +55,15 @@ class Governing:
         self._bindings = bindings
         self._store = store
         self._times: dict[str, Times] = {}
+        self._standings: dict[str, Callable[[Binding], Standing]] = {}
 
     def register(self, kind: str, times: Times) -> None:
         """Ask `times` about triggers of `kind`."""
         self._times[kind] = times
+
+    def register_standing(self, kind: str, standing: Callable[[Binding], Standing]) -> None:
+        """Ask `standing` about triggers of `kind`."""
+        self._standings[kind] = standing
 
     async def open(self) -> None:
         """Read what is paused; forget the state of triggers that are gone."""
@@ -84,7 +108,13 @@ class Governing:
     def _status(self, binding: Binding) -> TriggerStatus:
         times = self._times.get(binding.trigger.kind)
         last_s, next_s = times(binding) if times is not None else (None, None)
+        standing = self._standings.get(binding.trigger.kind, _unknown)(binding)
         return TriggerStatus(
-            function=binding.function, name=binding.name, kind=binding.trigger.kind, trigger=binding.trigger,
-            paused=binding.paused, last_s=last_s, next_s=next_s,
+            function=binding.function, name=binding.name, kind=binding.trigger.kind, trigger=masked(binding.trigger),
+            paused=binding.paused, last_s=last_s or standing.last_s, next_s=next_s, problem=standing.problem,
+            since_s=standing.since_s, lag=standing.lag, held=standing.held, age_s=standing.age_s,
         )  # fmt: skip
+
+
+def _unknown(_binding: Binding) -> Standing:
+    return Standing()

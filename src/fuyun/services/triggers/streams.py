@@ -8,7 +8,7 @@ letter, which is on the disk then: a crash repeats a batch, and loses none.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -29,10 +29,12 @@ from fuyun.domain.streams import (
     Record,
     at_offset,
     partition_of,
+    placed,
     position_of,
+    sequence_of,
 )
 from fuyun.services.streams import Streams
-from fuyun.services.triggers.batches import Batches
+from fuyun.services.triggers.batches import Batches, Item
 
 if TYPE_CHECKING:
     from fuyun.services.triggers.bindings import Binding, Bindings
@@ -159,6 +161,8 @@ class StreamTriggers:
 class _Poller:
     """Of one partition for one trigger."""
 
+    in_order = True
+
     def __init__(
         self, streams: Streams, batches: Batches, binding: Binding, partition: int, node: str, since_s: float
     ) -> None:
@@ -197,6 +201,9 @@ class _Poller:
         except TimeoutError:
             return True
         return False
+
+    def settled(self, items: Sequence[Item], given_up: bool) -> None:
+        """The cursor is moved when all of a batch are."""
 
     def gauge(self) -> PollerGauge:
         """How far it is."""
@@ -273,9 +280,10 @@ class _Poller:
     async def _hand_over(self, records: list[Record]) -> bool:
         """Call the function with all of them, those of one key in order; False when it was stopped before the end."""
         parallelism = self.binding.trigger.policy.parallelism
-        lanes: dict[int, list[Record]] = {}
+        lanes: dict[int, list[Item]] = {}
         for record in records:
-            lanes.setdefault(partition_of(record.key or record.event.id, parallelism), []).append(record)
+            lane = lanes.setdefault(partition_of(record.key or record.event.id, parallelism), [])
+            lane.append(Item(placed(record), sequence_of(record)))
         delivering = [self._batches.deliver(self.binding, lane, self) for lane in lanes.values()]
         done = await asyncio.gather(*delivering, return_exceptions=True)
         for found in done:

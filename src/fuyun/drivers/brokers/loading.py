@@ -1,0 +1,15 @@
+"""Which driver speaks to which kind of broker. An idle platform loads none of them, nor their libraries."""
+
+from __future__ import annotations
+
+from fuyun.ports.brokers import Broker
+
+
+def broker_of(kind: str) -> Broker:
+    """The driver of a kind of trigger. ImportError when its library is not installed."""
+    match kind:
+        case "redis":
+            from fuyun.drivers.brokers.redis import RedisBroker
+
+            return RedisBroker()
+    raise KeyError(kind)
