@@ -83,6 +83,15 @@ class Server:
             leaks.shared.discard(self._process.pid)
             self._process = None
 
+    def end(self) -> None:
+        """It is not started any more."""
+        self.kill()
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started."""
+        return self._process is not None
+
     def connect(self) -> socket.socket:
         """A connection to it."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=1.0)
@@ -115,6 +124,109 @@ class RedisServer(Server):
         return f"redis://127.0.0.1:{self.port}/0"
 
 
+class NatsServer(Server):
+    """With JetStream, in files."""
+
+    def command(self) -> list[str]:
+        return ["nats-server", "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.folder / "data")]
+
+    def answers(self) -> bool:
+        return self.said(b"").startswith(b"INFO")
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+
+class Epmd(Server):
+    """The port mapper that Erlang wants, one of our own: what is there already belongs to others."""
+
+    def command(self) -> list[str]:
+        return ["epmd", "-address", "127.0.0.1", "-port", str(self.port)]
+
+    def answers(self) -> bool:
+        self.connect().close()
+        return True
+
+
+class RabbitServer(Server):
+    """Run by whoever runs the tests: no account, no service, nothing outside its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._epmd = Epmd(folder / "epmd")
+        self._other_port = free_port()
+        (folder / "rabbitmq.conf").write_text(
+            f"listeners.tcp.1 = 127.0.0.1:{self.port}\nlog.console = false\nlog.file.level = error\n"
+            "vm_memory_high_watermark.absolute = 256MB\ndisk_free_limit.absolute = 10MB\n"
+        )
+        (folder / "plugins").write_text("[].\n")
+
+    def command(self) -> list[str]:
+        return ["/usr/lib/rabbitmq/bin/rabbitmq-server"]
+
+    @property
+    def env(self) -> dict[str, str]:
+        folder = str(self.folder)
+        return {
+            "HOME": folder, "ERL_EPMD_PORT": str(self._epmd.port), "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": f"fuyun{self.port}@localhost", "RABBITMQ_DIST_PORT": str(self._other_port),
+            "RABBITMQ_MNESIA_BASE": f"{folder}/mnesia", "RABBITMQ_LOG_BASE": f"{folder}/log",
+            "RABBITMQ_CONFIG_FILE": f"{folder}/rabbitmq.conf", "RABBITMQ_ENABLED_PLUGINS_FILE": f"{folder}/plugins",
+            "RABBITMQ_PID_FILE": f"{folder}/pid", "RABBITMQ_CONF_ENV_FILE": f"{folder}/none",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none",
+        }  # fmt: skip
+
+    @property
+    def timeout_s(self) -> float:
+        return 60.0
+
+    def start(self) -> None:
+        if not self._epmd.running:
+            self._epmd.start()
+        super().start()
+
+    def end(self) -> None:
+        super().end()
+        self._epmd.end()
+
+    def answers(self) -> bool:
+        return self.said(b"AMQP\x00\x00\x09\x01")[:1] == b"\x01"
+
+    @property
+    def url(self) -> str:
+        return f"amqp://127.0.0.1:{self.port}"
+
+
+class MosquittoServer(Server):
+    """Keeps what it holds when it is told to: by itself it does that twice an hour, and when it ends."""
+
+    extra = ""
+
+    def command(self) -> list[str]:
+        (self.folder / "mosquitto.conf").write_text(
+            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence true\n"
+            f"persistence_location {self.folder}/\nmax_inflight_messages 1000\nmax_queued_messages 0\n"
+            f"user root\n{self.extra}"
+        )
+        return ["mosquitto", "-c", str(self.folder / "mosquitto.conf")]
+
+    def save(self) -> None:
+        """Have everything written to the disk, as what publishers were told is."""
+        assert self._process is not None
+        database = self.folder / "mosquitto.db"
+        database.unlink(missing_ok=True)
+        self._process.send_signal(signal.SIGUSR1)
+        wait_until(database.exists, "Mosquitto to write its database")
+
+    def answers(self) -> bool:
+        return self.said(b"\x10\x10\x00\x04MQTT\x04\x02\x00\x0a\x00\x04test")[:1] == b"\x20"
+
+    @property
+    def url(self) -> str:
+        return f"mqtt://127.0.0.1:{self.port}"
+
+
 @contextmanager
 def running(server: Any) -> Iterator[Any]:
     """`server`, started; its end is the block's."""
@@ -122,5 +234,5 @@ def running(server: Any) -> Iterator[Any]:
     try:
         yield server
     finally:
-        server.kill()
+        server.end()
         shutil.rmtree(server.folder, ignore_errors=True)

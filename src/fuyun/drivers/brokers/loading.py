@@ -12,4 +12,12 @@ def broker_of(kind: str) -> Broker:
             from fuyun.drivers.brokers.redis import RedisBroker
 
             return RedisBroker()
+        case "rabbitmq":
+            from fuyun.drivers.brokers.rabbitmq import RabbitmqBroker
+
+            return RabbitmqBroker()
+        case "nats":
+            from fuyun.drivers.brokers.nats import NatsBroker
+
+            return NatsBroker()
     raise KeyError(kind)

@@ -204,7 +204,9 @@ class BrokerContract:
             await consumer.close()
             consumer = await opened(broker, place)
             await place.publish(b"6")
-            assert bodies(await take(consumer, 1)) == [6]
+            while bodies(found := await take(consumer, 1)) != [6]:
+                assert found[0].again, "a broker that is killed may forget that it heard of a settlement, and says so"
+                await settle(consumer, found)
             await consumer.close()
 
         play(scene)
