@@ -63,14 +63,12 @@ def placed(server: RabbitServer, **arguments: Any) -> RabbitPlace:
     return place
 
 
-class TestQueues(BrokerContract):
+class _Queues(BrokerContract):
+    #: Below, with messages flowing: this broker takes ten seconds to start.
+    test_the_broker_is_killed_and_comes_back = None  # type: ignore[assignment]
+
     def broker(self) -> Broker:
         return RabbitmqBroker()
-
-    @pytest.fixture(params=["classic", "quorum"])
-    def place(self, server: RabbitServer, request: pytest.FixtureRequest) -> RabbitPlace:
-        self.ordered = request.param == "classic"  # a quorum queue puts what comes back behind the others
-        return placed(server, **{"x-queue-type": request.param})
 
     def vanish(self, consumer: Consumer) -> None:
         transport: Any = consumer._connection.transport  # type: ignore[attr-defined]
@@ -81,8 +79,23 @@ class TestQueues(BrokerContract):
 
     async def forgotten(self, place: Place) -> None:
         consumer = await RabbitmqBroker().open(place.source())
-        assert len(await take(consumer, 2)) == 2, "they are in their queue"
+        found = await take(consumer, 2)
+        assert len(found) == 2, "they are in their queue"
         await consumer.close()
+
+
+class TestClassicQueues(_Queues):
+    @pytest.fixture
+    def place(self, server: RabbitServer) -> RabbitPlace:
+        return placed(server)
+
+
+class TestQuorumQueues(_Queues):
+    ordered = False  # what comes back is behind the others
+
+    @pytest.fixture
+    def place(self, server: RabbitServer) -> RabbitPlace:
+        return placed(server, **{"x-queue-type": "quorum"})
 
 
 def test_messages_reach_an_outcome_whatever_is_killed(server: RabbitServer) -> None:

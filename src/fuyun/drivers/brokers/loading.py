@@ -20,4 +20,8 @@ def broker_of(kind: str) -> Broker:
             from fuyun.drivers.brokers.nats import NatsBroker
 
             return NatsBroker()
+        case "mqtt":
+            from fuyun.drivers.brokers.mqtt import MqttBroker
+
+            return MqttBroker()
     raise KeyError(kind)

@@ -241,17 +241,21 @@ async def _connected(source: Source, closed: asyncio.Future[None]) -> Client:
         if not closed.done():
             closed.set_result(None)
 
-    async def on_error(_error: Exception) -> None:
-        """What matters is found out by who asks."""
+    heard: list[Exception] = []
+
+    async def on_error(error: Exception) -> None:
+        heard.append(error)  # `NoServersError` does not say why there is none
 
     try:
         return await nats.connect(
             f"{'tls' if address.secure else 'nats'}://{address.host}:{address.port}", tls=context_of(source),
-            name=source.name, allow_reconnect=False, connect_timeout=_ANSWER_S, ping_interval=_PING_S,
+            name=source.name, allow_reconnect=False, max_reconnect_attempts=1,
+            reconnect_time_wait=0, connect_timeout=_ANSWER_S, ping_interval=_PING_S,
             max_outstanding_pings=2, closed_cb=on_close, error_cb=on_error, **who,
         )  # fmt: skip
     except (TimeoutError, OSError, Error) as exc:
-        raise Unavailable(f"{address.shown}: {str(exc) or type(exc).__name__}") from exc
+        why = heard[-1] if heard else exc
+        raise Unavailable(f"{address.shown}: {str(why) or type(why).__name__}") from exc
 
 
 async def _ended(client: Client) -> None:
