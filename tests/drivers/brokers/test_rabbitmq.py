@@ -99,7 +99,7 @@ class TestQuorumQueues(_Queues):
 
 
 def test_messages_reach_an_outcome_whatever_is_killed(server: RabbitServer) -> None:
-    everything_killed(placed(server), exact=False)
+    everything_killed(placed(server), exact=False, kills=1)
 
 
 def test_properties_and_headers_are_attributes(server: RabbitServer) -> None:
@@ -107,13 +107,13 @@ def test_properties_and_headers_are_attributes(server: RabbitServer) -> None:
         consumer = await RabbitmqBroker().open(place.source())
         await place.publish(
             b"<a/>", content_type="text/xml", message_id="m-1", type="order", correlation_id="c",
-            headers={"X-Retry-Count": 3, "nested": {"a": [1]}, "source": "shop", "raw": b"\xff"},
+            headers={"X-Retry-Count": 3, "nested": {"a": [1]}, "source": "shop"},
         )  # fmt: skip
         [one] = await take(consumer, 1)
         assert (one.event.id, one.event.content_type, one.event.subject) == ("m-1", "text/xml", place.name)
         found = one.event.extensions
         assert (found["amqptype"], found["correlationid"], found["xretrycount"]) == ("order", "c", "3")
-        assert (found["nested"], found["raw"]) == ('{"a":[1]}', "\\xff")
+        assert found["nested"] == '{"a":[1]}'
         assert "source" not in found
         await settle(consumer, [one])
         await consumer.close()

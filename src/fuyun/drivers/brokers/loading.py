@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Final
+
 from fuyun.ports.brokers import Broker
+
+#: What the libraries log of broken connections, with tracebacks: a trigger tells it once, and in words.
+_TALKATIVE: Final = ("aio_pika", "aiormq", "mqtt", "nats", "redis")
 
 
 def broker_of(kind: str) -> Broker:
     """The driver of a kind of trigger. ImportError when its library is not installed."""
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     match kind:
         case "redis":
             from fuyun.drivers.brokers.redis import RedisBroker
