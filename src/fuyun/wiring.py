@@ -329,7 +329,7 @@ async def _make_services(
         tenants=tenants, functions=functions, deployer=deployer, layers=layers, buckets=objects.buckets,
         objects=objects.objects, records=records, invoker=dispatcher, deferring=events.deferring,
         oversight=events.oversight, triggers=events.governing, messaging=events.messaging, flows=events.flows,
-        buses=events.buses,
+        buses=events.buses, brokers=events.brokers,
         measures=measures, gauges=dispatcher.gauges, plan_of=host.plan_of, inventory=inventory,
         unready=lambda: "starting", gateway_url=lambda: "",
         limits=calls.Limits(upload_bytes=settings.upload_bytes, body_idle_s=settings.body_idle_s),
