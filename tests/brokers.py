@@ -77,9 +77,14 @@ class Server:
     def kill(self) -> None:
         """SIGKILL, to all of it at once; returns when it is gone."""
         if self._process is not None:
+            below = leaks.descendants(self._process.pid)  # Erlang's helpers leave the group
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)  # a group of its own, which `start` made
             self._process.wait()
+            for pid in below:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: all(leaks.state_of(pid) in ("", "Z", "X") for pid in below), "its helpers to be gone")
             leaks.shared.discard(self._process.pid)
             self._process = None
 
