@@ -15,7 +15,7 @@ import typer.main
 from fuyun.base.units import format_duration, format_size
 from fuyun.cli import exits
 from fuyun.cli.main import NOUNS
-from fuyun.client import fields, triggerfields
+from fuyun.client import brokerfields, fields, triggerfields
 from fuyun.domain import errors
 from fuyun.settings import Settings
 from fuyun.transports.api import openapi
@@ -174,6 +174,8 @@ def project_page() -> str:
         "A trigger of objects": triggerfields.OBJECTS_FIELDS, "A webhook": triggerfields.WEBHOOK_FIELDS,
         "A trigger of PostgreSQL": triggerfields.POSTGRES_FIELDS,
         "A trigger of log lines": triggerfields.LOG_FIELDS,
+        "A trigger of Redis": brokerfields.REDIS_FIELDS, "A trigger of RabbitMQ": brokerfields.RABBITMQ_FIELDS,
+        "A trigger of NATS": brokerfields.NATS_FIELDS, "A trigger of MQTT": brokerfields.MQTT_FIELDS,
         "Asynchronous invocation (`async`)": fields.ASYNC_FIELDS,
         "Cross-origin rules (`cors`)": triggerfields.CORS_FIELDS,
         "A hook (`initializer`, `pre_freeze`, `pre_stop`)": fields.HOOK_FIELDS,

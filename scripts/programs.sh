@@ -16,6 +16,8 @@ if ! command -v initdb >/dev/null && ! compgen -G '/usr/lib/postgresql/*/bin/ini
   bash scripts/packages.sh postgresql
 fi
 command -v javac >/dev/null || bash scripts/packages.sh openjdk-17-jdk-headless
+# Brokers, for the tests of their triggers: each test runs its own.
+bash scripts/brokers.sh install
 # Takes a minute or two the first time; the test that needs it waits for it.
 bash scripts/ric.sh >.state/ric.log 2>&1 </dev/null &
 

@@ -12,6 +12,9 @@ from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
 
+#: Processes that a fixture of more than one test has started, and ends; they may be started anew within a test.
+shared: set[int] = set()
+
 
 def adopt_orphans() -> None:
     """Become the parent of every orphaned descendant, so that a leaked process shows up as a child."""
@@ -40,7 +43,7 @@ def children() -> set[int]:
     for task in os.listdir("/proc/self/task"):
         with suppress(OSError):
             pids.update(int(pid) for pid in Path(f"/proc/self/task/{task}/children").read_text().split())
-    return {pid for pid in pids if state_of(pid) not in ("", "Z", "X")}
+    return {pid for pid in pids - shared if state_of(pid) not in ("", "Z", "X")}
 
 
 def state_of(pid: int) -> str:

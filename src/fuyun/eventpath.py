@@ -7,7 +7,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from fuyun.base.tasks import Scope
+from fuyun.domain.brokers import SCHEMES
 from fuyun.domain.events import Event
+from fuyun.drivers.brokers.loading import broker_of
 from fuyun.drivers.bus.archive import SqlBusArchive
 from fuyun.drivers.bus.store import SqlBuses
 from fuyun.drivers.changes.postgres import Postgres
@@ -23,6 +25,7 @@ from fuyun.drivers.sql.sqlite import Database
 from fuyun.drivers.streams.groups import SqlGroups
 from fuyun.drivers.streams.store import SqlStreams
 from fuyun.drivers.tables.store import SqlTables
+from fuyun.ports.brokers import Broker
 from fuyun.ports.records import RecordStore
 from fuyun.services.accepting import Acceptor
 from fuyun.services.buses import Buses
@@ -41,7 +44,9 @@ from fuyun.services.routes import RouteTable
 from fuyun.services.targets import FunctionTarget, Targets
 from fuyun.services.tenants import Tenants
 from fuyun.services.trailing import Trailing
+from fuyun.services.triggers.batches import Batches
 from fuyun.services.triggers.bindings import Bindings
+from fuyun.services.triggers.brokers import BrokerParts, BrokerTriggers
 from fuyun.services.triggers.governing import Governing
 from fuyun.services.triggers.timer import Timers
 
@@ -61,7 +66,7 @@ def _binary(event: Event) -> tuple[dict[str, str], bytes]:
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What the event path stands on. `random()` is in [0, 1)."""
+    """What the event path stands on. `random()` is in [0, 1); `identity` tells the platform from others to brokers."""
 
     database: Database
     invoker: Invoker
@@ -73,6 +78,8 @@ class Surroundings:
     retention_s: float
     dead_letter_s: float
     reach: str = ""  # addresses besides public ones that the platform itself may be sent to
+    identity: str = "platform"
+    broker_of: Callable[[str], Broker] = broker_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +99,7 @@ class EventPath:
     flows: Flows
     buses: Buses
     outside: Outside
+    brokers: BrokerTriggers
     table: RouteTable
 
     @classmethod
@@ -133,11 +141,19 @@ class EventPath:
         )  # fmt: skip
         outside = Outside(on.tenants, path, governing, parts)
         outside.webhooks.read_by(_read_events)
+        brokers = BrokerTriggers(
+            BrokerParts(
+                bindings=bindings, batches=Batches(on.invoker, acceptor, on.random), tenants=on.tenants,
+                broker_of=on.broker_of, identity=on.identity, random=on.random,
+            )
+        )  # fmt: skip
+        for kind in SCHEMES:
+            governing.register_standing(kind, brokers.standing)
         return cls(
             acceptor=acceptor, deferring=Deferring(invoker, acceptor, on.scope, "api"), targets=targets,
             deliverer=deliverer, oversight=Oversight(store, deliverer, on.retention_s, on.dead_letter_s), relay=relay,
             bindings=bindings, timers=timers, governing=governing, messaging=messaging,
-            flows=Flows(stores, on.tenants, path), buses=buses, outside=outside, table=on.table,
+            flows=Flows(stores, on.tenants, path), buses=buses, brokers=brokers, outside=outside, table=on.table,
         )  # fmt: skip
 
     @property
@@ -164,6 +180,8 @@ class EventPath:
         stack.push_async_callback(self.flows.close)
         await self.outside.open()
         stack.push_async_callback(self.outside.close)
+        self.brokers.open()
+        stack.push_async_callback(self.brokers.close)
 
     async def changed(self) -> None:
         """A function was deployed or deleted."""

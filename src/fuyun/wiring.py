@@ -56,7 +56,7 @@ from fuyun.services.measures import Measures
 from fuyun.services.objectoffers import ObjectOffer
 from fuyun.services.records import Records
 from fuyun.services.routes import RouteTable
-from fuyun.services.sealing import load_key
+from fuyun.services.sealing import identity_of, load_key
 from fuyun.services.storage import Storage
 from fuyun.services.tenants import Tenants
 from fuyun.services.triggers import objects as object_triggers
@@ -184,7 +184,14 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Running:
 
     async def drain() -> None:
         state["unready"] = "the platform is going down"
-        parts = (gateway, events.deliverer, events.messaging.triggers, events.flows.triggers, events.outside)
+        parts = (
+            gateway,
+            events.deliverer,
+            events.messaging.triggers,
+            events.flows.triggers,
+            events.outside,
+            events.brokers,
+        )
         await asyncio.gather(*(part.drain(settings.drain_s) for part in parts))
         await dispatcher.close(settings.drain_s)
 
@@ -248,6 +255,7 @@ class _Core:
     dispatcher: Dispatcher
     table: RouteTable
     scope: Scope
+    identity: str  # of this platform, to brokers
 
 
 def _event_path(settings: Settings, drivers: _Drivers, core: _Core) -> EventPath:
@@ -256,7 +264,7 @@ def _event_path(settings: Settings, drivers: _Drivers, core: _Core) -> EventPath
             database=drivers.database, invoker=core.dispatcher, table=core.table, scope=core.scope,
             tenants=core.tenants, random=Random().random, records=drivers.store,
             retention_s=settings.delivery_retention_s,
-            dead_letter_s=settings.dead_letter_s, reach=settings.reach,
+            dead_letter_s=settings.dead_letter_s, reach=settings.reach, identity=core.identity,
         )
     )  # fmt: skip
     events.relay.register("bucket", object_triggers.matcher_of(events.bindings))
@@ -296,7 +304,9 @@ async def _make_services(
         queue_length=settings.queue_length, queue_wait_s=settings.queue_wait_s,
     )  # fmt: skip
     key = await asyncio.to_thread(load_key, settings.data_path / "secret.key", False)
-    core = _Core(tenants=tenants, objects=objects, dispatcher=dispatcher, table=table, scope=scope)
+    core = _Core(
+        tenants=tenants, objects=objects, dispatcher=dispatcher, table=table, scope=scope, identity=identity_of(key)
+    )  # fmt: skip
     events = _event_path(settings, drivers, core)
     offers = {**events.offers, "objects": ObjectOffer(objects.objects)}
     inward = Inward(dispatcher, Credentials(key, settings.credential_s), deferring=events.deferring, offers=offers)
@@ -328,7 +338,7 @@ async def _make_services(
         tenants=tenants, functions=functions, deployer=deployer, layers=layers, buckets=objects.buckets,
         objects=objects.objects, records=records, invoker=dispatcher, deferring=events.deferring,
         oversight=events.oversight, triggers=events.governing, messaging=events.messaging, flows=events.flows,
-        buses=events.buses, outside=events.outside,
+        buses=events.buses, brokers=events.brokers, outside=events.outside,
         measures=measures, gauges=dispatcher.gauges, plan_of=host.plan_of, inventory=inventory,
         unready=lambda: "starting", gateway_url=lambda: "",
         limits=calls.Limits(upload_bytes=settings.upload_bytes, body_idle_s=settings.body_idle_s),

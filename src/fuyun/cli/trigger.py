@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fuyun.base.units import format_duration
 from fuyun.cli import output
 from fuyun.cli.names import function_names
 from fuyun.cli.session import JsonOption, NamespaceOption, command, connect, noun
@@ -41,15 +42,28 @@ def list_(
     if json:
         return output.as_json(found)
     rows = [
-        (one.function, one.name, one.kind, "paused" if one.paused else "on", output.when(one.last_s or 0),
-         output.when(one.next_s or 0))
+        (one.function, one.name, one.kind, _state(one), output.when(one.last_s or 0), output.when(one.next_s or 0),
+         _lag(one))
         for one in found
     ]  # fmt: skip
-    columns = ("FUNCTION", "TRIGGER", "KIND", "STATE", "LAST", "NEXT")
+    columns = ("FUNCTION", "TRIGGER", "KIND", "STATE", "LAST", "NEXT", "LAG")
     output.table(columns, rows, empty="no triggers; functions declare them in fuyun.yaml")
     for one in found:
         if one.problem:
-            output.words(f"{one.function}/{one.name} does nothing: {one.problem}")
+            since = f" since {output.when(one.since_s)}" if one.since_s else ""
+            output.words(f"{one.function}/{one.name} does nothing{since}: {one.problem}")
+
+
+def _state(one: TriggerStatus) -> str:
+    return "paused" if one.paused else "away" if one.problem else "on"
+
+
+def _lag(one: TriggerStatus) -> str:
+    """How much has no outcome yet, and the age of the oldest that was taken."""
+    if one.lag is None and not one.held:
+        return ""
+    count = f"{one.lag}" if one.lag is not None else f"{one.held}+"
+    return f"{count}, {format_duration(round(one.age_s))} old" if one.age_s and one.age_s >= 1 else count
 
 
 def pause(

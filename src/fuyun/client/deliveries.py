@@ -56,6 +56,9 @@ class TriggerStatus(Wire, frozen=True, kw_only=True):
     next_s: float | None = None
     problem: str = ""
     lag_bytes: int | None = None
+    since_s: float | None = None
+    lag: int | None = None
+    held: int | None = None
     age_s: float | None = None
 
 

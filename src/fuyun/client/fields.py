@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fuyun.base.units import format_duration, format_size
+from fuyun.client.brokerfields import BROKER_STRUCTS
 from fuyun.client.field import Field
 from fuyun.client.triggerfields import POLICY_FIELDS, TRIGGER_NAME, TRIGGER_STRUCTS, TRIGGERS
 from fuyun.domain.functions import (
@@ -249,6 +250,7 @@ def _schema(field: Field) -> dict[str, Any]:
 STRUCTS = {
     **TRIGGER_STRUCTS,
     FUNCTION_FIELDS: FunctionSpec,
+    **BROKER_STRUCTS,
     ASYNC_FIELDS: Asynchronous,
     PROVISIONED_FIELDS: Provisioned,
     READINESS_FIELDS: Readiness,

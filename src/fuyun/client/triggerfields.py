@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fuyun.client.brokerfields import BROKER_TRIGGERS
 from fuyun.client.field import Field
 from fuyun.domain.logtriggers import LogTrigger
 from fuyun.domain.postgres import ROW_OPERATIONS, PostgresTrigger
@@ -117,6 +118,7 @@ TRIGGERS = (
     Field("webhook", "object", "calls the function with what other systems post", fields=WEBHOOK_FIELDS),
     Field("postgres", "object", "calls the function with changes of tables of a PostgreSQL", fields=POSTGRES_FIELDS),
     Field("log", "object", "calls the function with lines that other functions log", fields=LOG_FIELDS),
+    *BROKER_TRIGGERS,
 )
 
 #: What every trigger may have beside its kind.
@@ -128,7 +130,12 @@ POLICY_FIELDS = (
     Field("max_attempts", "integer", "attempts that may fail by the function's own fault"),
     Field("max_age", "duration", "how old an event may become until it is given up", "max_age_s"),
     Field("bisect", "flag", "whether a batch that fails is halved until what fails stands alone"),
-    Field("start", "text", "where a new trigger begins: start, end, or a time; where the source keeps its past"),
+    Field(
+        "start",
+        "text",
+        "where a new trigger begins: start, end, or a time; of redis also id:ID, of nats sequence:NUMBER; where the "
+        "source keeps its past",
+    ),
     Field("dead_letter", "text", "target of events that are given up; default: the function's `async.on_failure`"),
 )
 TRIGGER_NAME = Field("name", "text", "what tells it from the others; default: its kind")

@@ -296,10 +296,10 @@ def sequence_of(record: Record) -> str:
     return f"{record.partition:02d}-{record.offset:015d}"
 
 
-def delivered(record: Record) -> bytes:
-    """A record as a function gets it: its event in CloudEvents' JSON format with the extension attributes
-    `partitionkey` and `sequence`."""
-    placed = {"sequence": sequence_of(record)}
+def placed(record: Record) -> Event:
+    """A record's event as a function gets it: with the extension attributes `partitionkey` and `sequence`."""
+    found = {"sequence": sequence_of(record)}
     if record.key:
-        placed["partitionkey"] = record.key
-    return structured(msgspec.structs.replace(record.event, extensions={**record.event.extensions, **placed}))
+        found["partitionkey"] = record.key
+    event: Event = msgspec.structs.replace(record.event, extensions={**record.event.extensions, **found})
+    return event

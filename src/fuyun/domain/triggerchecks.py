@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from fuyun.base.units import format_duration
+from fuyun.domain.brokers import MOST_THING, SCHEMES, address_of
 from fuyun.domain.errors import BadRequest
 from fuyun.domain.events import target_of
 from fuyun.domain.filters import read_filter
@@ -21,10 +22,15 @@ from fuyun.domain.postgres import PostgresTrigger, check_postgres
 from fuyun.domain.schedules import check_schedule, check_timezone
 from fuyun.domain.triggers import (
     KINDS,
+    BrokerTrigger,
     HttpTrigger,
+    MqttTrigger,
+    NatsTrigger,
     ObjectsTrigger,
     Policy,
     QueueTrigger,
+    RabbitmqTrigger,
+    RedisTrigger,
     StreamTrigger,
     TableTrigger,
     TimerTrigger,
@@ -43,6 +49,9 @@ _LEAST_EVERY_S, _MOST_EVERY_S = 1.0, 366 * 86400.0
 MOST_TRIGGERS = 100
 #: Kinds whose source keeps no past that a new trigger could begin in.
 _FROM_NOW = ("postgres", "log")
+#: Places to begin at beside start, end and times, by kind.
+_PLACES = (("redis", re.compile(r"id:[0-9]{1,19}(-[0-9]{1,19})?")), ("nats", re.compile(r"sequence:[1-9][0-9]{0,18}")))
+_NATS_NAME = re.compile(r"[^\s.*>/\\]*")
 
 
 def check_triggers(triggers: tuple[Trigger, ...]) -> None:
@@ -57,10 +66,7 @@ def check_triggers(triggers: tuple[Trigger, ...]) -> None:
             checked(f"{path}.name", lambda name: check_name("trigger", name), trigger.name)
         _CHECKS[kinds[0]](f"{path}.{kinds[0]}", getattr(trigger, kinds[0]))
         _check_policy(path, trigger.policy)
-        require(
-            trigger.policy.start == "end" or kinds[0] not in _FROM_NOW, f"{path}.start",
-            f"{trigger.policy.start!r}: a trigger of kind {kinds[0]} begins when it is deployed", "leave start out",
-        )  # fmt: skip
+        _check_start(path, trigger)
     named(triggers)
 
 
@@ -85,9 +91,24 @@ def _check_policy(path: str, policy: Policy) -> None:
             f"{seconds:g} s is out of range",
             f"use up to {format_duration(most)}",
         )
-    if policy.start not in ("start", "end"):
-        checked(f"{path}.start", moment_s, policy.start)
     check_target(f"{path}.dead_letter", policy.dead_letter)
+
+
+def _check_start(path: str, trigger: Trigger) -> None:
+    """Where it begins, if its source keeps a past at all."""
+    start, kind = trigger.policy.start, trigger.kind
+    require(
+        start == "end" or kind not in _FROM_NOW, f"{path}.start",
+        f"{start!r}: a trigger of kind {kind} begins when it is deployed", "leave start out",
+    )  # fmt: skip
+    keeps = kind not in ("rabbitmq", "mqtt") and not (trigger.redis is not None and trigger.redis.list)
+    require(
+        start == "end" or keeps, f"{path}.start", f"{start!r}, but the source of a {kind} trigger keeps no past",
+        "leave it out: it begins with what is waiting",
+    )  # fmt: skip
+    if start in ("start", "end") or any(kind == only and form.fullmatch(start) for only, form in _PLACES):
+        return
+    checked(f"{path}.start", moment_s, start)
 
 
 def moment_s(text: str) -> float:
@@ -187,8 +208,96 @@ def _check_logs(path: str, log: LogTrigger) -> None:
     check_alias(f"{path}.alias", log.alias)
 
 
+def _check_broker(path: str, source: BrokerTrigger) -> None:
+    """What all brokers have in common, and then what is their own."""
+    checked(f"{path}.url", lambda url: address_of(path.rpartition(".")[2], url), source.url)
+    for name, secret in (("secret", source.secret), ("ca", source.ca)):
+        if secret:
+            checked(f"{path}.{name}", lambda secret: check_name("secret", secret), secret)
+    check_alias(f"{path}.alias", source.alias)
+    match source:
+        case RedisTrigger():
+            _check_redis(path, source)
+        case RabbitmqTrigger():
+            _check_thing(f"{path}.queue", source.queue, True, most=255)
+        case NatsTrigger():
+            _check_nats(path, source)
+        case MqttTrigger():
+            _check_mqtt(path, source)
+
+
+def _check_thing(path: str, text: str, required: bool, most: int = MOST_THING) -> None:
+    size = len(text.encode("utf-8", "surrogatepass"))
+    require(bool(text) or not required, path, "it is empty", "name it as the broker does")
+    require(size <= most, path, f"it has {size} bytes", f"no name there has more than {most}")
+    require(text.isprintable(), path, f"{text[:64]!r} holds control characters", "name it as the broker does")
+
+
+def _check_redis(path: str, redis: RedisTrigger) -> None:
+    given = [name for name, value in (("stream", redis.stream), ("list", redis.list)) if value]
+    require(len(given) == 1, path, f"it names {' and '.join(given) or 'neither'}", "name one of stream and list")
+    for name in ("stream", "list", "group", "field"):
+        _check_thing(f"{path}.{name}", getattr(redis, name), False)
+    for name in ("group", "field"):
+        require(
+            not (redis.list and getattr(redis, name)), f"{path}.{name}", "a list has none", "leave it out"
+        )  # fmt: skip
+    database = address_of("redis", redis.url).path.strip("/")
+    require(
+        not database or (database.isdecimal() and len(database) < 6), f"{path}.url",
+        f"{database[:64]!r} is no database", "end it with its number, as /0",
+    )  # fmt: skip
+
+
+def _check_nats(path: str, nats: NatsTrigger) -> None:
+    for name, value, required in (("stream", nats.stream, True), ("consumer", nats.consumer, False)):
+        _check_thing(f"{path}.{name}", value, required, most=255)
+        require(
+            _NATS_NAME.fullmatch(value) is not None, f"{path}.{name}", f"{value[:64]!r} cannot be a name in JetStream",
+            "use no spaces, dots, slashes, * and >",
+        )  # fmt: skip
+    _check_thing(f"{path}.subject", nats.subject, False)
+    tokens = nats.subject.split(".") if nats.subject else []
+    well = all(
+        token and not re.search(r"\s", token) and (token in ("*", ">") or not re.search(r"[*>]", token))
+        for token in tokens
+    )
+    require(
+        well and ">" not in tokens[:-1], f"{path}.subject", f"{nats.subject[:64]!r} is no subject",
+        "write orders.*.placed, or orders.>",
+    )  # fmt: skip
+    require(1 <= nats.ack_wait_s <= 3600, f"{path}.ack_wait", f"{nats.ack_wait_s:g} s is out of range", "use 1s to 1h")
+
+
+def _check_mqtt(path: str, mqtt: MqttTrigger) -> None:
+    require(1 <= len(mqtt.topics) <= 100, f"{path}.topics", f"{len(mqtt.topics)} topics", "name 1 to 100")
+    for topic in mqtt.topics:
+        _check_thing(f"{path}.topics", topic, True)
+        levels = topic.split("/")
+        shared = levels[0] == "$share"
+        wild = levels[2:] if shared else levels
+        require(
+            all(level in ("+", "#") or not re.search(r"[+#]", level) for level in wild) and "#" not in wild[:-1],
+            f"{path}.topics", f"{topic[:64]!r} is no topic filter", "+ stands for one level, # for all from there on",
+        )  # fmt: skip
+        require(
+            not shared or (len(levels) > 2 and bool(levels[1]) and not re.search(r"[+#]", levels[1])),
+            f"{path}.topics", f"{topic[:64]!r} is no shared subscription", "write $share/GROUP/FILTER",
+        )  # fmt: skip
+    require(
+        60 <= mqtt.session_s <= 366 * 86400.0, f"{path}.session", f"{mqtt.session_s:g} s is out of range",
+        "use 1m to 366d",
+    )  # fmt: skip
+    checked(f"{path}.url", _no_path, address_of("mqtt", mqtt.url).path)
+
+
+def _no_path(path: str) -> None:
+    if path not in ("", "/"):
+        raise BadRequest(f"its address has a path, {path[:64]!r}", hint="name topics under `topics`")
+
+
 _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "http": _check_http, "timer": _check_timer, "queue": _check_source, "topic": _check_source,
     "stream": _check_source, "table": _check_source, "objects": _check_objects, "webhook": _check_webhook,
-    "postgres": _check_changes, "log": _check_logs,
+    "postgres": _check_changes, "log": _check_logs, **dict.fromkeys(SCHEMES, _check_broker),
 }  # fmt: skip

@@ -19,6 +19,8 @@ Auth = Literal["public", "key"]
 ObjectsEvent = Literal["created", "deleted"]
 #: What a timer does about ticks that passed while the platform was down or the trigger paused.
 Missed = Literal["skip", "last", "all"]
+ListEnd = Literal["left", "right"]
+MqttVersion = Literal["5", "3.1.1"]
 
 
 class Cors(Wire, frozen=True, kw_only=True):
@@ -94,6 +96,57 @@ class ObjectsTrigger(Wire, frozen=True, kw_only=True):
     alias: str = ""  # qualifier that serves it; "" is $LATEST
 
 
+class BrokerTrigger(Wire, frozen=True, kw_only=True):
+    """What triggers of brokers share: where the broker is, and who asks it.
+
+    `secret` and `ca` are names of secrets of the namespace: the password (of NATS without a user: the token), and the
+    certificates, PEM, that the broker's is to be signed by in place of the host's.
+    """
+
+    url: str
+    secret: str = ""
+    ca: str = ""
+    alias: str = ""  # qualifier that serves it; "" is $LATEST
+
+
+class RedisTrigger(BrokerTrigger, frozen=True, kw_only=True):
+    """Calls the function with entries of a Redis stream, as a consumer of a group, or with elements that it takes from
+    the end `pop` of a list. Exactly one of `stream` and `list` is set. `group` is one to share with other consumers;
+    "" is the trigger's own. `field` is the one that holds the data; "" makes an object of all."""
+
+    stream: str = ""
+    list: str = ""
+    group: str = ""
+    field: str = ""
+    pop: ListEnd = "left"
+
+
+class RabbitmqTrigger(BrokerTrigger, frozen=True, kw_only=True):
+    """Calls the function with messages of a queue of RabbitMQ, which exists already."""
+
+    queue: str
+
+
+class NatsTrigger(BrokerTrigger, frozen=True, kw_only=True):
+    """Calls the function with messages of a JetStream stream, which exists already. `subject` is what it takes of it;
+    "" is everything. `consumer` is a durable pull consumer that exists already; "" is one of the trigger's own, which
+    waits for `ack_wait_s` until it gives a message out again whose holder is silent."""
+
+    stream: str
+    subject: str = ""
+    consumer: str = ""
+    ack_wait_s: float = 30.0
+
+
+class MqttTrigger(BrokerTrigger, frozen=True, kw_only=True):
+    """Calls the function with messages of topics, by a session that the broker keeps while nobody is connected for up
+    to `session_s`. `topics` are filters with `+` and `#`, also shared ones: `$share/GROUP/FILTER`."""
+
+    topics: tuple[str, ...]
+    version: MqttVersion = "5"
+    session_s: float = 7 * 86400.0
+
+
 class Policy(Wire, frozen=True, kw_only=True):
     """How what a source gives reaches the function. A source that hands on events one by one has no batches; one that
     keeps no past has no start position."""
@@ -105,7 +158,7 @@ class Policy(Wire, frozen=True, kw_only=True):
     max_attempts: int = 3
     max_age_s: float = 6 * 3600.0
     bisect: bool = False  # a batch that fails is halved until what fails stands alone
-    start: str = "end"  # where a new trigger begins: start, end, or a time as RFC 3339
+    start: str = "end"  # where a new trigger begins: start, end, a time as RFC 3339, id:ID, or sequence:NUMBER
     dead_letter: str = ""  # target of what is given up; "" keeps it with the function's own
 
 
@@ -124,6 +177,10 @@ class Trigger(Wire, frozen=True, kw_only=True):
     webhook: WebhookTrigger | None = None
     postgres: PostgresTrigger | None = None
     log: LogTrigger | None = None
+    redis: RedisTrigger | None = None
+    rabbitmq: RabbitmqTrigger | None = None
+    nats: NatsTrigger | None = None
+    mqtt: MqttTrigger | None = None
     policy: Policy = Policy()
 
     @property

@@ -7,6 +7,8 @@ SP 800-38D, section 8.3).
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
 import secrets
 import stat
@@ -74,6 +76,12 @@ def load_key(path: Path, may_create: bool) -> bytes:
     if len(key) != _KEY_BYTES:
         raise OperatorError(f"{path} holds no key of {_KEY_BYTES * 2} hex digits", hint="restore it from the backup")
     return key
+
+
+def identity_of(key: bytes) -> str:
+    """A name for the platform of this key, which tells nothing about the key: 12 hex digits. It goes with the data
+    directory, wherever that is moved to."""
+    return hmac.new(key, b"fuyun identity", hashlib.sha256).hexdigest()[:12]
 
 
 def _create(path: Path) -> bytes:

@@ -161,7 +161,8 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
             s3_url=lambda: "http://127.0.0.1:8082", deployer=Deployer(parts),
             functions=Functions(catalog, tenants, reload, host.forget), invoker=invoker, measures=measures,
             deferring=events.deferring, oversight=events.oversight, triggers=events.governing,
-            messaging=events.messaging, flows=events.flows, buses=events.buses, outside=events.outside,
+            messaging=events.messaging, flows=events.flows, buses=events.buses, brokers=events.brokers,
+            outside=events.outside,
             gauges=lambda: holder[0].gauges, plan_of=host.plan_of, inventory=host.inventory,
             unready=lambda: holder[0].unready, limits=limits or Limits(),
         )  # fmt: skip

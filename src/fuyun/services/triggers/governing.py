@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fuyun.base import clock
+from fuyun.domain.brokers import masked
 from fuyun.domain.errors import NotFound
 from fuyun.domain.tenants import Principal
 from fuyun.domain.triggers import Trigger
@@ -30,7 +31,10 @@ class TriggerStatus(Wire, frozen=True, kw_only=True):
     next_s: float | None = None
     problem: str = ""  # why it does nothing
     lag_bytes: int | None = None  # of the log of a database: what is still to be read of it
-    age_s: float | None = None  # since the next event happened
+    since_s: float | None = None  # since when it has the problem, or is connected
+    lag: int | None = None  # events without an outcome; None where the source does not say how many wait
+    held: int | None = None  # those of them that were taken
+    age_s: float | None = None  # since the next, or the oldest that was taken, happened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,9 @@ class Standing:
     last_s: float | None = None
     problem: str = ""
     lag_bytes: int | None = None
+    since_s: float | None = None
+    lag: int | None = None
+    held: int | None = None
     age_s: float | None = None
 
 
@@ -105,8 +112,9 @@ class Governing:
         last_s, next_s = times(binding) if times is not None else (None, None)
         standing = self._standings.get(binding.trigger.kind, _unknown)(binding)
         return TriggerStatus(
-            function=binding.function, name=binding.name, kind=binding.trigger.kind, trigger=binding.trigger,
+            function=binding.function, name=binding.name, kind=binding.trigger.kind, trigger=masked(binding.trigger),
             paused=binding.paused, last_s=last_s or standing.last_s, next_s=next_s, problem=standing.problem,
+            since_s=standing.since_s, lag=standing.lag, held=standing.held,
             lag_bytes=standing.lag_bytes, age_s=standing.age_s,
         )  # fmt: skip
 

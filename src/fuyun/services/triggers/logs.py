@@ -7,7 +7,7 @@ loses no line that was kept. A line is an edge from the invocation that wrote it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -26,7 +26,7 @@ from fuyun.ports.places import Key, PlaceStore
 from fuyun.ports.records import LogPlace, RecordStore
 from fuyun.services.routes import RouteTable
 from fuyun.services.trailing import Trailing
-from fuyun.services.triggers.batches import Batches
+from fuyun.services.triggers.batches import Batches, Item
 from fuyun.services.triggers.bindings import Binding, Bindings
 from fuyun.services.triggers.governing import Standing
 
@@ -158,6 +158,8 @@ class LogTriggers:
 class _Reader:
     """Of one trigger. Implements `services.triggers.batches.Turn`."""
 
+    in_order = True
+
     def __init__(self, binding: Binding, owner: LogTriggers) -> None:
         self.binding = binding
         self.stopping = False
@@ -175,6 +177,9 @@ class _Reader:
         if binding.trigger.policy.filter is not None:
             takes = compiled(read_filter(binding.trigger.policy.filter))
             self._takes = lambda event: takes(View(event))
+
+    def settled(self, items: Sequence[Item], given_up: bool) -> None:
+        """See `Turn`: the place is moved when all of a batch are."""
 
     def stop(self) -> None:
         """Begin no further batch; one that is inside the function ends first."""

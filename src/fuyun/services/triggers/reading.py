@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -20,6 +20,7 @@ from fuyun.ports.changes import Change, ChangeLog, Chunk
 from fuyun.services.triggers.governing import Standing
 
 if TYPE_CHECKING:
+    from fuyun.services.triggers.batches import Item
     from fuyun.services.triggers.bindings import Binding
     from fuyun.services.triggers.postgres import PostgresTriggers
 
@@ -42,6 +43,8 @@ _WIDTH: Final = 10**8
 
 class Reader:
     """Of one slot. It ends when it is told to."""
+
+    in_order = True
 
     def __init__(self, binding: Binding, slot_name: str, owner: PostgresTriggers) -> None:
         self.binding = binding
@@ -70,6 +73,9 @@ class Reader:
     def standing(self) -> Standing:
         """How it stands."""
         return Standing(last_s=self._last_s, problem=self._problem, lag_bytes=self.lag_bytes, age_s=self.age_s)
+
+    def settled(self, items: Sequence[Item], given_up: bool) -> None:
+        """See `Turn`: the place is moved when all of a batch are."""
 
     def stop(self) -> None:
         """Begin no further batch; one that is inside the function ends first."""

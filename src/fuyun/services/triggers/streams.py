@@ -8,7 +8,7 @@ letter, which is on the disk then: a crash repeats a batch, and loses none.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -31,7 +31,7 @@ from fuyun.domain.streams import (
     position_of,
 )
 from fuyun.services.streams import Streams
-from fuyun.services.triggers.batches import Batches
+from fuyun.services.triggers.batches import Batches, Item
 
 if TYPE_CHECKING:
     from fuyun.services.triggers.bindings import Binding, Bindings
@@ -158,6 +158,8 @@ class StreamTriggers:
 class _Poller:
     """Of one partition for one trigger."""
 
+    in_order = True
+
     def __init__(
         self, streams: Streams, batches: Batches, binding: Binding, partition: int, node: str, since_s: float
     ) -> None:
@@ -196,6 +198,9 @@ class _Poller:
         except TimeoutError:
             return True
         return False
+
+    def settled(self, items: Sequence[Item], given_up: bool) -> None:
+        """The cursor is moved when all of a batch are."""
 
     def gauge(self) -> PollerGauge:
         """How far it is."""

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from fuyun.services.oversight import Oversight
     from fuyun.services.records import Records
     from fuyun.services.tenants import Tenants
-    from fuyun.services.triggers.governing import Governing
+    from fuyun.services.triggers.brokers import BrokerTriggers
+from fuyun.services.triggers.governing import Governing
 
 T = TypeVar("T")
 
@@ -62,6 +63,7 @@ class Services:
     objects: Objects
     records: Records
     flows: Flows
+    brokers: BrokerTriggers
     invoker: Invoker
     deferring: Deferring
     oversight: Oversight

@@ -15,6 +15,7 @@ import fuyun
 from fuyun.domain.errors import Forbidden, Unavailable
 from fuyun.services.gauges import Gauges, S3Traffic, StartBudget, merged
 from fuyun.services.measures import BUCKETS_S, Durations, Measures, Tally
+from fuyun.transports.api.brokermetrics import BrokerCollector
 from fuyun.transports.api.busmetrics import BusCollector
 from fuyun.transports.api.calls import Call
 from fuyun.transports.api.flowmetrics import FlowCollector
@@ -181,6 +182,7 @@ async def _scrape(call: Call) -> Response:
     with contextlib.suppress(Unavailable):  # while the store goes down: what was known last
         await call.services.messaging.queues.refresh()
     registry.register(QueueCollector(call.services.messaging, seen))
+    registry.register(BrokerCollector(call.services.brokers, seen))
     registry.register(FlowCollector(call.services.flows, seen))
     registry.register(BusCollector(call.services.buses, seen))
     registry.register(OutsideCollector(call.services.outside, seen))
