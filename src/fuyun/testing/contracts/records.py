@@ -69,9 +69,7 @@ class RecordStoreContract(ABC):
         async with self.open(tmp_path) as store:
             store.append_nowait(line("late", at_s=NOW_S))  # its segment was read to the end
             place = begin.place
-            while found := await store.read_logs("default", "hello", place, 7):
-                if not found.lines:
-                    break
+            while (found := await store.read_logs("default", "hello", place, 7)).lines:
                 place, told = found.place, told + [one.text for _, one in found.lines]
             assert sorted(told) == sorted([*map(str, range(30)), "late"])
             after = await store.read_logs("default", "hello", behind.place, 100)
