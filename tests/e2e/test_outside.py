@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
 from collections.abc import Callable
 from typing import Any
 
+import asyncpg  # type: ignore[import-untyped]
 import httpx
 import pytest
 
+from tests import postgres
 from tests.running import Platform
 from tests.waiting import wait_until
 
@@ -65,3 +68,63 @@ def test_what_is_posted_to_a_webhook_arrives_whatever_is_killed(start_platform: 
     metrics = platform.http.get(f"{platform.api}/metrics").text
     told = 'fuyun_webhook_requests_total{function="hooked",how="repeated",namespace="default",trigger="git"} 20.0'
     assert told in metrics
+
+
+TELLER = """
+def handler(events, context):
+    for event in events:
+        context.queues.send("seen", event["data"]["key"]["id"])
+"""
+
+
+def test_changes_of_postgresql_arrive_whatever_is_killed(start_platform: Callable[..., Platform]) -> None:
+    with postgres.running() as server:
+        platform = start_platform(FUYUN_REACH="127.0.0.1")
+        assert platform.cli("queue", "create", "seen").returncode == 0
+        assert platform.cli("secret", "set", "DB", stdin=server.address().encode()).returncode == 0
+
+        async def write(first: int, last: int, *before: str) -> None:
+            db = await asyncpg.connect(server.address())
+            for text in (*before, *(f"INSERT INTO orders VALUES ({number})" for number in range(first, last))):
+                await db.execute(text)
+            await db.close()
+
+        asyncio.run(write(0, 0, "CREATE TABLE orders (id int PRIMARY KEY)"))
+        source = {"postgres": {"secret": "DB", "tables": ["orders"]}, "policy": {"batch_size": 5}}
+        platform.deploy("teller", TELLER, triggers=[source], permissions={"queues": ["seen"]})
+
+        def listed() -> dict[str, Any]:
+            (found,) = json.loads(platform.cli("trigger", "list", "teller", "--json").stdout)
+            return found if found["lag_bytes"] is not None and not found["problem"] else {}
+
+        wait_until(listed, "the trigger to read", 30)
+        wait_until(lambda: slots(server) == 1, "the slot to be there", 30)
+        asyncio.run(write(0, 40))
+        platform.kill()
+        asyncio.run(write(40, 60))
+        server.kill()
+        platform.restart()
+        server.start()
+        asyncio.run(write(60, 70))
+        base = f"{platform.api}/v1/namespaces/default/queues/seen/messages"
+        seen: set[int] = set()
+
+        def all_seen() -> bool:
+            found = platform.http.get(base, params={"limit": "100"})
+            assert found.status_code == 200, found.text
+            seen.update(one["event"]["data"] for one in found.json()["messages"])
+            return seen == set(range(70))
+
+        wait_until(all_seen, "every change to be taken", 60, every_s=0.3)
+        platform.remove("teller")
+        wait_until(lambda: slots(server) == 0, "the server to keep nothing any more", 30)
+
+
+def slots(server: postgres.Server) -> int:
+    async def ask() -> int:
+        db = await asyncpg.connect(server.address())
+        found = await db.fetchval("SELECT count(*) FROM pg_replication_slots")
+        await db.close()
+        return int(found)
+
+    return asyncio.run(ask())

@@ -19,6 +19,7 @@ from fuyun.domain.deliveries import FINISHED, Order, Parcel
 from fuyun.domain.events import Target
 from fuyun.domain.triggers import TimerTrigger, Trigger
 from fuyun.drivers.deliveries.sql import SqlDeliveries
+from fuyun.drivers.records.folder import FolderRecords
 from fuyun.drivers.sql.sqlite import Database
 from fuyun.eventpath import EventPath, Surroundings
 from fuyun.ports.deliveries import DeliveryQuery
@@ -48,6 +49,7 @@ async def main(folder: Path, count: int, ticks: int) -> None:
             Surroundings(
                 database=database, invoker=platform.dispatcher, table=platform.dispatcher._table, scope=scope,
                 tenants=tenants, random=random.Random(1).random, retention_s=1e6, dead_letter_s=1e6,
+                records=FolderRecords.open(folder / "records"),
             )
         )  # fmt: skip
         await path.open(stack)

@@ -142,7 +142,7 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
         scope = await stack.enter_async_context(Scope("served", lambda error: None))
         around = Surroundings(
             database=database, invoker=invoker, table=table, scope=scope, tenants=tenants,
-            random=lambda: 0.5, retention_s=3600.0, dead_letter_s=3600.0,
+            random=lambda: 0.5, records=store, retention_s=3600.0, dead_letter_s=3600.0,
         )  # fmt: skip
         events = await _opened(around, stack)
         reload = _reloader(table, events)

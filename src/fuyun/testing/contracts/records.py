@@ -54,6 +54,29 @@ class RecordStoreContract(ABC):
             assert [item.response_bytes for item in await store.list_invocations(HELLO)] == list(range(200))
             assert store.dropped == 0
 
+    async def test_who_goes_on_from_place_to_place_is_told_every_line_once(self, tmp_path: Path) -> None:
+        told: list[str] = []
+        async with self.open(tmp_path) as store:
+            for count in range(30):
+                store.append_nowait(line(str(count), at_s=NOW_S + count * HOUR_S / 10))
+            begin = await store.read_logs("default", "hello", {}, 7)
+            assert [one.text for _, one in begin.lines] == [str(count) for count in range(7)]
+            behind = await store.read_logs("default", "hello", None, 100)
+            assert behind.lines == []
+            assert (await store.read_logs("default", "hello", behind.place, 100)).lines == []
+            assert (await store.read_logs("default", "nobody", None, 100)).place == {}
+            told += [one.text for _, one in begin.lines]
+        async with self.open(tmp_path) as store:
+            store.append_nowait(line("late", at_s=NOW_S))  # its segment was read to the end
+            place = begin.place
+            while (found := await store.read_logs("default", "hello", place, 7)).lines:
+                place, told = found.place, told + [one.text for _, one in found.lines]
+            assert sorted(told) == sorted([*map(str, range(30)), "late"])
+            after = await store.read_logs("default", "hello", behind.place, 100)
+            assert [one.text for _, one in after.lines] == ["late"]
+            places = [at for at, _ in (await store.read_logs("default", "hello", {}, 100)).lines]
+            assert len(set(places)) == 31
+
     async def test_rows_are_records(self, tmp_path: Path) -> None:
         items = [invocation(NOW_S + count, count) for count in range(100)]
         async with self.open(tmp_path) as store:
