@@ -55,14 +55,15 @@ class Server:
     def start(self) -> None:
         """Run it; returns when it serves."""
         assert self._process is None
+        command = self.command()
         with (self.folder / "out.log").open("ab") as out:
             self._process = subprocess.Popen(
-                self.command(), cwd=self.folder, env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **self.env},
+                command, cwd=self.folder, env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **self.env},
                 stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
             )  # fmt: skip
         leaks.shared.add(self._process.pid)
         try:
-            wait_until(self._up, f"{self.command()[0]} to serve", self.timeout_s)
+            wait_until(self._up, f"{command[0]} to serve", self.timeout_s)
         except TimeoutError as error:
             self.kill()
             raise AssertionError((self.folder / "out.log").read_text(errors="replace")[-4000:]) from error

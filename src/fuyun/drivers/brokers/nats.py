@@ -126,7 +126,7 @@ class _StreamConsumer:
                     self._check()
                 try:
                     messages: list[Msg] = fetching.result()
-                except NatsTimeoutError:
+                except (NatsTimeoutError, TimeoutError):  # the one or the other, by when the wait ends
                     self._check()
                     return []
         return [self._made(message) for message in messages]

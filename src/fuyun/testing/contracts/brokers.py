@@ -260,6 +260,18 @@ class BrokerContract:
 
         play(scene)
 
+    def test_a_short_look_is_no_trouble(self, place: Place) -> None:
+        async def scene() -> None:
+            consumer = await self.broker().open(place.source())
+            for wait_ms in range(1, 9):
+                assert await consumer.receive(9, wait_ms / 1000) == []
+            await place.publish(b"1")
+            found = await take(consumer, 1)
+            await settle(consumer, found)
+            await consumer.close()
+
+        play(scene)
+
     def test_lag_tells_what_waits(self, place: Place) -> None:
         async def scene() -> None:
             consumer = await self.broker().open(place.source(most=1))
