@@ -70,7 +70,10 @@ def test_an_installation_has_what_compiling_reads() -> None:
             imported = _imported(file) if file.is_file() else set()
             waiting |= {found for found in imported if found.startswith("fuyun.")} - seen
             foreign |= {top for found in imported if (top := found.split(".")[0]) not in sys.stdlib_module_names}
-    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = project["build-system"]["requires"]
+    spared = [one["module"] for one in project["tool"]["mypy"]["overrides"] if one.get("ignore_missing_imports")]
+    absent = {name.removesuffix(".*") for names in spared for name in ([names] if isinstance(names, str) else names)}
     named = {re.split("[<>=]", requirement)[0] for requirement in wanted}
     assert {"msgspec", "structlog"} <= foreign, "the imports were followed"
-    assert foreign - {"fuyun"} - named == set(), "pyproject.toml, build-system.requires"
+    assert foreign - {"fuyun"} - absent - named == set(), "pyproject.toml, build-system.requires"

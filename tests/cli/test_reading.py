@@ -70,8 +70,8 @@ GOLDEN = {
     ),
     "namespace quota shop": (
         "functions\t3\nconcurrency\t1000\ninstances\t500\nmemory\t64GiB\nstorage\t10GiB\nqueues\t1000\n"
-        "messages\t1000000\nmessage size\t4GiB\ntopics\t1000\nstreams\t100\nstream size\t10GiB\ntables\t100\n"
-        "table size\t10GiB\ndeliveries\t1000000\nbuckets\t100\nobjects\t100GiB\n"
+        "messages\t1000000\nmessage size\t4GiB\ntopics\t1000\nbuses\t100\nstreams\t100\nstream size\t10GiB\n"
+        "tables\t100\ntable size\t10GiB\ndeliveries\t1000000\nbuckets\t100\nobjects\t100GiB\n"
     ),
     "audit": (
         "AT\tKEY\tFROM\tACTION\tNAMESPACE\tTARGET\tDETAIL\tID\n\tk1\t127.0.0.1\talias.set\tdefault\thello\tlive\ta1\n"

@@ -55,6 +55,7 @@ def _answered(method: str, url: str, **more: Any) -> Iterator[Any]:
 
 def _message(body: bytes) -> str:
     try:
-        return ElementTree.fromstring(body).findtext("Message") or body[:200].decode("utf-8", "replace")
+        told = ElementTree.fromstring(body)
+        return told.findtext("Detail") or told.findtext("Message") or body[:200].decode("utf-8", "replace")
     except ElementTree.ParseError:
         return body[:200].decode("utf-8", "replace")

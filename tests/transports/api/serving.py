@@ -162,8 +162,7 @@ async def served(root: Path, limits: Limits | None = None) -> AsyncIterator[Serv
             functions=Functions(catalog, tenants, reload, host.forget), invoker=invoker, measures=measures,
             deferring=events.deferring, oversight=events.oversight, triggers=events.governing,
             messaging=events.messaging, flows=events.flows, buses=events.buses, brokers=events.brokers,
-            outside=events.outside,
-            gauges=lambda: holder[0].gauges, plan_of=host.plan_of, inventory=host.inventory,
+            outside=events.outside, gauges=lambda: holder[0].gauges, plan_of=host.plan_of, inventory=host.inventory,
             unready=lambda: holder[0].unready, limits=limits or Limits(),
         )  # fmt: skip
         server = ApiServer(create_app(services), "127.0.0.1", 0)
