@@ -93,7 +93,7 @@ def list_files(folder: Path, ignore: Iterable[str] = ()) -> list[tuple[str, Path
     from pathspec import GitIgnoreSpec  # 50 ms of import that only packing needs
 
     patterns = [*_ignore_lines(folder), *ignore, *ALWAYS_IGNORED]
-    spec = GitIgnoreSpec.from_lines(patterns)
+    spec = GitIgnoreSpec.from_lines(patterns, backend="simple")  # others refuse names that are not UTF-8
     root = folder.resolve()
     return sorted(_walk(root, root, "", spec.match_file, frozenset({root})))
 
