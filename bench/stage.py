@@ -61,6 +61,16 @@ class Stage:
         """Living instances of `function`, from `GET /v1/status`."""
         return self.platform.instances_of(function)
 
+    def blanks(self) -> int:
+        """Blanks in reserve now."""
+        return sum(int(one["blanks"]) for one in self.platform.host()["zygotes"])
+
+    def wait_blanks(self, count: int, timeout_s: float = 10.0) -> None:
+        """Wait until so many are in reserve: making one takes a processor, from a call and from the reference alike."""
+        until_s = time.monotonic() + timeout_s
+        while self.blanks() < count and time.monotonic() < until_s:
+            time.sleep(0.03)
+
     def wait_gone(self, function: str, timeout_s: float = 30.0) -> None:
         """Wait until no instance of `function` is alive: the next call is a cold start."""
         wait_until(lambda: not self.instances(function), f"{function} to scale to zero", timeout_s, every_s=0.1)

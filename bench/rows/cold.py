@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
+import time
 from collections import Counter
 from typing import Any
 
@@ -24,12 +25,16 @@ _DATA_PACKAGES = ("numpy", "pandas")
 
 
 def cold_calls(stage: Stage, names: list[str], reference: list[str], env: dict[str, str] | None) -> Sample:
-    """Call each name once while none of its instances lives, with one run of the reference before each."""
+    """Call each name once while none of its instances lives, with one run of the reference before each, and the reserve
+    filled before both: they are starts from a blank."""
     ours: list[float] = []
     theirs: list[float] = []
     kinds: Counter[str] = Counter()
+    time.sleep(1.0)
+    reserve = stage.blanks()
     for name in names:
         stage.wait_gone(name)
+        stage.wait_blanks(reserve)
         theirs.append(run_ms(reference, env))
         took, answer = fresh_call_ms(stage.gateway, stage.request(name))
         ours.append(took)
