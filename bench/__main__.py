@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not options.interpreted:
         print("compiling the invoke path ...", file=sys.stderr, flush=True)
         account.env["PYTHONPATH"] = str(compiled.tree())
-    with running.running(account) as platform:
+    with running.running(account, inherits=True) as platform:
         stage = Stage(platform, options.quick)
         for row in ROWS:
             if not options.rows or row.name in options.rows:

@@ -27,7 +27,6 @@ ROWS: tuple[Row, ...] = (
     *footprint.ROWS,
     *warm.ROWS,
     *neighbour.ROWS,
-    *accepts.ROWS,
     *cold.ROWS,
     *custom.ROWS,
     *java.ROWS,
@@ -40,4 +39,5 @@ ROWS: tuple[Row, ...] = (
     *timers.ROWS,
     *objects.ROWS,
     *burst.ROWS,
+    *accepts.ROWS,  # what it has accepted waits for weeks
 )

@@ -34,7 +34,8 @@ def _measured(stage: Stage, ask: Callable[[httpx.AsyncClient, str], Awaitable[in
             async def work() -> None:
                 nonlocal moved
                 while time.perf_counter() < until_s:
-                    moved += await ask(client, url)
+                    count = await ask(client, url)  # `moved` is read behind the wait
+                    moved += count
 
             await asyncio.gather(*(work() for _ in range(CLIENTS)))
             spent_s = time.perf_counter() - began_s
