@@ -69,7 +69,7 @@ class Stage:
         """Wait until so many are in reserve: making one takes a processor, from a call and from the reference alike."""
         until_s = time.monotonic() + timeout_s
         while self.blanks() < count and time.monotonic() < until_s:
-            time.sleep(0.03)
+            time.sleep(0.03)  # the platform tells nobody that a blank is made; more often, asking would be load
 
     def wait_gone(self, function: str, timeout_s: float = 30.0) -> None:
         """Wait until no instance of `function` is alive: the next call is a cold start."""

@@ -84,7 +84,7 @@ def _wait(platform: Platform) -> tuple[dict[str, Delivery], dict[str, Invocation
             records = {name: _record(platform, name, found[name].invocation) for name in FUNCTIONS}
             if all(records.values()):
                 return found, {name: one for name, one in records.items() if one is not None}
-        time.sleep(0.02)
+        time.sleep(0.02)  # S3 has no way to wait for an object: a client of it asks again
     raise TimeoutError("the thumbnail was not made within 60 s: see the platform's log above")
 
 

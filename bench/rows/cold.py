@@ -30,7 +30,9 @@ def cold_calls(stage: Stage, names: list[str], reference: list[str], env: dict[s
     ours: list[float] = []
     theirs: list[float] = []
     kinds: Counter[str] = Counter()
-    time.sleep(1.0)
+    time.sleep(
+        1.0
+    )  # what was just deployed is out of the way, and the reserve as full as it gets: that is what is read
     reserve = stage.blanks()
     for name in names:
         stage.wait_gone(name)

@@ -57,6 +57,16 @@ class Turn(Protocol):
         ...
 
 
+async def waited(stop: asyncio.Event, seconds: float) -> bool:
+    """`Turn.wait` of whoever is stopped by `stop`: False when that is set before the time is over."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return True
+    return False
+
+
 class Batches:
     """One per platform."""
 

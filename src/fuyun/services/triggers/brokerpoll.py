@@ -24,7 +24,7 @@ from fuyun.domain.filters import read_filter
 from fuyun.domain.streams import partition_of
 from fuyun.domain.triggers import Policy
 from fuyun.ports.brokers import Consumer, Received, Settlement
-from fuyun.services.triggers.batches import Batches, Item
+from fuyun.services.triggers.batches import Batches, Item, waited
 
 if TYPE_CHECKING:
     from fuyun.services.triggers.bindings import Binding
@@ -120,12 +120,7 @@ class Session:
 
     async def wait(self, seconds: float) -> bool:
         """See `Turn`."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            return True
-        return False
+        return await waited(self._stop, seconds)
 
     def settled(self, items: Sequence[Item], given_up: bool) -> None:
         """See `Turn`: tell the broker."""

@@ -26,7 +26,7 @@ from fuyun.ports.places import Key, PlaceStore
 from fuyun.ports.records import LogPlace, RecordStore
 from fuyun.services.routes import RouteTable
 from fuyun.services.trailing import Trailing
-from fuyun.services.triggers.batches import Batches, Item
+from fuyun.services.triggers.batches import Batches, Item, waited
 from fuyun.services.triggers.bindings import Binding, Bindings
 from fuyun.services.triggers.governing import Standing
 
@@ -199,12 +199,7 @@ class _Reader:
 
     async def wait(self, seconds: float) -> bool:
         """Until then; False when it is stopped before."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            return True
-        return False
+        return await waited(self._stop, seconds)
 
     async def run(self, before: asyncio.Task[None] | None) -> None:
         """Read until it is stopped; begins when the reader before it has ended."""

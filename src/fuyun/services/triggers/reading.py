@@ -17,10 +17,10 @@ from fuyun.domain.filters import read_filter
 from fuyun.domain.postgres import Slot, lsn_text
 from fuyun.domain.streams import Record
 from fuyun.ports.changes import Change, ChangeLog, Chunk
+from fuyun.services.triggers.batches import Item, waited
 from fuyun.services.triggers.governing import Standing
 
 if TYPE_CHECKING:
-    from fuyun.services.triggers.batches import Item
     from fuyun.services.triggers.bindings import Binding
     from fuyun.services.triggers.postgres import PostgresTriggers
 
@@ -84,12 +84,7 @@ class Reader:
 
     async def wait(self, seconds: float) -> bool:
         """Until then; False when it is stopped before."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            return True
-        return False
+        return await waited(self._stop, seconds)
 
     async def run(self, before: asyncio.Task[None] | None) -> None:
         """Read until it is stopped; begins when the reader before it has ended."""

@@ -31,7 +31,7 @@ from fuyun.domain.streams import (
     position_of,
 )
 from fuyun.services.streams import Streams
-from fuyun.services.triggers.batches import Batches, Item
+from fuyun.services.triggers.batches import Batches, Item, waited
 
 if TYPE_CHECKING:
     from fuyun.services.triggers.bindings import Binding, Bindings
@@ -192,12 +192,7 @@ class _Poller:
 
     async def wait(self, seconds: float) -> bool:
         """Until then; False when it is stopped before."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            return True
-        return False
+        return await waited(self._stop, seconds)
 
     def settled(self, items: Sequence[Item], given_up: bool) -> None:
         """The cursor is moved when all of a batch are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -59,12 +60,12 @@ def ids_of(events: Sequence[Event]) -> list[str]:
 
 
 @pytest.mark.anyio
-class BusStoreContract:
+class BusStoreContract(ABC):
     """Subclass it with `open`."""
 
+    @abstractmethod
     def open(self, folder: Path) -> AbstractAsyncContextManager[BusStores]:
         """The stores over what is in `folder`."""
-        raise NotImplementedError
 
     async def test_buses_are_as_many_as_the_namespace_may_have(self, tmp_path: Path) -> None:
         few = Quotas(buses=2)

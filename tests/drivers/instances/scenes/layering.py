@@ -17,7 +17,7 @@ from tests import leaks
 from tests.drivers.instances.scenes.hosts import rig
 from tests.drivers.instances.scenes.rig import MIB, Rig
 
-#: A package that takes long to import, and says in which process that was done.
+#: A package that takes long to import, for which it sleeps, and says in which process that was done.
 PACKAGE = """
     import os, random, time, uuid
     token = uuid.uuid4().hex
